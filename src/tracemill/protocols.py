@@ -1,0 +1,105 @@
+"""What a new part must do. Every implementation runs through the contract suite of its protocol in tests/."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import duckdb
+import pyarrow as pa
+
+from tracemill.records import Artifact, Candidate, Case, ChatRequest, Completion, Outcome, Site
+
+
+class ChatModel(Protocol):
+    """Something that answers chat requests. Answers come in the order of the requests.
+
+    A single failed call is a Completion with `error`; a dead endpoint raises EndpointError.
+    """
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]: ...
+
+
+class RewardModel(Protocol):
+    """Judges what was logged. Rows of schema.SCORES come out; a NULL value is an abstention, never a zero."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str:
+        """Content id of code, configuration and weights: two versions never share rows."""
+        ...
+
+    @property
+    def level(self) -> Literal["step", "trajectory", "session"]: ...
+
+    def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
+        """Scores of all targets that this version has not judged yet. `con` is a read-only view of the lake."""
+        ...
+
+
+class Verifier(Protocol):
+    """Judges one output of a case, logged or replayed, without a model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def verify(self, case: Case, output: str) -> float | None:
+        """Reward in [0, 1]; None where this case cannot be judged."""
+        ...
+
+
+Evaluate = Callable[[Artifact, Sequence[Case]], list[Outcome]]
+"""Replays an artifact on cases and scores what comes out: cached, budgeted, recorded. Built by pipelines.
+Raises BudgetError when the budget is used up; what was evaluated until then is kept."""
+
+
+class Optimizer(Protocol):
+    """Searches better prompts for one site. Holds knobs, not runs: two searches give the same stream twice."""
+
+    @property
+    def name(self) -> str: ...
+
+    def search(
+        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
+    ) -> Iterator[Candidate]:
+        """Yields candidates as they are found, each with its tuning score.
+
+        `train` is what demonstrations and instructions may be made from, `tune` what they are compared on;
+        neither holds a case of the gate pool.
+        """
+        ...
+
+
+class Trainer(Protocol):
+    """Trains an adapter. Runs in its own process; progress and checkpoints under `out`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def train(
+        self, datums: Path, base_model: str, out: Path, *, report: Callable[[Mapping[str, Any]], None]
+    ) -> Mapping[str, Any]:
+        """Reads datums (Parquet, train/datums.py), writes `out/adapter` (safetensors) and returns its metrics.
+
+        A second call with the same `out` continues from the last checkpoint.
+        """
+        ...
+
+
+class Publisher(Protocol):
+    """Brings a bundle to where agents read it, and moves a channel to it atomically."""
+
+    @property
+    def name(self) -> str: ...
+
+    def publish(self, bundle: Path, bundle_id: str, channel: str) -> str:
+        """Returns the URI that agents read. Raises PublishError; then the channel still points where it did."""
+        ...
+
+    def current(self, channel: str) -> str | None:
+        """The bundle id that the channel points to; None where nothing was published."""
+        ...

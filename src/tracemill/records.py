@@ -1,0 +1,226 @@
+"""The values that stages hand each other: frozen, keyword-only, named by their content."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from tracemill.ids import canonical_json, content_id
+
+Pool = Literal["learn", "gate"]
+Branch = Literal["prompt", "weights", "production"]
+ChatMessage = dict[str, Any]
+"""One chat message in OpenAI shape: role, content, and where it has them tool_calls, tool_call_id, name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What ingest made of a bounded group of source objects; written to the lake in one transaction."""
+
+    batch_id: str
+    tables: Mapping[str, pa.Table]
+    """By table name, each with its schema of schema.py: spans, messages, scores, tasks, ingest_log, quarantine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A call site's recovered prompt: the `messages` and `tools` part of a prompt artifact (client.py).
+
+    Items of `messages` are `{"role": …, "content": [text | {"slot": name}, …]}`, at most one
+    `{"conversation": true}`. Constant user/assistant pairs are demonstrations that production carries.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...] | None = None
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Slot names in order of first appearance, `conversation` included where there is one."""
+        found: dict[str, None] = {}
+        for item in self.messages:
+            if item.get("conversation"):
+                found["conversation"] = None
+            for piece in item.get("content", ()):
+                if not isinstance(piece, str):
+                    found[piece["slot"]] = None
+        return tuple(found)
+
+    def to_json(self) -> str:
+        return canonical_json({"messages": list(self.messages), "tools": self.tools and list(self.tools)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Template":
+        raw = json.loads(text)
+        tools = raw.get("tools")
+        return cls(messages=tuple(raw["messages"]), tools=None if tools is None else tuple(tools))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One call site: where in an agent a model is called, with the prompt template recovered from the logs."""
+
+    site_id: str
+    site_version: str
+    agent_name: str | None
+    model: str | None
+    template: Template
+    params: Mapping[str, Any] = field(default_factory=dict)
+    unbound: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    n_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One logged call to learn from, or to be judged on."""
+
+    case_id: str  # "trajectory_id/step"
+    trajectory_id: str
+    step: int
+    site_id: str
+    task_key: str | None
+    task_group: str
+    pool: Pool
+    values: Mapping[str, Any]
+    """Slot name -> logged text, so that rendering the site's template with them gives what production sent."""
+    logged_messages: tuple[ChatMessage, ...]
+    """What production sent, as redacted."""
+    logged_output: str
+    reward: float | None
+    """Combined reward of the logged output, in [0, 1]; None where nobody knows."""
+    correction: str | None = None
+    """The output a human says would have been right."""
+    weight: float = 1.0
+    """1 / the probability that this case was drawn for judgement."""
+    task: Mapping[str, Any] = field(default_factory=dict)
+    """The declared task's attributes (gold answer, database); for verifiers only."""
+
+    @property
+    def expected(self) -> str | None:
+        """The output known to be right: the correction, else a fully rewarded logged output."""
+        if self.correction is not None:
+            return self.correction
+        return self.logged_output if self.reward is not None and self.reward >= 1.0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """What is deployed: a prompt artifact (client.py) and, for tuned weights, the adapter it is to be served with."""
+
+    prompt: Mapping[str, Any]
+    adapter_path: str | None = None
+    """Folder of safetensors and model card; content-addressed, so the path names the weights."""
+
+    @property
+    def model(self) -> str | None:
+        """The name to ask the endpoint for."""
+        name = self.prompt.get("adapter") or self.prompt.get("model")
+        return None if name is None else str(name)
+
+    def to_json(self) -> str:
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Artifact":
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A proposed change to one site; `production` is the artifact it has to beat."""
+
+    branch: Branch
+    site_id: str
+    site_version: str
+    optimizer: str
+    artifact: Artifact
+    parent_id: str | None = None
+    lineage: tuple[str, ...] = ()
+    tune_score: float | None = None
+    tune_n: int = 0
+
+    @property
+    def candidate_id(self) -> str:
+        return content_id(self.branch, self.site_id, self.artifact.to_json())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One call to a model."""
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    seed: int | None = None
+
+    @property
+    def replay_key(self) -> str:
+        return content_id(self.model, self.messages, dict(self.params), self.tools, self.seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What a model answered, or the error that stood in its way."""
+
+    text: str | None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    finish_reason: str | None = None
+    output_token_ids: tuple[int, ...] | None = None
+    output_logprobs: tuple[float, ...] | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
+    latency_ns: int | None = None
+    error: str | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One artifact on one case: a row of `evaluations` before it is written."""
+
+    case_id: str
+    task_group: str
+    completion: Completion
+    reward: float | None
+    valid: bool | None
+
+
+Verdict = Literal["PROMOTE", "CONTINUE", "REJECT", "UNDERPOWERED", "BLOCKED"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guardrail:
+    """One thing that must not get worse, and whether it did."""
+
+    name: str
+    passed: bool | None
+    """None: could not be measured, which does not pass."""
+    baseline: float | None
+    candidate: float | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the gate decided about one candidate, and everything the decision rests on."""
+
+    candidate_id: str
+    baseline_id: str
+    site_id: str
+    channel: str
+    verdict: Verdict
+    reason: str
+    n_cases: int
+    n_clusters: int
+    baseline_mean: float | None
+    candidate_mean: float | None
+    delta: float | None
+    low: float | None
+    high: float | None
+    e_value: float | None
+    alpha: float
+    guardrails: tuple[Guardrail, ...] = ()

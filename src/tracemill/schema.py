@@ -1,0 +1,360 @@
+"""The tables of the lake: Arrow schemas, keys and layout. Every part relies on these; SQL views are made from them.
+
+NULL means "not known" or "not scored" and is never written as 0 or "". Times are UTC nanoseconds since the epoch
+(`*_ns`), days are dates, money is US dollars (`*_usd`), JSON columns hold text.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+_STRINGS = pa.list_(pa.string())
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, dtype) for name, dtype in columns.items()])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table: its columns, the key that makes a row unique, and how its files are laid out."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
+    append_only: bool = False
+    """True where rows are only ever added (scores, evaluations, verdicts, releases, ledger)."""
+
+
+SPANS = _schema(
+    day=pa.date32(),  # UTC day of start_ns; NULL where the source has no times
+    trace_id=pa.string(),
+    span_id=pa.string(),
+    parent_span_id=pa.string(),
+    session_id=pa.string(),
+    user_key=pa.string(),  # keyed pseudonym of the user, never the raw id
+    seq=pa.int64(),  # order inside the trace as the source gives it; breaks ties and stands in for missing times
+    kind=pa.string(),  # agent|llm|tool|retriever|embedding|reranker|chain|guardrail|evaluator|event
+    name=pa.string(),
+    start_ns=pa.int64(),
+    end_ns=pa.int64(),
+    status=pa.string(),  # ok|error|unset
+    error_type=pa.string(),
+    error_message=pa.string(),
+    service=pa.string(),
+    agent_name=pa.string(),
+    agent_version=pa.string(),
+    provider=pa.string(),
+    model_requested=pa.string(),
+    model=pa.string(),
+    params=pa.string(),  # JSON object
+    system_ids=_STRINGS,
+    input_ids=_STRINGS,
+    output_ids=_STRINGS,
+    tool_definitions_id=pa.string(),  # message_id of a message of role "tools" that holds the definitions
+    finish_reasons=_STRINGS,
+    tool_name=pa.string(),
+    tool_call_id=pa.string(),
+    tool_args=pa.string(),
+    tool_result=pa.string(),
+    tokens_in=pa.int64(),  # all input, cached included
+    tokens_cache_read=pa.int64(),
+    tokens_cache_write=pa.int64(),
+    tokens_out=pa.int64(),
+    tokens_reasoning=pa.int64(),
+    cost_usd=pa.float64(),
+    prompt_name=pa.string(),
+    prompt_version=pa.string(),
+    prompt_label=pa.string(),
+    prompt_variables=pa.string(),
+    input_token_ids=pa.list_(pa.int32()),
+    output_token_ids=pa.list_(pa.int32()),
+    output_logprobs=pa.list_(pa.float32()),  # of output_token_ids, under the sampling distribution
+    task_key=pa.string(),  # the source's own name of the task (benchmark runs), on the root span
+    attributes=pa.string(),  # everything not mapped, verbatim JSON after redaction
+    source_uri=pa.string(),
+    source_line=pa.int64(),
+    source_format=pa.string(),
+    dialect=pa.string(),
+    flags=_STRINGS,  # orphan, truncated, wrapper, synthetic, clock, lossy, redacted, reward_leak, …
+    ingested_at=pa.int64(),
+)
+
+MESSAGES = _schema(
+    day=pa.date32(),  # day of the first span that says it; NULL for undated sources
+    message_id=pa.string(),  # 128-bit keyed hash of the redacted canonical JSON
+    role=pa.string(),  # system|user|assistant|tool|tools
+    name=pa.string(),
+    parts=pa.string(),  # canonical JSON list of parts, formats.md B0
+    text=pa.string(),  # the text parts joined by newlines; what searches look at
+    n_chars=pa.int64(),
+)
+
+TRAJECTORIES = _schema(
+    trajectory_id=pa.string(),  # = trace_id
+    session_id=pa.string(),
+    user_key=pa.string(),
+    service=pa.string(),
+    agent_name=pa.string(),
+    agent_version=pa.string(),
+    source_format=pa.string(),
+    task_key=pa.string(),
+    task_group=pa.string(),  # near-duplicate inputs share one
+    pool=pa.string(),  # learn|gate, by keyed hash of the task group
+    day=pa.date32(),
+    start_ns=pa.int64(),
+    end_ns=pa.int64(),
+    n_spans=pa.int64(),
+    n_llm_calls=pa.int64(),
+    n_tool_calls=pa.int64(),
+    n_errors=pa.int64(),
+    tokens_in=pa.int64(),
+    tokens_out=pa.int64(),
+    cost_usd=pa.float64(),
+    outcome=pa.string(),  # ok|error|unset, of the root span; judgements are scores
+    flags=_STRINGS,
+)
+
+TRANSITIONS = _schema(
+    trajectory_id=pa.string(),
+    step=pa.int32(),  # 0-based order of the LLM calls of the trajectory
+    span_id=pa.string(),
+    site_id=pa.string(),  # NULL until mining has recovered the call site
+    site_version=pa.string(),
+    agent_name=pa.string(),
+    system_ids=_STRINGS,
+    input_ids=_STRINGS,
+    output_ids=_STRINGS,
+    tool_definitions_id=pa.string(),
+    model=pa.string(),
+    params=pa.string(),
+    finish_reason=pa.string(),
+    input_token_ids=pa.list_(pa.int32()),
+    output_token_ids=pa.list_(pa.int32()),
+    output_logprobs=pa.list_(pa.float32()),
+    trainable=pa.bool_(),
+    untrainable_reason=pa.string(),  # NULL where trainable
+    day=pa.date32(),
+    start_ns=pa.int64(),
+)
+
+SITES = _schema(
+    site_id=pa.string(),
+    site_version=pa.string(),  # content id of template + tools: a changed prompt is a new version of its site
+    agent_name=pa.string(),
+    model=pa.string(),
+    template=pa.string(),  # JSON of records.Template
+    slots=_STRINGS,
+    unbound=_STRINGS,  # pseudonyms in constant text, which an operator must bind before anything is published
+    tool_definitions_id=pa.string(),
+    n_calls=pa.int64(),
+    first_ns=pa.int64(),
+    last_ns=pa.int64(),
+    flags=_STRINGS,  # reward_leak, lossy, …
+    recovered_at=pa.int64(),
+)
+
+SCORES = _schema(
+    score_id=pa.string(),  # content id of the other columns: the same judgement twice is one row
+    target_kind=pa.string(),  # span|step|trajectory|session
+    target_id=pa.string(),  # a step is "trajectory_id/step"
+    name=pa.string(),
+    value=pa.float64(),  # NULL: the judge abstained, or gave only a label
+    label=pa.string(),  # free label; for name "correction" the corrected output
+    source=pa.string(),  # env|human|user|llm|code|model
+    version=pa.string(),
+    confidence=pa.float64(),
+    evidence=pa.string(),  # JSON
+    propensity=pa.float64(),  # probability with which this target was drawn for judgement; NULL: unknown
+    user_key=pa.string(),
+    at=pa.int64(),
+)
+
+CREDITS = _schema(
+    trajectory_id=pa.string(),
+    step=pa.int32(),
+    method=pa.string(),
+    credit=pa.float64(),
+    variance=pa.float64(),
+    version=pa.string(),
+)
+
+FINDINGS = _schema(
+    finding_id=pa.string(),
+    kind=pa.string(),
+    what=pa.string(),
+    site_id=pa.string(),
+    lift=pa.float64(),
+    q_value=pa.float64(),
+    coverage=pa.float64(),
+    exemplars=_STRINGS,
+    counter_exemplars=_STRINGS,
+    night_id=pa.string(),
+    at=pa.int64(),
+)
+
+CANDIDATES = _schema(
+    candidate_id=pa.string(),
+    branch=pa.string(),  # prompt|weights|production
+    site_id=pa.string(),
+    site_version=pa.string(),
+    optimizer=pa.string(),
+    artifact=pa.string(),  # JSON of records.Artifact
+    parent_id=pa.string(),
+    lineage=_STRINGS,  # trajectory ids that it was made from
+    tune_score=pa.float64(),  # mean reward on the tuning cases; optimistic, never a verdict
+    tune_n=pa.int64(),
+    snapshot_id=pa.int64(),
+    night_id=pa.string(),
+    at=pa.int64(),
+)
+
+EVALUATIONS = _schema(
+    evaluation_id=pa.string(),
+    candidate_id=pa.string(),
+    case_id=pa.string(),
+    task_group=pa.string(),
+    purpose=pa.string(),  # tune|gate|live
+    output=pa.string(),
+    reward=pa.float64(),  # NULL: could not be scored
+    valid=pa.bool_(),  # the output has the form that production needs
+    error=pa.string(),
+    tokens_in=pa.int64(),
+    tokens_out=pa.int64(),
+    cost_usd=pa.float64(),
+    latency_ns=pa.int64(),
+    cached=pa.bool_(),
+    fidelity=pa.string(),  # exact|single_step|…
+    night_id=pa.string(),
+    at=pa.int64(),
+)
+
+VERDICTS = _schema(
+    verdict_id=pa.string(),
+    candidate_id=pa.string(),
+    baseline_id=pa.string(),
+    site_id=pa.string(),
+    channel=pa.string(),
+    verdict=pa.string(),  # PROMOTE|CONTINUE|REJECT|UNDERPOWERED|BLOCKED
+    reason=pa.string(),
+    n_cases=pa.int64(),
+    n_clusters=pa.int64(),
+    baseline_mean=pa.float64(),
+    candidate_mean=pa.float64(),
+    delta=pa.float64(),
+    low=pa.float64(),
+    high=pa.float64(),
+    e_value=pa.float64(),
+    alpha=pa.float64(),
+    guardrails=pa.string(),  # JSON
+    snapshot_id=pa.int64(),
+    night_id=pa.string(),
+    at=pa.int64(),
+)
+
+RELEASES = _schema(
+    release_id=pa.string(),
+    channel=pa.string(),
+    action=pa.string(),  # promote|rollback
+    bundle_id=pa.string(),
+    bundle_uri=pa.string(),
+    candidate_id=pa.string(),
+    verdict_id=pa.string(),
+    previous_bundle_id=pa.string(),
+    snapshot_id=pa.int64(),
+    actor=pa.string(),
+    at=pa.int64(),
+)
+
+TASKS = _schema(
+    task_key=pa.string(),
+    task_group=pa.string(),  # declared group (a database, a customer); NULL: group by near-duplicate input
+    attributes=pa.string(),  # JSON: gold answer, database, difficulty, …; read by verifiers, never by learning
+)
+
+TASK_GROUPS = _schema(
+    task_group=pa.string(),
+    pool=pa.string(),
+    digest=pa.string(),  # of the normalised input; exact repeats find their group by it
+    signature=pa.list_(pa.uint32()),  # MinHash of the normalised input; near repeats find theirs by it
+    first_seen=pa.int64(),
+)
+
+REPLAYS = _schema(
+    replay_key=pa.string(),  # content id of model, parameters, messages, tools and seed
+    model=pa.string(),
+    completion=pa.string(),  # JSON of records.Completion
+    at=pa.int64(),
+)
+
+RUNS = _schema(
+    night_id=pa.string(),
+    stage=pa.string(),
+    started_ns=pa.int64(),
+    ended_ns=pa.int64(),
+    status=pa.string(),  # ok|skipped|failed
+    detail=pa.string(),  # JSON
+)
+
+INGEST_LOG = _schema(
+    source_uri=pa.string(),
+    content_hash=pa.string(),
+    size_bytes=pa.int64(),
+    source_format=pa.string(),
+    format_reason=pa.string(),
+    n_records=pa.int64(),
+    n_quarantined=pa.int64(),
+    batch_id=pa.string(),
+    ingested_at=pa.int64(),
+)
+
+QUARANTINE = _schema(
+    source_uri=pa.string(),
+    content_hash=pa.string(),
+    line=pa.int64(),  # 1-based; NULL where the whole object is refused
+    offset_bytes=pa.int64(),
+    source_format=pa.string(),
+    reason=pa.string(),
+    excerpt=pa.string(),  # first 500 characters, redacted
+    ingested_at=pa.int64(),
+)
+
+TRACE_DAYS = _schema(trace_id=pa.string(), day=pa.date32())
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            name="spans",
+            schema=SPANS,
+            key=("trace_id", "span_id"),
+            partition_by=("day",),
+            sort_by=("trace_id", "seq"),
+        ),
+        Table(name="messages", schema=MESSAGES, key=("day", "message_id"), partition_by=("day",)),
+        Table(name="trajectories", schema=TRAJECTORIES, key=("trajectory_id",)),
+        Table(name="transitions", schema=TRANSITIONS, key=("trajectory_id", "step")),
+        Table(name="sites", schema=SITES, key=("site_id", "site_version")),
+        Table(name="scores", schema=SCORES, key=("score_id",), append_only=True),
+        Table(name="credits", schema=CREDITS, key=("trajectory_id", "step", "method", "version")),
+        Table(name="findings", schema=FINDINGS, key=("finding_id",)),
+        Table(name="candidates", schema=CANDIDATES, key=("candidate_id",)),
+        Table(name="evaluations", schema=EVALUATIONS, key=("evaluation_id",), append_only=True),
+        Table(name="verdicts", schema=VERDICTS, key=("verdict_id",), append_only=True),
+        Table(name="releases", schema=RELEASES, key=("release_id",), append_only=True),
+        Table(name="tasks", schema=TASKS, key=("task_key",)),
+        Table(name="task_groups", schema=TASK_GROUPS, key=("digest",), append_only=True),
+        Table(name="replays", schema=REPLAYS, key=("replay_key",), append_only=True),
+        Table(name="runs", schema=RUNS, key=("night_id", "stage", "started_ns"), append_only=True),
+        Table(name="ingest_log", schema=INGEST_LOG, key=("source_uri", "content_hash"), append_only=True),
+        Table(
+            name="quarantine",
+            schema=QUARANTINE,
+            key=("source_uri", "content_hash", "line", "offset_bytes"),
+            append_only=True,
+        ),
+        Table(name="trace_days", schema=TRACE_DAYS, key=("trace_id", "day")),
+    )
+}
