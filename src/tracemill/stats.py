@@ -90,8 +90,9 @@ def clustered_mean(
     order = cluster_order(clusters)
     place = {name: index for index, name in enumerate(order)}
     index = np.fromiter((place[name] for name in clusters), dtype=np.int64, count=len(values))
-    sums: Floats = np.bincount(index, weights=np.asarray(values, dtype=np.float64), minlength=len(order))
-    sizes: Floats = np.bincount(index, minlength=len(order)).astype(np.float64)
+    sums, sizes = np.zeros(len(order)), np.zeros(len(order))
+    np.add.at(sums, index, np.asarray(values, dtype=np.float64))
+    np.add.at(sizes, index, 1.0)
     if per == "cluster":
         sums, sizes = sums / sizes, np.ones(len(order))
     estimate = float(sums.sum() / sizes.sum())
