@@ -1,0 +1,71 @@
+-- One row per wanted trace. Identity comes from the root span, else from whoever knows; sums from real model calls.
+CREATE OR REPLACE TEMP TABLE rebuilt_trajectories AS
+WITH s AS (
+    SELECT * FROM temp.rebuilt_spans
+),
+root AS (
+    SELECT * FROM s WHERE is_root QUALIFY row_number() OVER (PARTITION BY trace_id ORDER BY nth) = 1
+),
+frequent AS (
+    SELECT trace_id, agent_name
+    FROM s
+    WHERE agent_name IS NOT NULL
+    GROUP BY trace_id, agent_name
+    QUALIFY row_number() OVER (PARTITION BY trace_id ORDER BY count(*) DESC, min(nth)) = 1
+),
+flagged AS (
+    SELECT trace_id, list_sort(list_distinct(flatten(list(flags)))) AS flags
+    FROM s
+    WHERE flags IS NOT NULL
+    GROUP BY trace_id
+),
+summed AS (
+    SELECT
+        trace_id,
+        arg_min(session_id, nth) AS session_id,
+        arg_min(user_key, nth) AS user_key,
+        arg_min(service, nth) AS service,
+        arg_min(agent_version, nth) AS agent_version,
+        arg_min(source_format, nth) AS source_format,
+        arg_min(task_key, nth) AS task_key,
+        min(day) AS day,
+        min(start_ns) AS start_ns,
+        max(coalesce(end_ns, start_ns)) AS end_ns,
+        count(*) AS n_spans,
+        count(*) FILTER (WHERE is_call) AS n_llm_calls,
+        count(*) FILTER (WHERE kind = 'tool') AS n_tool_calls,
+        count(*) FILTER (WHERE status = 'error') AS n_errors,
+        CAST(sum(tokens_in) FILTER (WHERE is_call) AS BIGINT) AS tokens_in,
+        CAST(sum(tokens_out) FILTER (WHERE is_call) AS BIGINT) AS tokens_out,
+        sum(cost_usd) FILTER (WHERE is_call) AS cost_usd
+    FROM s
+    GROUP BY trace_id
+)
+SELECT
+    t.trace_id AS trajectory_id,
+    coalesce(r.session_id, t.session_id) AS session_id,
+    coalesce(r.user_key, t.user_key) AS user_key,
+    coalesce(r.service, t.service) AS service,
+    coalesce(r.agent_name, f.agent_name) AS agent_name,
+    coalesce(r.agent_version, t.agent_version) AS agent_version,
+    coalesce(r.source_format, t.source_format) AS source_format,
+    coalesce(r.task_key, t.task_key) AS task_key,
+    old.task_group,
+    old.pool,
+    t.day,
+    t.start_ns,
+    t.end_ns,
+    t.n_spans,
+    t.n_llm_calls,
+    t.n_tool_calls,
+    t.n_errors,
+    t.tokens_in,
+    t.tokens_out,
+    t.cost_usd,
+    r.status AS outcome,
+    g.flags
+FROM summed t
+LEFT JOIN root r USING (trace_id)
+LEFT JOIN frequent f USING (trace_id)
+LEFT JOIN flagged g USING (trace_id)
+LEFT JOIN trajectories old ON old.trajectory_id = t.trace_id

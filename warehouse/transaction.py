@@ -1,0 +1,88 @@
+"""One write to the lake: what may be done between BEGIN and COMMIT."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from tracemill.errors import StoreError
+from tracemill.records import Batch
+from tracemill.schema import TABLES, Table
+from tracemill.warehouse import engine, groups, rows
+from tracemill.warehouse import rebuild as building
+from tracemill.warehouse import take as taking
+from tracemill.warehouse.take import Taken
+
+_OWN_WAY = {
+    "spans": "take(batch)",
+    "trace_days": "take(batch)",
+    "trajectories": "rebuild(trace_ids)",
+    "transitions": "rebuild(trace_ids)",
+}
+
+
+class Transaction:
+    """Made by Lake.transaction. Every method is idempotent and sees what earlier ones in the transaction wrote."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, root: Path) -> None:
+        self.con = con
+        """For reading inside the transaction, its own writes included. Write through the methods."""
+        self._root = root
+
+    def take(self, batch: Batch) -> Taken:
+        """Write what ingest made of some source objects; objects and rows already in the lake are not written again.
+
+        A span that comes again with other content replaces the older one. Raises StoreError where rows do not fit.
+        """
+        with engine.translated(self._root):
+            return taking.take(self.con, batch)
+
+    def insert(self, name: str, table: pa.Table) -> int:
+        """Add rows whose key is new to table `name`; returns how many were. Raises StoreError where rows do not fit."""
+        with engine.translated(self._root):
+            target = self._target(name)
+            return rows.insert(self.con, target, rows.checked(table, target.schema, name, target.key))
+
+    def replace(self, name: str, table: pa.Table) -> int:
+        """Add rows or put them in place of those with the same key; returns how many were new or different."""
+        with engine.translated(self._root):
+            target = self._target(name)
+            if target.append_only:
+                raise StoreError(f"table {name} is only ever added to: use insert")
+            return rows.replace(self.con, target, rows.checked(table, target.schema, name, target.key))
+
+    def rebuild(self, trace_ids: Sequence[str]) -> pa.Table:
+        """Make `trajectories` and `transitions` of exactly these traces anew from their spans.
+
+        Task groups, pools and sites once assigned are kept; a site only while the call's prompt is the same.
+        Returns those that have no task group yet: trajectory_id, task_key, task_text (either may be NULL).
+        """
+        with engine.translated(self._root):
+            return building.rebuild(self.con, trace_ids)
+
+    def assign_groups(self, assigned: pa.Table, new_groups: pa.Table) -> int:
+        """Give trajectories (trajectory_id, task_group, pool) their group, and add rows of TASK_GROUPS.
+
+        A trajectory that has a group keeps it. Returns how many were assigned. Raises StoreError where a group would
+        lie in two pools.
+        """
+        with engine.translated(self._root):
+            return groups.assign_groups(
+                self.con,
+                rows.checked(assigned, groups.ASSIGNED_GROUPS, "assign_groups", ("trajectory_id",)),
+                rows.checked(new_groups, TABLES["task_groups"].schema, "task_groups", TABLES["task_groups"].key),
+            )
+
+    def assign_sites(self, assigned: pa.Table) -> int:
+        """Give transitions (trajectory_id, step, site_id, site_version) their site; returns how many changed."""
+        with engine.translated(self._root):
+            return groups.assign_sites(
+                self.con, rows.checked(assigned, groups.ASSIGNED_SITES, "assign_sites", ("trajectory_id", "step"))
+            )
+
+    def _target(self, name: str) -> Table:
+        table = rows.table_named(name)
+        if name in _OWN_WAY:
+            raise StoreError(f"table {name} is written by {_OWN_WAY[name]} only")
+        return table

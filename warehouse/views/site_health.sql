@@ -1,0 +1,31 @@
+-- after: rewards
+-- One row per version of a call site: how often it is called, how it fails, and how its episodes were judged.
+WITH judged AS (
+    SELECT trajectory_id, avg(value) AS reward
+    FROM rewards
+    WHERE name IN ('combined', 'reward')
+    -- the combined score where there is one, else the reward that came with the log
+    GROUP BY trajectory_id, combined
+    QUALIFY row_number() OVER (PARTITION BY trajectory_id ORDER BY combined DESC) = 1
+)
+SELECT
+    t.site_id, t.site_version,
+    any_value(t.agent_name) AS agent_name,
+    any_value(t.model) AS model,
+    count(*) AS n_calls,
+    count(DISTINCT t.trajectory_id) AS n_trajectories,
+    count(*) FILTER (WHERE t.trainable) AS n_trainable,
+    count(*) FILTER (WHERE s.status = 'error') AS n_errors,
+    count(j.reward) AS n_judged,
+    avg(j.reward) AS mean_reward,
+    avg(s.tokens_in) AS mean_tokens_in,
+    avg(s.tokens_out) AS mean_tokens_out,
+    sum(s.cost_usd) AS cost_usd,
+    median((s.end_ns - s.start_ns) / 1e6) AS median_latency_ms,
+    make_timestamp_ns(min(t.start_ns)) AS first_at,
+    make_timestamp_ns(max(t.start_ns)) AS last_at
+FROM transitions t
+JOIN spans s ON s.trace_id = t.trajectory_id AND s.span_id = t.span_id AND s.day IS NOT DISTINCT FROM t.day
+LEFT JOIN judged j USING (trajectory_id)
+WHERE t.site_id IS NOT NULL
+GROUP BY t.site_id, t.site_version
