@@ -1,0 +1,15 @@
+"""Logged call sites become better prompts: artifacts, cached and budgeted replay, DSPy programs, and the optimizers.
+
+| module | offers |
+|---|---|
+| `artifact` | `baseline`, `with_demonstrations`, `with_instructions`, `demo_from_case`: prompt artifacts as values |
+| `lint` | `lint`: what is wrong with an artifact before any model is asked |
+| `endpoint` | `HttpChatModel`: any OpenAI-compatible endpoint |
+| `replay` | `Budget`, `Ledger`, `CachedModel`, `Replayer`: evaluation that pays for no answer twice |
+| `program` | `SiteProgram`, `RawChatAdapter`: a site as a DSPy program that sends production's bytes |
+| `engine` | `language_model`: a DSPy language model over any ChatModel |
+| `optimizers` | `OPTIMIZERS`: name -> factory |
+| `portfolio` | `run`, `split_tune` |
+
+`program` and `engine` import dspy; nothing else here does before a search that needs it begins.
+"""

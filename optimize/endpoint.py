@@ -1,0 +1,176 @@
+"""Any OpenAI-compatible `/v1/chat/completions` as a ChatModel: concurrent, with retries, honest about failure."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+
+from tracemill.errors import ConfigError, EndpointError
+from tracemill.records import ChatRequest, Completion
+
+_RETRY_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_DOWN_STATUS = frozenset({502, 503, 504})  # a gateway saying that nobody is behind it
+_REFUSED_STATUS = frozenset({401, 403, 404})  # wrong key, wrong address, unknown model: no call will fare better
+_BACKOFF_S = 0.25
+_LONGEST_WAIT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Try:
+    completion: Completion
+    down: bool = False
+    """No server stood behind the address, or none that answered."""
+
+
+class HttpChatModel:
+    """Chat completions over HTTP. `base_url` with or without its `/v1`.
+
+    A call that fails after its retries is a Completion with `error`. EndpointError, naming the URL, where the endpoint
+    is dead (no call of the batch reached a server) or refuses everybody (401, 403, 404). Waits double from 0.25 s on;
+    a `Retry-After` is heeded up to 20 s. Proxies of the environment are not used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        concurrency: int = 8,
+        timeout_s: float = 120.0,
+        retries: int = 3,
+        logprobs: bool = False,
+        extra_body: Mapping[str, Any] | None = None,
+        usd_per_million_tokens: tuple[float, float] | None = None,
+        backoff_s: float = _BACKOFF_S,
+    ) -> None:
+        """`extra_body` goes into every request (vLLM: {"return_token_ids": true}); prices are (input, output)."""
+        if not base_url.startswith(("http://", "https://")):
+            raise ConfigError(f"endpoint {base_url!r} is no http(s) URL; write it like http://127.0.0.1:8000/v1")
+        if concurrency < 1 or retries < 0:
+            raise ConfigError(f"endpoint {base_url}: concurrency {concurrency} must be ≥ 1, retries {retries} ≥ 0")
+        root = base_url.rstrip("/").removesuffix("/chat/completions")
+        self.url = f"{root if root.endswith('/v1') else root + '/v1'}/chat/completions"
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._concurrency = concurrency
+        self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
+        self._retries = retries
+        self._logprobs = logprobs
+        self._extra_body = dict(extra_body or {})
+        self._prices = usd_per_million_tokens
+        self._backoff_s = backoff_s
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
+        if not requests:
+            return []
+        # The certificate store is loaded only where it is used: it costs more than a local call.
+        verify = self.url.startswith("https://")
+        workers = min(self._concurrency, len(requests))
+        with (
+            httpx.Client(headers=self._headers, timeout=self._timeout, trust_env=False, verify=verify) as http,
+            ThreadPoolExecutor(workers, thread_name_prefix="chat") as pool,
+        ):
+            nobody_there = threading.Event()
+            tries = list(pool.map(lambda request: self._call(http, request, nobody_there), requests))
+            if all(one.down for one in tries):
+                raise EndpointError(self.url, tries[0].completion.error or "no answer")
+        return [one.completion for one in tries]
+
+    def _call(self, http: httpx.Client, request: ChatRequest, nobody_there: threading.Event) -> _Try:
+        body = self._body(request)
+        failed = _Try(completion=Completion(text=None, error="not tried: the endpoint cannot be reached"), down=True)
+        if nobody_there.is_set():  # a dead endpoint costs one series of retries, not one per call
+            return failed
+        refused = False
+        for attempt in range(self._retries + 1):
+            began = time.perf_counter_ns()
+            wait_s = self._backoff_s * 2**attempt
+            try:
+                answer = http.post(self.url, json=body)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+                failed = _Try(completion=Completion(text=None, error=reason), down=True)
+                refused = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            else:
+                refused = False
+                latency_ns = time.perf_counter_ns() - began
+                if answer.status_code == 200:
+                    return _Try(completion=self._read(answer, latency_ns))
+                reason = f"HTTP {answer.status_code}: {_message(answer)}"
+                if answer.status_code in _REFUSED_STATUS:
+                    raise EndpointError(self.url, reason)
+                failed = _Try(
+                    completion=Completion(text=None, error=reason, latency_ns=latency_ns),
+                    down=answer.status_code in _DOWN_STATUS,
+                )
+                if answer.status_code not in _RETRY_STATUS:
+                    return failed
+                wait_s = max(wait_s, _retry_after_s(answer))
+            if attempt < self._retries:
+                time.sleep(min(wait_s, _LONGEST_WAIT_S))
+        if refused:
+            nobody_there.set()
+        return failed
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": request.model, "messages": list(request.messages), **request.params}
+        if request.tools:
+            body["tools"] = list(request.tools)
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if self._logprobs:
+            body["logprobs"] = True
+        return body | self._extra_body
+
+    def _read(self, answer: httpx.Response, latency_ns: int) -> Completion:
+        try:
+            completion = read_completion(answer.json())
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            reason = f"not a chat completion ({type(error).__name__}: {error}): {answer.text[:200]}"
+            return Completion(text=None, error=reason, latency_ns=latency_ns)
+        cost_usd = None
+        if self._prices is not None and completion.tokens_in is not None and completion.tokens_out is not None:
+            cost_usd = (completion.tokens_in * self._prices[0] + completion.tokens_out * self._prices[1]) / 1e6
+        return replace(completion, latency_ns=latency_ns, cost_usd=cost_usd)
+
+
+def read_completion(body: Mapping[str, Any]) -> Completion:
+    """The first choice of an OpenAI-shaped answer, with vLLM's token ids and the log-probabilities where present."""
+    choice = body["choices"][0]
+    message = choice["message"]
+    usage = body.get("usage") or {}
+    token_ids = choice.get("token_ids")
+    prompt_ids = body.get("prompt_token_ids")
+    content = (choice.get("logprobs") or {}).get("content")
+    tokens_in, tokens_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if tokens_in is None and prompt_ids is not None:
+        tokens_in = len(prompt_ids)
+    if tokens_out is None and token_ids is not None:
+        tokens_out = len(token_ids)
+    return Completion(
+        text=message.get("content"),
+        tool_calls=tuple(message.get("tool_calls") or ()),
+        finish_reason=choice.get("finish_reason"),
+        output_token_ids=None if token_ids is None else tuple(token_ids),
+        output_logprobs=None if content is None else tuple(float(token["logprob"]) for token in content),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+    )
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        error = answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:300]
+    return str(error["message"] if isinstance(error, dict) and "message" in error else error)[:300]
+
+
+def _retry_after_s(answer: httpx.Response) -> float:
+    try:
+        return float(answer.headers.get("retry-after", 0))
+    except ValueError:  # a date: the doubling wait has to do
+        return 0.0

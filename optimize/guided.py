@@ -1,0 +1,210 @@
+"""What GEPA and MIPROv2 share: DSPy runs in a thread of its own, and asks the caller's thread for every answer.
+
+DSPy's optimizers own their loop, swallow what a program raises, and report at the end. Here every evaluation and every
+call of the prompt model comes back to the thread that iterates over the search: a used-up budget or a dead endpoint
+ends the search with that very error, candidates are handed over as they are found, and evaluation needs no locks.
+The two threads take turns, so the stream is the same every time.
+"""
+
+import io
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+from tracemill.ids import content_id
+from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
+from tracemill.optimize.lint import lint
+from tracemill.optimize.search import PromptModel, candidate, tune_score
+from tracemill.protocols import Evaluate
+from tracemill.records import Artifact, Candidate, Case, ChatRequest, Completion, Outcome, Site
+
+
+class _StoppedError(Exception):
+    """Ends the thread of a search that nobody listens to any more."""
+
+
+class Dialogue:
+    """Two threads taking turns: `call` in the search's thread runs a function in the thread that iterates `run`."""
+
+    def __init__(self) -> None:
+        self._asks: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._error: BaseException | None = None
+        self.found: list[Candidate] = []
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        if self.stopped:
+            raise _StoppedError
+        self._asks.put(function)
+        answer = self._answers.get()
+        if self.stopped:
+            raise _StoppedError
+        return answer
+
+    def run(self, search: Callable[[], Any]) -> Iterator[Candidate]:
+        """Candidates as the search appends them to `found`. Raises what a called function or the search raised."""
+        thread = threading.Thread(target=self._search, args=(search,), name="guided-search", daemon=True)
+        handed = 0
+        thread.start()
+        try:
+            while True:
+                with _quiet():
+                    asked = self._asks.get()
+                if asked is None:
+                    break
+                answer = asked()
+                while handed < len(self.found):
+                    handed += 1
+                    yield self.found[handed - 1]
+                self._answers.put(answer)
+        finally:
+            self._stopped.set()
+            self._answers.put(None)
+            with _quiet():
+                thread.join(timeout=10.0)
+        if self._error is not None:
+            raise self._error
+        yield from self.found[handed:]
+
+    def _search(self, search: Callable[[], Any]) -> None:
+        try:
+            search()
+        except _StoppedError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - carried over to the thread that iterates, which raises it
+            self._error = error
+        finally:
+            self._asks.put(None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # DSPy and gepa draw progress bars on standard output, where `--json` writes, while they have their turn.
+    dspy_log = logging.getLogger("dspy")
+    level = dspy_log.level
+    dspy_log.setLevel(logging.CRITICAL)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        dspy_log.setLevel(level)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedModel:
+    """A ChatModel whose calls are made in the thread that iterates over the search."""
+
+    prompt_model: PromptModel
+    dialogue: Dialogue
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
+        answers: list[Completion] = self.dialogue.call(lambda: self.prompt_model.chat.complete(requests))
+        return answers
+
+
+class Bench:
+    """Answers a search's questions by replay, judges them, and turns what was tuned in full into candidates.
+
+    Proposals that lint objects to are refused without a call: they answer with nothing and earn nothing.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        baseline: Artifact,
+        optimizer: str,
+        train: Sequence[Case],
+        tune: Sequence[Case],
+        evaluate: Evaluate,
+    ) -> None:
+        self.dialogue = Dialogue()
+        self.train = _by_values(train)
+        self.tune = _by_values(tune)
+        self._site = site
+        self._baseline = baseline
+        self._optimizer = optimizer
+        self._train_cases = list(train)
+        self._tune_cases = list(tune)
+        self._evaluate = evaluate
+        self._own_objections = set(lint(baseline, baseline=baseline, cases=train))
+        self._objections: dict[str, list[str]] = {}
+        self._answers: dict[tuple[str, str], str] = {}
+        self._rewards: dict[tuple[str, str], float | None] = {}
+        self._tuned = {content_id(baseline.to_json())}
+        self._seen: set[str] = set()
+
+    def objections(self, artifact: Artifact) -> list[str]:
+        key = content_id(artifact.to_json())
+        if key not in self._objections:
+            found = lint(artifact, baseline=self._baseline, cases=self._train_cases)
+            self._objections[key] = [one for one in found if one not in self._own_objections]
+        return self._objections[key]
+
+    def answer(self, artifact: Artifact, values: Mapping[str, Any]) -> str:
+        """The output of the artifact on the cases with these values; "" where it failed or was refused."""
+        if self.objections(artifact):
+            return ""
+        asked, known = values_key(values), content_id(artifact.to_json())
+        if (known, asked) not in self._answers:
+            in_tune = asked in self.tune
+            cases = self._tune_cases if in_tune else self.train[asked]
+            outcomes = self.dialogue.call(lambda: self._judge(artifact, known, cases, in_tune))
+            by_case = {outcome.case_id: outcome for outcome in outcomes}
+            for key, group in _by_values(cases).items():
+                self._note(known, key, group, [by_case[case.case_id] for case in group])
+        return self._answers[known, asked]
+
+    def reward(self, values: Mapping[str, Any], output: str) -> float | None:
+        """Weighted mean reward of this output on the cases with these values; None where nobody can say."""
+        return self._rewards.get((values_key(values), output))
+
+    def expected(self, values: Mapping[str, Any]) -> str | None:
+        known = [case.expected for case in self._cases(values) if case.expected is not None]
+        return known[0] if known else None
+
+    def source(self, values: Mapping[str, Any]) -> str:
+        """The trajectory that a demonstration with these values was taken from."""
+        return self._cases(values)[0].trajectory_id
+
+    def _cases(self, values: Mapping[str, Any]) -> list[Case]:
+        key = values_key(values)
+        return self.train.get(key) or self.tune[key]
+
+    def _judge(self, artifact: Artifact, known: str, cases: Sequence[Case], in_tune: bool) -> list[Outcome]:
+        outcomes = self._evaluate(artifact, cases)
+        if not in_tune:
+            self._seen.update(case.trajectory_id for case in cases)
+        elif known not in self._tuned:
+            self._tuned.add(known)
+            sources = {demo["source"] for demo in pool_of(artifact)} - {PRODUCTION_SOURCE}
+            score = tune_score(cases, outcomes)
+            self.dialogue.found.append(
+                candidate(self._site, self._baseline, self._optimizer, artifact, score, self._seen | sources)
+            )
+        return outcomes
+
+    def _note(self, known: str, key: str, group: Sequence[Case], outcomes: Sequence[Outcome]) -> None:
+        output = next((one.completion.text for one in outcomes if one.completion.text is not None), "")
+        self._answers[known, key] = output
+        self._rewards[key, output] = tune_score(group, outcomes)[0]
+
+
+def values_key(values: Mapping[str, Any]) -> str:
+    return content_id(dict(values))
+
+
+def _by_values(cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """Cases that a prompt cannot tell apart, together: one question, one answer."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(values_key(case.values), []).append(case)
+    return groups

@@ -1,0 +1,181 @@
+"""Rung zero of the evaluation ladder: what is wrong with an artifact, seen without asking any model."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tracemill.ids import PSEUDONYM, canonical_json
+from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of, slots_of
+from tracemill.records import Artifact, Case
+
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{30,}|\bglpat-[\w-]{16,}|\bhf_[A-Za-z0-9]{20,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
+    r"|(?i:\b(?:api[_-]?key|secret|password|passwd|access[_-]?token)\b\s*[=:]\s*['\"]?[^\s'\"]{8,})"
+)
+_URL = re.compile(r"(?:https?://|www\.)[^\s)>\]\"']+", re.IGNORECASE)
+_GRADER = re.compile(
+    r"\b(?:grad(?:er|ers|ing)|graded|scor(?:e|es|ed|er|ing)|rewards?|rewarded|judges?|judged|evaluat(?:e|ed|or|ion)s?"
+    r"|benchmarks?|test[ -]?cases?|ground[ -]truth|metrics?|points for)\b",
+    re.IGNORECASE,
+)
+_INJECTION = re.compile(
+    r"\b(?:ignore|disregard|forget)\b[^.\n]{0,40}\b(?:previous|prior|above|earlier)\b[^.\n]{0,40}"
+    r"\b(?:instructions?|prompts?|rules?)\b",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"\w+")
+_COPIED_WORDS = 12
+
+
+def lint(artifact: Artifact, *, baseline: Artifact, cases: Sequence[Case] = (), max_chars: int = 48_000) -> list[str]:
+    """Objections, one sentence each; [] where there is none. Pure: equal arguments, equal answer.
+
+    Of instructions only what differs from the baseline is objected to, except that personal data and secrets are
+    objected to wherever they are constant text. `cases` are the logs that instructions must not copy from;
+    demonstrations are copies by nature, so they must say which trajectory they come from. `max_chars` bounds the
+    prompt with its longest demonstrations, slot values not counted.
+    """
+    return [
+        *_shape(artifact, baseline),
+        *_private(artifact),
+        *_added(artifact, baseline),
+        *_copied(artifact, baseline, cases),
+        *_demonstrations(artifact, baseline),
+        *_size(artifact, baseline, max_chars),
+    ]
+
+
+def demonstration_sources(artifact: Artifact) -> list[str]:
+    """Where each demonstration was copied from, for the reader of a diff."""
+    return [
+        f"demonstration {number} is {'production’s own' if source == PRODUCTION_SOURCE else f'a copy of {source}'}"
+        for number, source in enumerate((demo.get("source") for demo in pool_of(artifact)), start=1)
+    ]
+
+
+def _shape(artifact: Artifact, baseline: Artifact) -> Iterator[str]:
+    have, need = _slots(artifact), _slots(baseline)
+    for slot in sorted(need - have):
+        yield f"slot {slot!r} of production's prompt is gone"
+    for slot in sorted(have - need):
+        yield f"slot {slot!r} is new: production gives it no value"
+    items = artifact.prompt["messages"]
+    if pool_of(artifact) and sum(bool(item.get("demonstrations")) for item in items) != 1:
+        yield "demonstrations are carried but have not exactly one place in the prompt"
+    if (artifact.prompt.get("tools") or None) != (baseline.prompt.get("tools") or None):
+        yield "the tool definitions differ from production's"
+
+
+def _private(artifact: Artifact) -> Iterator[str]:
+    for where, text in [*_constant(artifact), *_shown(artifact)]:
+        for what, pattern in (("a pseudonym", PSEUDONYM), ("an e-mail address", _EMAIL), ("a secret", _SECRET)):
+            match = pattern.search(text)
+            if match:
+                # The secret itself must not travel into logs and reports with the objection.
+                found = f": {match[0]}" if pattern is PSEUDONYM else ""
+                yield f"{where} holds {what}{found}"
+
+
+def _added(artifact: Artifact, baseline: Artifact) -> Iterator[str]:
+    before = "\n".join(text for _, text in _constant(baseline)).lower()
+    for where, text in _constant(artifact):
+        for url in dict.fromkeys(_URL.findall(text)):
+            if url.lower() not in before:
+                yield f"{where} adds the address {url}"
+        words = dict.fromkeys(match[0].lower() for match in _GRADER.finditer(text))
+        added = [word for word in words if not re.search(rf"\b{re.escape(word)}\b", before)]
+        if added:
+            yield f"{where} speaks of how answers are judged: {', '.join(added)}"
+        match = _INJECTION.search(text)
+        if match and match[0].lower() not in before:
+            yield f"{where} adds an instruction to override others: {match[0]!r}"
+
+
+def _copied(artifact: Artifact, baseline: Artifact, cases: Sequence[Case]) -> Iterator[str]:
+    known = {gram for _, text in _constant(baseline) for gram in _grams(text)}
+    written = {gram: where for where, text in _constant(artifact) for gram in _grams(text) if gram not in known}
+    if not written:
+        return
+    told: set[str] = set()
+    for case in cases:
+        for text in _logged(case):
+            gram = next((gram for gram in _grams(text) if gram in written), None)
+            if gram is not None and written[gram] not in told:
+                told.add(written[gram])
+                yield f"{written[gram]} copies from trajectory {case.trajectory_id}: “{' '.join(gram)}”"
+
+
+def _demonstrations(artifact: Artifact, baseline: Artifact) -> Iterator[str]:
+    own = {canonical_json(demo["messages"]) for demo in pool_of(baseline)}
+    for number, demo in enumerate(pool_of(artifact), start=1):
+        if not demo.get("source") or (
+            demo["source"] == PRODUCTION_SOURCE and canonical_json(demo["messages"]) not in own
+        ):
+            yield f"demonstration {number} does not say which trajectory it comes from"
+        if not demo.get("messages") or demo["messages"][-1].get("role") != "assistant":
+            yield f"demonstration {number} does not end with an answer"
+
+
+def _size(artifact: Artifact, baseline: Artifact, max_chars: int) -> Iterator[str]:
+    size, before = _chars(artifact), _chars(baseline)
+    if size > max(max_chars, before):
+        yield f"the prompt has {size} characters before its slots are filled; at most {max(max_chars, before)} may be"
+
+
+def _slots(artifact: Artifact) -> set[str]:
+    items = artifact.prompt["messages"]
+    conversation = {"conversation"} if any(item.get("conversation") for item in items) else set()
+    return conversation.union(*(slots_of(item) for item in items))
+
+
+def _constant(artifact: Artifact) -> list[tuple[str, str]]:
+    """(where, text) of the prompt's constant text, demonstrations not included."""
+    texts = []
+    for item in artifact.prompt["messages"]:
+        text = "\n".join(piece for piece in item.get("content", ()) if isinstance(piece, str))
+        if text:
+            texts.append((f"the {item['role']} text", text))
+    return texts
+
+
+def _shown(artifact: Artifact) -> list[tuple[str, str]]:
+    return [
+        (f"demonstration {number}", f"{_text_of(demo['messages'])}\n{demo.get('text', '')}")
+        for number, demo in enumerate(pool_of(artifact), start=1)
+    ]
+
+
+def _text_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for message in messages:
+        content = message.get("content")
+        parts.append(content if isinstance(content, str) else canonical_json(content))
+        parts += [canonical_json(value) for key, value in message.items() if key not in ("role", "content")]
+    return "\n".join(parts)
+
+
+def _logged(case: Case) -> Iterator[str]:
+    for value in case.values.values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield _text_of(value)
+    yield case.logged_output
+    if case.correction is not None:
+        yield case.correction
+
+
+def _grams(text: str) -> Iterator[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())
+    return (tuple(words[start : start + _COPIED_WORDS]) for start in range(len(words) - _COPIED_WORDS + 1))
+
+
+def _chars(artifact: Artifact) -> int:
+    pool = [len(_text_of(demo["messages"])) for demo in pool_of(artifact)]
+    demos = artifact.prompt.get("demonstrations") or {}
+    shown = sorted(pool, reverse=True)[: int(demos["k"])] if demos.get("select") == "nearest" else pool
+    return sum(len(text) for _, text in _constant(artifact)) + sum(shown)

@@ -1,0 +1,77 @@
+"""GEPA (arXiv 2507.19457) over the site's instructions: a capable model reads failures and rewrites the system text."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracemill.errors import ConfigError
+from tracemill.optimize.guided import Bench
+from tracemill.optimize.search import PromptModel, refuse_gate_cases
+from tracemill.protocols import Evaluate
+from tracemill.records import Artifact, Candidate, Case, Site
+
+_GUIDANCE = (
+    "Write general instructions: do not quote the examples, name no person, and do not mention how answers are "
+    "checked. Anything written as {{name}} is filled in later and must be kept as it is."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gepa:
+    """Every instruction that wins its minibatch is evaluated on all tuning cases and is a candidate."""
+
+    reflection: PromptModel | None = None
+    metric_calls: int = 400
+    """Answers judged in the whole search, cached ones included."""
+    minibatch: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.reflection is None:
+            raise ConfigError("gepa needs a capable model that writes instructions: configure a reflection model")
+
+    @property
+    def name(self) -> str:
+        return "gepa"
+
+    def search(
+        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
+    ) -> Iterator[Candidate]:
+        refuse_gate_cases(train, tune)
+        teaching = [case for case in train if case.expected is not None] or list(train)
+        if not teaching or not tune:
+            return
+        bench = Bench(site, baseline, self.name, teaching, tune, evaluate)
+        yield from bench.dialogue.run(lambda: self._compile(baseline, bench))
+
+    def _compile(self, baseline: Artifact, bench: Bench) -> None:
+        import dspy
+        from dspy.teleprompt.gepa.instruction_proposal import InstructionProposer
+
+        from tracemill.optimize.replayed import examples, metric_of, replayed_program, writer
+
+        assert self.reflection is not None  # __post_init__
+        program = replayed_program(baseline, bench)
+        score = metric_of(program, bench)
+
+        def metric(gold: Any, pred: Any, trace: Any = None, name: Any = None, pred_trace: Any = None) -> Any:
+            reward = score(gold, pred)
+            right = bench.expected(program.fields.values(dict(gold)))
+            feedback = f"This answer earned {reward:.2f} of 1."
+            if reward < 1.0 and right is not None:
+                feedback += f" The right answer was: {right}"
+            return dspy.Prediction(score=reward, feedback=feedback)
+
+        gepa = dspy.GEPA(
+            metric=metric,
+            max_metric_calls=self.metric_calls,
+            reflection_minibatch_size=self.minibatch,
+            reflection_lm=writer(self.reflection, bench),
+            instruction_proposer=InstructionProposer(additional_instructions=_GUIDANCE),
+            # One instruction text: there is nothing to merge.
+            use_merge=False,
+            num_threads=1,
+            seed=self.seed,
+            gepa_kwargs={"stop_callbacks": lambda state: bench.dialogue.stopped},
+        )
+        gepa.compile(program, trainset=examples(program, bench.train), valset=examples(program, bench.tune))

@@ -1,0 +1,44 @@
+"""Fixed demonstrations drawn from the right outputs in the logs, even over what the outputs say."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tracemill.errors import ConfigError
+from tracemill.optimize.artifact import with_demonstrations
+from tracemill.optimize.search import balanced, candidate, demonstrations, refuse_gate_cases, tune_score
+from tracemill.protocols import Evaluate
+from tracemill.records import Artifact, Candidate, Case, Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabeledFewShot:
+    """One draw for every size and seed; each is evaluated on all tuning cases."""
+
+    ks: tuple[int, ...] = (4, 8)
+    seeds: tuple[int, ...] = (0, 1)
+    max_chars: int = 4000
+
+    def __post_init__(self) -> None:
+        if not self.ks or min(self.ks) < 1 or not self.seeds:
+            raise ConfigError(f"labeled_few_shot: ks {self.ks} and seeds {self.seeds} must name sizes ≥ 1 and seeds")
+
+    @property
+    def name(self) -> str:
+        return "labeled_few_shot"
+
+    def search(
+        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
+    ) -> Iterator[Candidate]:
+        refuse_gate_cases(train, tune)
+        pool = demonstrations(baseline, train, tune, max_chars=self.max_chars)
+        seen: set[str] = set()
+        for k in sorted({min(k, len(pool)) for k in self.ks if pool}):
+            for seed in self.seeds:
+                drawn = balanced(pool, k, random.Random(f"{seed}/{k}"))
+                artifact = with_demonstrations(baseline, [one.demo for one in drawn])
+                if artifact.to_json() in seen:
+                    continue
+                seen.add(artifact.to_json())
+                score = tune_score(tune, evaluate(artifact, tune))
+                yield candidate(site, baseline, self.name, artifact, score, (one.case.trajectory_id for one in drawn))

@@ -1,0 +1,76 @@
+"""MIPROv2 (arXiv 2406.11695) over the site: instructions by a capable model, demonstrations from the logs, chosen
+together by a Bayesian search.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tracemill.errors import ConfigError
+from tracemill.optimize.guided import Bench
+from tracemill.optimize.search import PromptModel, demonstrations, refuse_gate_cases
+from tracemill.protocols import Evaluate
+from tracemill.records import Artifact, Candidate, Case, Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mipro:
+    """Every distinct prompt that a trial tries is evaluated on all tuning cases and is a candidate.
+
+    Full evaluations only: MIPROv2's minibatch scores crown prompts that were lucky on few cases.
+    """
+
+    prompt_model: PromptModel | None = None
+    candidates: int = 4
+    trials: int = 8
+    max_demos: int = 4
+    seed: int = 9
+
+    def __post_init__(self) -> None:
+        if self.prompt_model is None:
+            raise ConfigError("mipro needs a capable model that writes instructions: configure a prompt model")
+        if self.seed == 0:
+            raise ConfigError("mipro: the seed 0 means “the default” to MIPROv2; give another one")
+
+    @property
+    def name(self) -> str:
+        return "mipro"
+
+    def search(
+        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
+    ) -> Iterator[Candidate]:
+        refuse_gate_cases(train, tune)
+        teaching = [one.case for one in demonstrations(baseline, train, tune)]
+        if not teaching or not tune:
+            return
+        bench = Bench(site, baseline, self.name, teaching, tune, evaluate)
+        yield from bench.dialogue.run(lambda: self._compile(baseline, bench))
+
+    def _compile(self, baseline: Artifact, bench: Bench) -> None:
+        import dspy
+
+        from tracemill.optimize.replayed import examples, metric_of, replayed_program, writer
+
+        assert self.prompt_model is not None  # __post_init__
+        program = replayed_program(baseline, bench)
+        mipro = dspy.MIPROv2(
+            metric=metric_of(program, bench),
+            prompt_model=writer(self.prompt_model, bench),
+            task_model=program.lm,
+            auto=None,
+            num_candidates=self.candidates,
+            max_bootstrapped_demos=self.max_demos,
+            max_labeled_demos=self.max_demos,
+            num_threads=1,
+            max_errors=1,
+            seed=self.seed,
+            track_stats=False,
+        )
+        mipro.compile(
+            program,
+            trainset=examples(program, bench.train),
+            valset=examples(program, bench.tune),
+            num_trials=self.trials,
+            minibatch=False,
+            # Reads the program's source code through the module's file; a site has none.
+            program_aware_proposer=False,
+        )

@@ -1,0 +1,45 @@
+"""Demonstrations chosen per call: the k logged right answers whose words are nearest to the question."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tracemill.errors import ConfigError
+from tracemill.optimize.artifact import with_demonstrations
+from tracemill.optimize.search import balanced, candidate, demonstrations, refuse_gate_cases, tune_score
+from tracemill.protocols import Evaluate
+from tracemill.records import Artifact, Candidate, Case, Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """One candidate for every k, all over one pool: a few demonstrations of each task group."""
+
+    ks: tuple[int, ...] = (4, 8)
+    per_group: int = 1
+    max_pool: int = 400
+    """A published prompt carries its pool, and every call ranks all of it."""
+    seed: int = 0
+    max_chars: int = 4000
+
+    def __post_init__(self) -> None:
+        if not self.ks or min(self.ks) < 1 or self.per_group < 1 or self.max_pool < max(self.ks):
+            raise ConfigError(
+                f"nearest: ks {self.ks} and per_group {self.per_group} must be ≥ 1, max_pool {self.max_pool} ≥ every k"
+            )
+
+    @property
+    def name(self) -> str:
+        return "nearest"
+
+    def search(
+        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
+    ) -> Iterator[Candidate]:
+        refuse_gate_cases(train, tune)
+        pool = demonstrations(baseline, train, tune, per_group=self.per_group, max_chars=self.max_chars)
+        if len(pool) > self.max_pool:
+            pool = balanced(pool, self.max_pool, random.Random(self.seed))
+        for k in sorted({min(k, len(pool)) for k in self.ks if pool}):
+            artifact = with_demonstrations(baseline, [one.demo for one in pool], "nearest", k)
+            score = tune_score(tune, evaluate(artifact, tune))
+            yield candidate(site, baseline, self.name, artifact, score, (one.case.trajectory_id for one in pool))

@@ -1,0 +1,268 @@
+"""Replay: an artifact on cases, cached by content, under a budget, with every paid answer kept."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+from tracemill import client
+from tracemill.errors import BudgetError, ConfigError
+from tracemill.ids import canonical_json
+from tracemill.protocols import ChatModel
+from tracemill.records import Artifact, Case, ChatRequest, Completion, Outcome
+
+
+class ReplayCache(Protocol):
+    """Where answers are kept between runs: replay_key -> JSON of a Completion."""
+
+    def get(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """The known ones among `keys`."""
+        ...
+
+    def put(self, rows: Mapping[str, str], model: str, now_ns: int) -> None:
+        """Durable when it returns. A key that is there already keeps its first answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Most that model calls may use; None: no bound. Cached answers cost nothing."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+    """From the first call on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What was used so far. Tokens and dollars are sums over answers that reported them."""
+
+    calls: int = 0
+    cached: int = 0
+    failed: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+
+
+class Ledger:
+    """The one account of a run's model calls: task model, reflection model and judges draw on the same budget.
+
+    Calls are never exceeded. What a call costs in tokens and dollars is known after it, so calls are admitted only as
+    far as the mean of those before them fits into what is left.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self._lock = threading.Condition()
+        self._spent = Spent()
+        self._in_flight = 0
+        self._began: float | None = None
+
+    @property
+    def spent(self) -> Spent:
+        with self._lock:
+            return replace(self._spent, seconds=self._elapsed())
+
+    def take(self, wanted: int) -> int:
+        """How many of `wanted` calls may start now, at least one. Raises BudgetError when none may."""
+        with self._lock:
+            if self._began is None:
+                self._began = time.perf_counter()
+            while (granted := min([wanted, *self._left()])) < 1:
+                if not self._in_flight:
+                    raise BudgetError(self._why())
+                self._lock.wait()  # what is under way may turn out cheaper than feared
+            self._in_flight += granted
+            return granted
+
+    def settle(self, granted: int, completions: Sequence[Completion]) -> None:
+        """Books what `granted` calls cost. `completions` is empty where they were never answered."""
+        with self._lock:
+            self._in_flight -= granted
+            spent = self._spent
+            self._spent = replace(
+                spent,
+                calls=spent.calls + granted,
+                failed=spent.failed + sum(done.error is not None for done in completions),
+                tokens_in=spent.tokens_in + sum(done.tokens_in or 0 for done in completions),
+                tokens_out=spent.tokens_out + sum(done.tokens_out or 0 for done in completions),
+                usd=spent.usd + sum(done.cost_usd or 0.0 for done in completions),
+            )
+            self._lock.notify_all()
+        answered = [done for done in completions if done.error is None]
+        if self.budget.tokens is not None and any(done.tokens_in is None for done in answered):
+            raise ConfigError(
+                "the budget is in tokens, but the model's answers do not count them: bound the calls instead"
+            )
+        if self.budget.usd is not None and any(done.cost_usd is None for done in answered):
+            raise ConfigError("the budget is in dollars, but the model's answers have no cost: give the model a price")
+
+    def count_cached(self, n: int) -> None:
+        with self._lock:
+            self._spent = replace(self._spent, cached=self._spent.cached + n)
+
+    def _elapsed(self) -> float:
+        return 0.0 if self._began is None else time.perf_counter() - self._began
+
+    def _left(self) -> list[int]:
+        budget, spent, left = self.budget, self._spent, []
+        if budget.calls is not None:
+            left.append(budget.calls - spent.calls - self._in_flight)
+        for bound, used in ((budget.tokens, spent.tokens_in + spent.tokens_out), (budget.usd, spent.usd)):
+            if bound is None:
+                continue
+            mean = used / spent.calls if spent.calls else 0.0
+            if used >= bound:
+                left.append(0)
+            elif mean:
+                left.append(int((bound - used) / mean) - self._in_flight)
+            else:
+                left.append(1 - self._in_flight)  # the first call tells what one costs
+        if budget.seconds is not None and self._elapsed() >= budget.seconds:
+            left.append(0)
+        return left
+
+    def _why(self) -> str:
+        spent, bounds = self._spent, {k: v for k, v in asdict(self.budget).items() if v is not None}
+        return (
+            f"the budget {bounds} is used up: {spent.calls} calls, {spent.tokens_in + spent.tokens_out} tokens, "
+            f"{spent.usd:.4f} USD, {self._elapsed():.0f} s; what was answered is kept, raise the budget to go on"
+        )
+
+
+class CachedModel:
+    """A ChatModel that asks the cache first, then the model in chunks, and keeps every answer once its chunk is in.
+
+    A killed run loses at most a chunk. Failed calls are not kept. Safe to call from several threads.
+    Raises BudgetError when the ledger admits no further call; answers until then are in the cache.
+    """
+
+    def __init__(self, model: ChatModel, cache: ReplayCache, ledger: Ledger, *, now_ns: int, chunk: int = 32) -> None:
+        if chunk < 1:
+            raise ConfigError(f"chunk is {chunk}: give at least 1")
+        self.ledger = ledger
+        self._model = model
+        self._cache = cache
+        self._now_ns = now_ns
+        self._chunk = chunk
+        self._lock = threading.Lock()
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
+        keys = [request.replay_key for request in requests]
+        with self._lock:
+            known = self._cache.get(sorted(set(keys)))
+        answers = {key: replace(completion_from_json(text), cached=True) for key, text in known.items()}
+        self.ledger.count_cached(sum(key in answers for key in keys))
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in answers}
+        todo = list(missing.items())
+        while todo:
+            granted = self.ledger.take(min(len(todo), self._chunk))
+            now, todo = todo[:granted], todo[granted:]
+            answers.update(self._ask(now))
+        return [answers[key] for key in keys]
+
+    def _ask(self, todo: Sequence[tuple[str, ChatRequest]]) -> dict[str, Completion]:
+        completions: list[Completion] = []
+        try:
+            completions = self._model.complete([request for _, request in todo])
+            keep: dict[str, dict[str, str]] = {}
+            for (key, request), completion in zip(todo, completions, strict=True):
+                if completion.error is None:
+                    keep.setdefault(request.model, {})[key] = completion_to_json(completion)
+            with self._lock:
+                for model, rows in keep.items():
+                    self._cache.put(rows, model, self._now_ns)
+        finally:
+            self.ledger.settle(len(todo), completions)
+        return {key: completion for (key, _), completion in zip(todo, completions, strict=True)}
+
+
+class Replayer:
+    """The `Evaluate` of one run: renders, answers (cached, budgeted) and scores. Outcomes come in the order of cases.
+
+    An answer that failed has reward None and its error: nobody knows what it would have been. `verify` and `valid`
+    judge the answer's text; of a call that answered with tools only, the JSON of its tool calls.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        cache: ReplayCache,
+        budget: Budget,
+        seed: int | None,
+        verify: Callable[[Case, str], float | None],
+        valid: Callable[[Case, str], bool | None],
+        now_ns: int,
+        *,
+        chunk: int = 32,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """`ledger`: the account to draw on where several models share one; its budget then counts, not `budget`."""
+        self.ledger = ledger or Ledger(budget)
+        self._model = CachedModel(model, cache, self.ledger, now_ns=now_ns, chunk=chunk)
+        self._seed = seed
+        self._verify = verify
+        self._valid = valid
+
+    def __call__(self, artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
+        requests: dict[int, ChatRequest] = {}
+        broken: dict[int, Completion] = {}
+        for place, case in enumerate(cases):
+            try:
+                requests[place] = request_for(artifact, case, seed=self._seed)
+            except KeyError as error:
+                broken[place] = Completion(text=None, error=f"the case does not fill the prompt: {error.args[0]}")
+        answered = dict(zip(requests, self._model.complete(list(requests.values())), strict=True))
+        done = broken | answered
+        return [self._judge(case, done[place]) for place, case in enumerate(cases)]
+
+    def _judge(self, case: Case, completion: Completion) -> Outcome:
+        output = output_of(completion)
+        return Outcome(
+            case_id=case.case_id,
+            task_group=case.task_group,
+            completion=completion,
+            reward=None if output is None else self._verify(case, output),
+            valid=None if output is None else self._valid(case, output),
+        )
+
+
+def request_for(artifact: Artifact, case: Case, *, seed: int | None) -> ChatRequest:
+    """The call that production would make for this case with this artifact. KeyError where a slot has no value."""
+    if artifact.model is None:
+        raise ConfigError(f"site {case.site_id}: the artifact names no model; set one for the site before replaying")
+    tools = artifact.prompt.get("tools")
+    return ChatRequest(
+        model=artifact.model,
+        messages=tuple(client.render(artifact.prompt, case.values)),
+        params=dict(artifact.prompt.get("params") or {}),
+        tools=None if tools is None else tuple(tools),
+        seed=seed,
+    )
+
+
+def output_of(completion: Completion) -> str | None:
+    """What is judged of an answer: its text, else the JSON of its tool calls; None where the call failed."""
+    if completion.error is not None:
+        return None
+    if completion.text is None and completion.tool_calls:
+        return canonical_json(list(completion.tool_calls))
+    return completion.text
+
+
+def completion_to_json(completion: Completion) -> str:
+    return canonical_json(asdict(completion))
+
+
+def completion_from_json(text: str) -> Completion:
+    raw = json.loads(text)
+    for name in ("tool_calls", "output_token_ids", "output_logprobs"):
+        if raw.get(name) is not None:
+            raw[name] = tuple(raw[name])
+    return Completion(**raw)

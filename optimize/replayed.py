@@ -1,0 +1,70 @@
+"""A SiteProgram that is answered by replay instead of by a language model of DSPy's. Needs dspy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from tracemill.errors import ConfigError
+from tracemill.optimize.engine import language_model
+from tracemill.optimize.guided import Bench, RelayedModel
+from tracemill.optimize.program import RawChatAdapter, SiteProgram
+from tracemill.optimize.search import PromptModel
+from tracemill.records import Artifact, Case, ChatRequest, Completion
+
+
+class _ReplayAdapter(RawChatAdapter):
+    """Hands the artifact that the program stands for to the bench, and takes the answer from there."""
+
+    def __init__(self, plain: RawChatAdapter, bench: Bench) -> None:
+        super().__init__(plain.artifact, plain.fields, plain.cleaned, source_of=bench.source)
+        self._bench = bench
+
+    def __call__(
+        self, lm: Any, lm_kwargs: dict[str, Any], signature: Any, demos: list[Any], inputs: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        try:
+            artifact = self.artifact_for(signature.instructions, demos)
+        except ConfigError:
+            return [{self.fields.output: ""}]  # lost a slot of the prompt: refused like what lint objects to
+        return [{self.fields.output: self._bench.answer(artifact, self.fields.values(inputs))}]
+
+
+class _NeverAsked:
+    """Stands where DSPy wants a language model although replay answers."""
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
+        raise ConfigError("the site's model is asked through replay only")
+
+
+def replayed_program(artifact: Artifact, bench: Bench) -> SiteProgram:
+    """The program of an artifact whose every call is a replayed case of the bench."""
+    program = SiteProgram(artifact, language_model(PromptModel(chat=_NeverAsked(), name="replay")))
+    program.adapter = _ReplayAdapter(program.adapter, bench)
+    return program
+
+
+def writer(prompt_model: PromptModel, bench: Bench) -> dspy.LM:
+    """The model that writes instructions, called in the thread that iterates over the search."""
+    relayed = RelayedModel(prompt_model, bench.dialogue)
+    return language_model(PromptModel(chat=relayed, name=prompt_model.name, params=prompt_model.params))
+
+
+def examples(program: SiteProgram, cases: Mapping[str, Sequence[Case]]) -> list[dspy.Example]:
+    """One example for every distinct input, with the right output where it is known."""
+    fields, made = program.fields, []
+    for group in cases.values():
+        inputs = fields.inputs(group[0].values)
+        known = next((case.expected for case in group if case.expected is not None), None)
+        labels = {} if known is None else {fields.output: known}
+        made.append(dspy.Example(**inputs, **labels).with_inputs(*inputs))
+    return made
+
+
+def metric_of(program: SiteProgram, bench: Bench) -> Callable[..., float]:
+    """Reward of an answer as DSPy wants it. What cannot be scored earns nothing: DSPy knows no missing score."""
+
+    def metric(gold: Any, pred: Any, trace: Any = None) -> float:
+        return bench.reward(program.fields.values(dict(gold)), str(pred[program.fields.output])) or 0.0
+
+    return metric

@@ -1,0 +1,144 @@
+"""What every optimizer shares: which cases may teach, what makes a demonstration, how candidates are compared."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tracemill.errors import ConfigError
+from tracemill.ids import PSEUDONYM, canonical_json, content_id
+from tracemill.optimize.artifact import demo_from_case
+from tracemill.protocols import ChatModel
+from tracemill.records import Artifact, Candidate, Case, Outcome, Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptModel:
+    """A capable model that writes instructions: where it answers, its name there, and how it samples."""
+
+    chat: ChatModel
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """A case as something to show, with the output it teaches."""
+
+    case: Case
+    demo: Mapping[str, Any]
+    output: str
+
+
+def refuse_gate_cases(*groups: Iterable[Case]) -> None:
+    """Raises ConfigError where a case of the gate pool is among them: it must not be learned from or tuned on."""
+    for cases in groups:
+        for case in cases:
+            if case.pool == "gate":
+                raise ConfigError(
+                    f"case {case.case_id} belongs to the gate pool and was given to an optimizer; "
+                    "pass cases of the learn pool only"
+                )
+
+
+def demonstrations(
+    artifact: Artifact, train: Sequence[Case], tune: Sequence[Case], *, per_group: int = 1, max_chars: int = 4000
+) -> list[Demonstration]:
+    """Demonstrations of the right outputs in `train`, corrected cases first, at most `per_group` of a task group.
+
+    Left out: groups that `tune` holds (they would be judged on themselves), demonstrations with a pseudonym in them
+    (nothing unbound may be published), blank outputs, over-long ones. Where several outputs are claimed to be right
+    for one text, the one with most claims teaches, a correction counting more than all rewarded repeats: one
+    poisoned row does not speak for the rest.
+    """
+    tuned = {case.task_group for case in tune}
+    claims: dict[str, dict[str, list[Demonstration]]] = defaultdict(lambda: defaultdict(list))
+    for case in sorted(train, key=lambda case: case.case_id):
+        if case.expected is None or not case.expected.strip() or case.task_group in tuned:
+            continue
+        try:
+            demo = demo_from_case(artifact, case)
+        except ConfigError:
+            continue  # this case's values do not fill the turn: nothing to show
+        shown = canonical_json(demo["messages"])
+        if PSEUDONYM.search(shown) or PSEUDONYM.search(demo["text"]) or len(shown) > max_chars:
+            continue
+        claims[demo["text"]][case.expected].append(Demonstration(case=case, demo=demo, output=case.expected))
+    best = [max(outputs.values(), key=_standing)[0] for outputs in claims.values()]
+    best.sort(key=lambda one: (one.case.correction is None, one.case.case_id))
+    kept: list[Demonstration] = []
+    taken: dict[str, int] = defaultdict(int)
+    for one in best:
+        if taken[one.case.task_group] < per_group:
+            taken[one.case.task_group] += 1
+            kept.append(one)
+    return kept
+
+
+def _standing(claims: Sequence[Demonstration]) -> tuple[int, int, str]:
+    return sum(one.case.correction is not None for one in claims), len(claims), claims[0].output
+
+
+def balanced(pool: Sequence[Demonstration], k: int, rng: random.Random) -> list[Demonstration]:
+    """A random draw of k in random order, as even over the distinct outputs as k allows."""
+    by_output: dict[str, list[Demonstration]] = defaultdict(list)
+    for one in pool:
+        by_output[one.output].append(one)
+    piles = [rng.sample(pile, len(pile)) for _, pile in sorted(by_output.items())]
+    rng.shuffle(piles)
+    drawn: list[Demonstration] = []
+    while len(drawn) < k and any(piles):
+        drawn += [pile.pop() for pile in piles if pile][: k - len(drawn)]
+    rng.shuffle(drawn)
+    return drawn
+
+
+def tune_score(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> tuple[float | None, int]:
+    """Weighted mean reward over the cases that could be scored, and how many these are. None where none could."""
+    weights = {case.case_id: case.weight for case in cases}
+    scored = [(weights[one.case_id], one.reward) for one in outcomes if one.reward is not None]
+    total = sum(weight for weight, _ in scored)
+    if not total:
+        return None, 0
+    return sum(weight * reward for weight, reward in scored) / total, len(scored)
+
+
+def candidate(
+    site: Site,
+    baseline: Artifact,
+    optimizer: str,
+    artifact: Artifact,
+    score: tuple[float | None, int],
+    lineage: Iterable[str] = (),
+) -> Candidate:
+    """A proposal of the prompt branch, child of the production artifact."""
+    return Candidate(
+        branch="prompt",
+        site_id=site.site_id,
+        site_version=site.site_version,
+        optimizer=optimizer,
+        artifact=artifact,
+        parent_id=production(site, baseline).candidate_id,
+        lineage=tuple(sorted(set(lineage))),
+        tune_score=score[0],
+        tune_n=score[1],
+    )
+
+
+def production(site: Site, baseline: Artifact, score: tuple[float | None, int] = (None, 0)) -> Candidate:
+    """The production artifact as the candidate to beat."""
+    return Candidate(
+        branch="production",
+        site_id=site.site_id,
+        site_version=site.site_version,
+        optimizer="production",
+        artifact=baseline,
+        tune_score=score[0],
+        tune_n=score[1],
+    )
+
+
+def shuffled(cases: Sequence[Case], seed: int) -> list[Case]:
+    """The cases in an order that depends on the seed and their ids only."""
+    return sorted(cases, key=lambda case: content_id(seed, case.case_id))
