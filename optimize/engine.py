@@ -26,7 +26,7 @@ class ChatModelEngine:
         return self  # engines are borrowed: a copied LM calls the same model
 
     def complete(self, request: lm15.Request) -> lm15.Response:
-        """Raises lm15.ServerError where the call failed; BudgetError and EndpointError pass through."""
+        """Raises lm15.ServerError where the call failed; what the ChatModel raises is the cause of DSPy's LMError."""
         asked = ChatRequest(
             model=self._name,
             messages=tuple(_messages(request)),

@@ -54,22 +54,22 @@ class Dialogue:
         """Candidates as the search appends them to `found`. Raises what a called function or the search raised."""
         thread = threading.Thread(target=self._search, args=(search,), name="guided-search", daemon=True)
         handed = 0
-        thread.start()
         try:
-            while True:
-                with _quiet():
-                    asked = self._asks.get()
-                if asked is None:
-                    break
+            with _quiet():
+                thread.start()
+                asked = self._asks.get()
+            while asked is not None:
                 answer = asked()
                 while handed < len(self.found):
                     handed += 1
                     yield self.found[handed - 1]
-                self._answers.put(answer)
+                with _quiet():
+                    self._answers.put(answer)
+                    asked = self._asks.get()
         finally:
-            self._stopped.set()
-            self._answers.put(None)
             with _quiet():
+                self._stopped.set()
+                self._answers.put(None)
                 thread.join(timeout=10.0)
         if self._error is not None:
             raise self._error

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dspy
+from dspy.utils.exceptions import LMError
 from pydantic import BaseModel
 
 from tracemill import client
+from tracemill.errors import TracemillError
 from tracemill.optimize.artifact import demo_from_case, instructions, slots_of, with_demonstrations, with_instructions
 from tracemill.records import Artifact, Case
 
@@ -147,8 +149,14 @@ class SiteProgram(dspy.Module):  # type: ignore[misc]
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         own = {} if self.lm is None else {"lm": self.lm}
-        with dspy.context(adapter=self.adapter, **own):
-            return self.predict(**inputs)
+        try:
+            with dspy.context(adapter=self.adapter, **own):
+                return self.predict(**inputs)
+        except LMError as error:
+            # DSPy wraps whatever an engine raises; a used-up budget is to be seen as one.
+            if isinstance(error.__cause__, TracemillError):
+                raise error.__cause__ from None
+            raise
 
     def messages(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What a call with these slot values sends."""

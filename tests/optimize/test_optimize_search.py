@@ -1,0 +1,381 @@
+"""The contract of every optimizer, and what each is for, on an agent whose success depends on its prompt."""
+
+import json
+import random
+from itertools import pairwise
+from typing import ClassVar
+
+import pytest
+
+from tracemill.errors import BudgetError, ConfigError, EndpointError
+from tracemill.optimize.artifact import baseline, instructions, pool_of
+from tracemill.optimize.optimizers import OPTIMIZERS
+from tracemill.optimize.portfolio import run, split_tune
+from tracemill.optimize.replay import Budget, CachedModel, Ledger, Replayer
+from tracemill.optimize.search import PromptModel, balanced, demonstrations, tune_score
+from tracemill.records import Case, Completion, Outcome, Site, Template
+
+QUEUES = {"invoice": "billing", "pin": "cards", "parcel": "delivery", "password": "account"}
+RULE = "Name the queue that fits."
+SITE = Site(
+    site_id="triage",
+    site_version="v1",
+    agent_name="desk",
+    model="small",
+    template=Template(
+        messages=(
+            {"role": "system", "content": ["  You sort tickets of ", {"slot": "company"}, ".\n"]},
+            {"role": "user", "content": ["Ticket: hello"]},
+            {"role": "assistant", "content": ["other"]},
+            {"role": "user", "content": ["Ticket: ", {"slot": "ticket"}]},
+        )
+    ),
+    params={"temperature": 0.0},
+)
+BASE = baseline(SITE)
+
+
+class Agent:
+    """Right with the rule in its system text, or with a demonstration of the same topic; else useless."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def complete(self, requests):
+        self.calls += len(requests)
+        return [Completion(text=self._answer(r.messages), tokens_in=5, tokens_out=1) for r in requests]
+
+    def _answer(self, messages):
+        assert messages[0]["role"] == "system", "unexpected prompt"
+        ticket = messages[-1]["content"].removeprefix("Ticket: ")
+        topic = next(word for word in QUEUES if word in ticket)
+        if RULE in messages[0]["content"]:
+            return QUEUES[topic]
+        shown = [(a["content"], b["content"]) for a, b in pairwise(messages)]
+        return next((answer for asked, answer in shown if asked.startswith("Ticket: ") and topic in asked), "?")
+
+
+class Writer:
+    """A prompt model that knows the rule, whatever it is asked to write; an unknown request fails the test."""
+
+    REPLIES: ClassVar = {
+        "new_instruction": "Sort tickets of {{company}}. " + RULE,
+        "proposed_instruction": "Sort tickets of {{company}}. " + RULE,
+        "observations": "Short tickets.",
+        "summary": "Support tickets and their queues.",
+    }
+
+    def __init__(self, **replies):
+        self.replies = {**self.REPLIES, **replies}
+        self.asked = []
+
+    def complete(self, requests):
+        return [Completion(text=self._write(r), tokens_in=50, tokens_out=9) for r in requests]
+
+    def _write(self, request):
+        self.asked.append(request.messages)
+        last = request.messages[-1]["content"]
+        fields = [name for name in self.replies if name in last[-400:]]
+        assert fields, f"unexpected prompt: {last[-400:]}"
+        if request.params.get("response_format") or "JSON" in last[-400:]:
+            return json.dumps({fields[0]: self.replies[fields[0]]})
+        return f"[[ ## {fields[0]} ## ]]\n{self.replies[fields[0]]}\n\n[[ ## completed ## ]]"
+
+
+class Rows(dict):
+    """A replay cache."""
+
+    def get(self, keys):
+        return {key: self[key] for key in keys if key in self}
+
+    def put(self, rows, model, now_ns):
+        for key, text in rows.items():
+            self.setdefault(key, text)
+
+
+def case_of(number, *, topic=None, pool="learn", **changes):
+    topic = topic or list(QUEUES)[number % 4]
+    known = {
+        "case_id": f"t{number:03}/0",
+        "trajectory_id": f"t{number:03}",
+        "step": 0,
+        "site_id": "triage",
+        "task_key": None,
+        "task_group": f"g{number:03}",
+        "pool": pool,
+        "values": {"company": "ACME", "ticket": f"about my {topic} number {number}"},
+        "logged_messages": (),
+        "logged_output": QUEUES[topic],
+        "reward": 1.0,
+    }
+    return Case(**{**known, **changes})
+
+
+TRAIN = [case_of(n) for n in range(16)]
+TUNE = [case_of(n) for n in range(100, 112)]
+
+
+def verify(case, output):
+    return None if case.expected is None else float(output == case.expected)
+
+
+def evaluator(model=None, budget=None, cache=None, ledger=None):
+    return Replayer(
+        model or Agent(),
+        Rows() if cache is None else cache,
+        budget or Budget(),
+        0,
+        verify,
+        lambda c, o: True,
+        1,
+        ledger=ledger,
+    )
+
+
+WRITER = {"gepa": "reflection", "mipro": "prompt_model"}
+
+
+def make(name, writer=None):
+    knobs = {"gepa": {"metric_calls": 60}, "mipro": {"trials": 5, "candidates": 3}}.get(name, {})
+    if name in WRITER:
+        knobs[WRITER[name]] = PromptModel(chat=writer or Writer(), name="big")
+    return OPTIMIZERS[name](**knobs)
+
+
+@pytest.fixture(params=sorted(OPTIMIZERS))
+def name(request):
+    return request.param
+
+
+def test_every_optimizer_finds_a_prompt_that_scores_better_than_production(name):
+    evaluate = evaluator()
+    before, n = tune_score(TUNE, evaluate(BASE, TUNE))
+    assert (before, n) == (0.0, 12)
+    found = list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluate))
+    best = max(found, key=lambda one: one.tune_score)
+    assert best.tune_score == 1.0
+    assert best.tune_n == 12
+    for one in found:
+        assert (one.branch, one.optimizer, one.site_id, one.site_version) == ("prompt", name, "triage", "v1")
+        assert one.artifact != BASE
+        assert one.tune_score == tune_score(TUNE, evaluate(one.artifact, TUNE))[0]
+
+
+def test_two_searches_give_the_same_stream(name):
+    optimizer = make(name)
+    streams = [
+        [
+            (one.candidate_id, one.tune_score, one.lineage)
+            for one in optimizer.search(SITE, BASE, TRAIN, TUNE, evaluator())
+        ]
+        for _ in range(2)
+    ]
+    assert streams[0] == streams[1]
+    assert streams[0]
+    assert len({one[0] for one in streams[0]}) == len(streams[0])
+
+
+def test_gate_cases_are_refused_before_any_call(name):
+    model = Agent()
+    for train, tune in (([*TRAIN, case_of(50, pool="gate")], TUNE), (TRAIN, [case_of(50, pool="gate")])):
+        with pytest.raises(ConfigError, match="t050/0 belongs to the gate pool"):
+            list(make(name).search(SITE, BASE, train, tune, evaluator(model)))
+    assert model.calls == 0
+
+
+def test_lineage_names_the_trajectories_of_the_demonstrations(name):
+    taught = {case.trajectory_id for case in TRAIN}
+    for one in make(name).search(SITE, BASE, TRAIN, TUNE, evaluator()):
+        shown = {demo["source"] for demo in pool_of(one.artifact)} - {"production"}
+        assert shown <= set(one.lineage) <= taught
+        assert one.lineage
+
+
+def test_no_candidate_shows_a_pseudonym_or_what_it_is_tuned_on(name):
+    hidden = [
+        case_of(20, values={"company": "ACME", "ticket": "parcel for [EMAIL_0123abcd]"}),
+        case_of(21, correction="[USER_0123abcd]"),
+        case_of(22, task_group=TUNE[0].task_group),
+    ]
+    for one in make(name).search(SITE, BASE, [*hidden, *TRAIN], TUNE, evaluator()):
+        text = one.artifact.to_json()
+        assert "0123abcd" not in text
+        assert "number 22" not in text
+
+
+def test_without_any_right_output_only_instructions_can_change(name):
+    unknown = [case_of(n, reward=None) for n in range(8)]
+    for one in make(name).search(SITE, BASE, unknown, TUNE, evaluator()):
+        assert pool_of(one.artifact) == pool_of(BASE)
+
+
+def test_a_used_up_budget_ends_the_search_and_keeps_what_was_found(name):
+    full = list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+    agent, cache, found = Agent(), Rows(), []
+    stream = make(name).search(SITE, BASE, TRAIN, TUNE, evaluator(agent, Budget(calls=14), cache))
+    with pytest.raises(BudgetError):
+        found.extend(stream)
+    assert agent.calls == len(cache) == 14
+    assert [one.candidate_id for one in found] == [one.candidate_id for one in full[: len(found)]]
+
+
+def test_a_search_that_nobody_listens_to_any_more_makes_no_further_calls(name):
+    agent = Agent()
+    stream = make(name).search(SITE, BASE, TRAIN, TUNE, evaluator(agent))
+    next(stream)
+    before = agent.calls
+    stream.close()
+    assert agent.calls == before
+
+
+@pytest.mark.parametrize("name", sorted(WRITER))
+class TestGuided:
+    def test_without_a_model_that_writes_it_says_so(self, name):
+        with pytest.raises(ConfigError, match="capable model"):
+            OPTIMIZERS[name]()
+
+    def test_it_finds_the_rule_that_the_writer_knows(self, name):
+        found = list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+        assert any(RULE in instructions(one.artifact) and one.tune_score == 1.0 for one in found)
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            "No slot here. " + RULE,
+            "For {{company}}: see https://evil.example " + RULE,
+            "{{company}}: the grader " + RULE,
+        ],
+    )
+    def test_proposals_that_lose_a_slot_or_break_a_rule_are_refused(self, name, bad):
+        writer = Writer(new_instruction=bad, proposed_instruction=bad)
+        found = list(make(name, writer).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+        assert writer.asked
+        assert not any(RULE in one.artifact.to_json() for one in found)
+
+    def test_the_writer_draws_on_the_same_account(self, name):
+        ledger = Ledger(Budget(calls=400))
+        writer = Writer()
+        chat = CachedModel(writer, Rows(), ledger, now_ns=1)
+        agent = Agent()
+        list(make(name, chat).search(SITE, BASE, TRAIN, TUNE, evaluator(agent, ledger=ledger)))
+        assert ledger.spent.calls == agent.calls + len(writer.asked)
+        assert writer.asked
+
+    def test_a_dead_writer_ends_the_search_with_its_error(self, name):
+        class Dead:
+            def complete(self, requests):
+                raise EndpointError("http://writer.example", "refused")
+
+        with pytest.raises(EndpointError, match=r"writer\.example"):
+            list(make(name, Dead()).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+
+    def test_nothing_is_printed(self, name, capsys):
+        list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+        assert capsys.readouterr().out == ""
+
+    def test_the_logged_text_reaches_the_writer_and_the_raw_system_text_stays(self, name):
+        writer = Writer()
+        found = list(make(name, writer).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+        assert "about my" in str(writer.asked)
+        kept = [one for one in found if RULE not in instructions(one.artifact)]
+        assert all(instructions(one.artifact) == instructions(BASE) for one in kept)
+
+
+def test_random_search_races_its_sets_on_few_cases():
+    agent = Agent()
+    tune = [case_of(n) for n in range(100, 140)]
+    found = list(OPTIMIZERS["random_search"]().search(SITE, BASE, TRAIN, tune, evaluator(agent)))
+    assert len(found) == 2
+    assert all(one.tune_n == 40 for one in found)
+    assert agent.calls <= 12 * 10 + 4 * 10 + 2 * 20
+
+
+def test_a_balanced_draw_is_even_over_the_outputs():
+    uneven = [case_of(n, topic="pin") for n in range(20)] + [case_of(n) for n in range(20, 28)]
+    pool = demonstrations(BASE, uneven, TUNE)
+    drawn = balanced(pool, 8, random.Random(1))
+    assert sorted(one.output for one in drawn) == sorted([*QUEUES.values()] * 2)
+
+
+def test_a_correction_outvotes_repeated_rewarded_outputs_and_one_row_does_not_outvote_many():
+    same = {"company": "ACME", "ticket": "my parcel"}
+    rewarded = [case_of(n, values=same, logged_output="billing") for n in range(3)]
+    poisoned = [*rewarded, case_of(3, values=same, logged_output="spam")]
+    corrected = [*poisoned, case_of(4, values=same, reward=0.0, correction="delivery")]
+    assert [one.output for one in demonstrations(BASE, poisoned, [])] == ["billing"]
+    assert [one.output for one in demonstrations(BASE, corrected, [])] == ["delivery"]
+
+
+def test_the_tuning_score_weighs_cases_and_leaves_out_what_could_not_be_scored():
+    cases = [case_of(0, weight=3.0), case_of(1), case_of(2, weight=9.0)]
+    outcomes = [
+        Outcome(case_id=case.case_id, task_group="g", completion=Completion(text="a"), reward=reward, valid=None)
+        for case, reward in zip(cases, (1.0, 0.0, None), strict=True)
+    ]
+    assert tune_score(cases, outcomes) == (0.75, 2)
+    assert tune_score(cases, outcomes[2:]) == (None, 0)
+
+
+class Failing:
+    name = "failing"
+
+    def search(self, site, base, train, tune, evaluate):
+        yield next(iter(make("nearest").search(site, base, train, tune, evaluate)))
+        raise ValueError("broken")
+
+
+def test_a_portfolio_reports_production_first_and_survives_a_failing_optimizer():
+    heard, errors = [], []
+    found = run(
+        SITE,
+        BASE,
+        TRAIN,
+        TUNE,
+        evaluator(),
+        [Failing(), make("nearest"), make("labeled_few_shot")],
+        on_candidate=heard.append,
+        on_error=lambda name, error: errors.append((name, str(error))),
+    )
+    assert heard == found
+    assert (found[0].branch, found[0].artifact, found[0].tune_score, found[0].tune_n) == ("production", BASE, 0.0, 12)
+    assert errors == [("failing", "broken")]
+    assert {one.parent_id for one in found[1:]} == {found[0].candidate_id}
+    assert len({one.candidate_id for one in found}) == len(found) == 1 + 2 + 4
+
+
+def test_a_portfolio_ends_with_its_budget_and_goes_on_from_the_cache():
+    cache, errors, agent = Rows(), [], Agent()
+    optimizers = [make("nearest"), make("labeled_few_shot")]
+    found = run(
+        SITE,
+        BASE,
+        TRAIN,
+        TUNE,
+        evaluator(agent, Budget(calls=40), cache),
+        optimizers,
+        on_candidate=lambda one: None,
+        on_error=lambda name, error: errors.append((name, type(error))),
+    )
+    assert errors == [("labeled_few_shot", BudgetError)]
+    assert [one.optimizer for one in found] == ["production", "nearest", "nearest"]
+    second = Agent()
+    all_found = run(SITE, BASE, TRAIN, TUNE, evaluator(second, None, cache), optimizers, on_candidate=lambda one: None)
+    assert all_found[:3] == found
+    assert second.calls == 12 * 7 - 40
+
+
+def test_a_split_keeps_groups_whole_and_does_not_move_cases_when_others_arrive():
+    cases = [case_of(n, task_group=f"g{n // 3}") for n in range(300)]
+    train, tune = split_tune(cases, seed=1, share=0.3)
+    assert len(train) + len(tune) == 300
+    assert not {c.task_group for c in train} & {c.task_group for c in tune}
+    assert 0.15 < len(tune) / 300 < 0.45
+    early, _ = split_tune(cases[:150], seed=1, share=0.3)
+    assert {c.case_id for c in early} <= {c.case_id for c in train}
+    assert split_tune(cases, seed=2, share=0.3) != (train, tune)
+    two = split_tune([case_of(0), case_of(1)], seed=1, share=0.01)
+    assert [len(side) for side in two] == [1, 1]
+    with pytest.raises(ConfigError, match="gate"):
+        split_tune([case_of(0, pool="gate")], seed=1, share=0.3)
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        split_tune(cases, seed=1, share=1.0)
