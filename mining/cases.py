@@ -1,0 +1,87 @@
+"""Cases: the logged calls of one site, bound to its current template, with what is known about the right output."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from tracemill.ids import canonical_json
+from tracemill.mining.binding import bind
+from tracemill.mining.lake import Messages, table
+from tracemill.records import Case, ChatMessage, Pool, Site
+
+
+def load(
+    con: duckdb.DuckDBPyConnection,
+    site: Site,
+    *,
+    pool: Pool | None,
+    since_ns: int | None = None,
+    allow_leak: bool = False,
+) -> list[Case]:
+    """Cases of a site from one pool (None: both), oldest first: calls of any version that `site.template` binds.
+
+    Calls marked untrainable and calls without a pool are left out, and so is everything that showed the agent its
+    reward, unless `allow_leak`. `since_ns` keeps calls that are known to have started then or later. The reward is the
+    trajectory's `combined` score, else its `reward`, its own or its session's. The weight is one over the probability
+    with which the judgement was drawn, 1 where that is not logged.
+
+    A correction counts for the call (span or step) that it names. One that names a trajectory, or a session with a
+    single trajectory at this site, counts for all its calls of a site without a conversation (each was one attempt at
+    the same thing) and for the last call of a site with one.
+    """
+    if "reward_leak" in site.flags and not allow_leak:
+        return []
+    wanted = {"site_id": site.site_id, "pool": pool, "since_ns": since_ns, "allow_leak": allow_leak}
+    rows = table(con, "load_cases", wanted).to_pylist()
+    messages = Messages(con)
+    messages.fetch(i for row in rows for column in ("system_ids", "input_ids", "output_ids") for i in row[column] or ())
+    talks = "conversation" in site.template.slots
+    cases = (_case(row, site, messages, talks) for row in rows)
+    return [case for case in cases if case is not None]
+
+
+def output_text(messages: Sequence[ChatMessage]) -> str:
+    """What a call answered: its text, or its tool calls as canonical JSON where it has no text."""
+    text = "\n".join(m["content"] for m in messages if isinstance(m.get("content"), str) and m["content"])
+    if text:
+        return text
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    return canonical_json(calls) if calls else ""
+
+
+def _case(row: dict[str, Any], site: Site, messages: Messages, talks: bool) -> Case | None:
+    logged = _said(messages, [*(row["system_ids"] or ()), *(row["input_ids"] or ())])
+    answer = _said(messages, row["output_ids"] or ())
+    values = bind(site.template, logged) if logged else None
+    if logged is None or answer is None or values is None:
+        return None
+    correction, propensity = row["own_correction"], row["own_propensity"]
+    if correction is None and (row["is_last"] or not talks):
+        correction, propensity = row["shared_correction"], row["shared_propensity"]
+    if propensity is None:
+        propensity = row["reward_propensity"]
+    return Case(
+        case_id=f"{row['trajectory_id']}/{row['step']}",
+        trajectory_id=row["trajectory_id"],
+        step=row["step"],
+        site_id=site.site_id,
+        task_key=row["task_key"],
+        task_group=row["task_group"],
+        pool=row["pool"],
+        values=values,
+        logged_messages=tuple(logged),
+        logged_output=output_text(answer),
+        reward=row["reward"],
+        correction=correction,
+        weight=1.0 if not propensity else 1.0 / propensity,
+        task=json.loads(row["attributes"]) if row["attributes"] else {},
+    )
+
+
+def _said(messages: Messages, ids: Sequence[str]) -> list[ChatMessage] | None:
+    """The messages in order; None where one is not in the lake."""
+    found = [messages.get(message_id) for message_id in ids]
+    said = [message for message in found if message is not None]
+    return said if len(said) == len(found) else None

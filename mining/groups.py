@@ -1,0 +1,170 @@
+"""Task groups: near-duplicate inputs together, and each group whole in the learn pool or in the gate pool."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tracemill.ids import keyed_fraction, keyed_id
+from tracemill.mining.minhash import N_HASHES, normalise, signatures, similar_pairs
+from tracemill.schema import TASK_GROUPS
+
+ASSIGNED = pa.schema([("trajectory_id", pa.string()), ("task_group", pa.string()), ("pool", pa.string())])
+THRESHOLD = 0.4
+"""Estimated Jaccard of words and word pairs from which two inputs are one wording with other fillings.
+
+Low on purpose: a wording that falls apart leaks from one pool into the other, two wordings that fall together only cost
+a cluster. At 0.5 short wordings ("My … arrived broken.") fell apart; at 0.4 unrelated short ones still stay apart.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAssignment:
+    """Which group and pool each trajectory belongs to, and the rows that `task_groups` gains."""
+
+    assigned: pa.Table
+    new_groups: pa.Table
+
+
+class _Union:
+    """Disjoint sets of digests; the representative is the one that was added first."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+        self._order: dict[str, int] = {}
+
+    def find(self, node: str) -> str:
+        self._parent.setdefault(node, node)
+        self._order.setdefault(node, len(self._order))
+        while self._parent[node] != node:
+            self._parent[node] = self._parent[self._parent[node]]
+            node = self._parent[node]
+        return node
+
+    def join(self, a: str, b: str) -> None:
+        first, second = sorted((self.find(a), self.find(b)), key=self._order.__getitem__)
+        self._parent[second] = first
+
+
+def group_tasks(
+    tasks: pa.Table, known: pa.Table, declared: pa.Table, *, key: bytes, gate_share: float, now_ns: int
+) -> GroupAssignment:
+    """Puts each trajectory into a task group and a pool.
+
+    `tasks` has trajectory_id, task_key and task_text. A declared group (of `declared`, rows of schema.TASKS) comes
+    first. Otherwise inputs of equal or nearly equal normalised text, and trajectories of one task_key, share a group;
+    without a text the task_key, else the trajectory, is the group. `known` are the rows of schema.TASK_GROUPS so far:
+    they keep their group and pool for ever, whatever `gate_share` becomes, and an input near two known groups joins
+    the older one. Group ids of undeclared groups are keyed and tell nothing of the text.
+    """
+    groups = _known_groups(known)
+    named = {
+        row["task_key"]: row["task_group"]
+        for row in declared.select(["task_key", "task_group"]).to_pylist()
+        if row["task_group"] is not None
+    }
+    rows = tasks.select(["trajectory_id", "task_key", "task_text"]).to_pylist()
+    texts: dict[str, str] = {}  # digest -> normalised text, in order of arrival
+    node_of: list[str] = []
+    union = _Union()
+    declared_nodes: dict[str, str] = {}
+    for row in rows:
+        node = _node(row, named, key, texts, union, declared_nodes)
+        union.find(node)
+        node_of.append(node)
+    fresh = {digest: text for digest, text in texts.items() if digest not in groups}
+    table = signatures(list(fresh.values()), key)
+    _join_near(union, fresh, table, known)
+
+    by_root: dict[str, tuple[int, str]] = {}  # root -> the oldest known group in its set
+    for digest, (first_seen, group, _) in groups.items():
+        if digest in union._parent:
+            root = union.find(digest)
+            by_root[root] = min(by_root.get(root, (first_seen, group)), (first_seen, group))
+    pools = {group: pool for _, group, pool in groups.values()}
+
+    def group_of(node: str) -> str:
+        if node in groups:
+            return groups[node][1]
+        if node in declared_nodes:
+            return declared_nodes[node]
+        root = union.find(node)
+        return by_root[root][1] if root in by_root else keyed_id(key, "group", root)
+
+    def pool_of(group: str) -> str:
+        if group not in pools:
+            pools[group] = "gate" if keyed_fraction(key, group) < gate_share else "learn"
+        return pools[group]
+
+    assigned = [
+        (row["trajectory_id"], group_of(node), pool_of(group_of(node))) for row, node in zip(rows, node_of, strict=True)
+    ]
+    signature_of = dict(zip(fresh, table, strict=True))
+    new = [
+        {
+            "task_group": group_of(node),
+            "pool": pool_of(group_of(node)),
+            "digest": node,
+            "signature": signature_of[node].tolist() if node in signature_of else None,
+            "first_seen": now_ns,
+        }
+        for node in union._parent
+        if node not in groups
+    ]
+    columns = list(zip(*assigned, strict=True)) or [(), (), ()]
+    return GroupAssignment(
+        assigned=pa.table([pa.array(column, pa.string()) for column in columns], schema=ASSIGNED),
+        new_groups=pa.Table.from_pylist(new, schema=TASK_GROUPS),
+    )
+
+
+def _known_groups(known: pa.Table) -> dict[str, tuple[int, str, str]]:
+    """digest -> (first_seen, task_group, pool)."""
+    columns = known.select(["digest", "first_seen", "task_group", "pool"]).to_pydict()
+    return {
+        digest: (first_seen or 0, group, pool)
+        for digest, first_seen, group, pool in zip(*columns.values(), strict=True)
+    }
+
+
+def _node(
+    row: dict[str, str | None],
+    named: dict[str | None, str],
+    key: bytes,
+    texts: dict[str, str],
+    union: _Union,
+    declared_nodes: dict[str, str],
+) -> str:
+    """The digest that stands for a row; text and task_key of one row are joined."""
+    task_key = row["task_key"]
+    if task_key in named:
+        node = keyed_id(key, "declared", named[task_key])
+        declared_nodes[node] = named[task_key]
+        return node
+    normalised = normalise(row["task_text"] or "")
+    text_node = keyed_id(key, "text", normalised) if normalised else None
+    if text_node is not None:
+        texts.setdefault(text_node, normalised)
+        union.find(text_node)
+    if task_key is not None:
+        task_node = keyed_id(key, "task", task_key)
+        if text_node is not None:
+            # Attempts at one task are one task, however a simulated user words it.
+            union.join(text_node, task_node)
+        return task_node if text_node is None else text_node
+    return text_node if text_node is not None else keyed_id(key, "trajectory", str(row["trajectory_id"]))
+
+
+def _join_near(
+    union: _Union, fresh: dict[str, str], table: np.ndarray[tuple[int, int], np.dtype[np.uint32]], known: pa.Table
+) -> None:
+    """Joins new texts to the new and known texts that they nearly repeat."""
+    signed = known.filter(pc.is_valid(known["signature"])).sort_by(
+        [("first_seen", "ascending"), ("digest", "ascending")]
+    )
+    signed = signed.filter(pc.equal(pc.list_value_length(signed["signature"]), N_HASHES))
+    old = pc.list_flatten(signed["signature"]).to_numpy().reshape(-1, N_HASHES).astype(np.uint32)
+    digests = [*signed["digest"].to_pylist(), *fresh]
+    for older, newer in similar_pairs(np.vstack([old, table]), THRESHOLD, first_new=len(old)):
+        union.join(digests[older], digests[newer])

@@ -1,0 +1,252 @@
+"""Call sites: recovered from logged calls, night by night, and loaded for learning.
+
+Every assignment is checked: the version's template renders to exactly the messages that the call logged. A call that no
+template renders stays without a site, with the reason.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from tracemill.mining.binding import bind
+from tracemill.mining.calls import Bools, Calls, Ints, read_calls
+from tracemill.mining.drafts import Draft, by_label, by_prompt, draft, fits, named_by_variables
+from tracemill.mining.identity import KnownSite, Use, site_for, tool_names, version_id
+from tracemill.mining.lake import Messages, table
+from tracemill.records import Site, Template
+from tracemill.schema import SITES
+
+__all__ = ["ASSIGNED", "UNASSIGNED", "SiteUpdate", "bind", "load", "recover"]
+
+ASSIGNED = pa.schema(
+    [("trajectory_id", pa.string()), ("step", pa.int32()), ("site_id", pa.string()), ("site_version", pa.string())]
+)
+UNASSIGNED = pa.schema([("trajectory_id", pa.string()), ("step", pa.int32()), ("reason", pa.string())])
+_PER_VERSION = 50
+_THIN = 3
+"""A version that so few calls support gives way to a new one that more calls support."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteUpdate:
+    """What a night of mining found: rows of `sites` to put in place of rows with their key, and calls with a site."""
+
+    sites: pa.Table
+    assigned: pa.Table
+    unassigned: pa.Table
+    """Calls that stay without a site, with the reason."""
+
+
+def recover(con: duckdb.DuckDBPyConnection, *, now_ns: int) -> SiteUpdate:
+    """Finds the sites of all calls that have none, in agreement with the sites known so far."""
+    return _Recovery(con, now_ns).run()
+
+
+def load(con: duckdb.DuckDBPyConnection, site_id: str | None = None, *, version: str | None = None) -> list[Site]:
+    """Sites, most called first, each in its current version or in the version asked for."""
+    return [
+        Site(
+            site_id=row["site_id"],
+            site_version=row["site_version"],
+            agent_name=row["agent_name"],
+            model=row["model"],
+            template=Template.from_json(row["template"]),
+            params=json.loads(row["params"]) if row["params"] else {},
+            unbound=tuple(row["unbound"] or ()),
+            flags=tuple(row["flags"] or ()),
+            n_calls=row["n_calls"] or 0,
+        )
+        for row in table(con, "load_sites", {"site_id": site_id, "version": version}).to_pylist()
+    ]
+
+
+class _Recovery:
+    """One run over the open calls."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, now_ns: int) -> None:
+        self.con, self.now_ns = con, now_ns
+        self.calls: Calls = read_calls(con, per_version=_PER_VERSION)
+        self.messages = Messages(con)
+        self.start = self.calls.column("start_ns")
+        self.step = self.calls.column("step")
+        self.version = self.calls.column("site_version")
+        self.model = self.calls.column("model")
+        self.lossy = self.calls.column("lossy").astype(bool)
+        self.rows: dict[tuple[str, str], dict[str, Any]] = {}  # (site, version) -> row of schema.SITES
+        self.sites: dict[str, KnownSite] = {}
+        self.found: list[tuple[Ints, str, str]] = []
+        self.touched: set[tuple[str, str]] = set()
+        steps = table(con, "site_steps").to_pylist()
+        first_step = {row["site_id"]: row["first_step"] for row in steps}
+        for row in table(con, "known_sites").to_pylist():
+            template = Template.from_json(row["template"])
+            site = self.sites.setdefault(
+                row["site_id"],
+                KnownSite(site_id=row["site_id"], agent_name=row["agent_name"], tools=tool_names(template)),
+            )
+            site.versions[row["site_version"]] = template
+            use = Use(first_ns=row["first_ns"], last_ns=row["last_ns"], first_step=first_step.get(row["site_id"]))
+            site.uses[row["site_version"]] = use
+            self.rows[row["site_id"], row["site_version"]] = row
+
+    def run(self) -> SiteUpdate:
+        calls = self.calls
+        reasons: dict[int, str] = {}
+        open_rows = np.array([v is None for v in self.version], dtype=bool)
+        for i in np.flatnonzero(open_rows & ~calls.complete).tolist():
+            empty = calls.lengths[i] == 0
+            reasons[i] = (
+                "the log has no messages for this call" if empty else "a message of this call is not in the lake"
+            )
+        agents, tools = calls.column("agent_name"), calls.column("tool_definitions_id")
+        usable = np.flatnonzero(calls.complete)
+        places: dict[tuple[str | None, str | None], list[int]] = {}
+        for i in usable.tolist():
+            places.setdefault((agents[i], tools[i]), []).append(i)
+        for (agent, tools_id), members in places.items():
+            rows = np.array(members, dtype=np.int64)
+            new, old = rows[open_rows[rows]], rows[~open_rows[rows]]
+            if len(new):
+                rest = self._known(new, agent, tools_id)
+                for part in by_prompt(calls, self.messages, rest):
+                    for i in self._new(part, old, agent, tools_id).tolist():
+                        reasons[i] = "no template renders to exactly the messages of this call"
+        return self._update(reasons)
+
+    def _known(self, rows: Ints, agent: str | None, tools_id: str | None) -> Ints:
+        """Assigns what known versions render; returns the rest."""
+        for (site_id, version), row in list(self.rows.items()):
+            if not len(rows) or (row["agent_name"], row["tool_definitions_id"]) != (agent, tools_id):
+                continue
+            fit = fits(self.calls, self.messages, self.sites[site_id].versions[version], rows)
+            if (row["n_calls"] or 0) < _THIN <= int(fit.sum()):
+                continue
+            self._assign(rows[fit], site_id, version)
+            rows = rows[~fit]
+        return rows
+
+    def _new(self, rows: Ints, old: Ints, agent: str | None, tools_id: str | None) -> Ints:
+        """Recovers templates until all rows are rendered; returns those that none renders."""
+        tools = self.messages.tools(tools_id)
+        rivals: dict[str, Use] = {}
+        left: list[Ints] = []
+        for part in by_label(self.calls, self.messages, rows):
+            rest, before = part, set(self.touched)
+            while len(rest):
+                found, fit = self._draft(rest, old, tools)
+                if not fit.any():
+                    break
+                found = named_by_variables(self.con, self.calls, self.messages, found, rest[fit])
+                self._place(found, rest[fit], agent, tools_id, rivals)
+                rest = rest[~fit]
+            left.append(rest)
+            for site_id, version in self.touched - before:
+                rivals.setdefault(site_id, Use()).widen(self.sites[site_id].uses[version])
+        return np.concatenate(left) if left else rows[:0]
+
+    def _draft(self, rows: Ints, old: Ints, tools: tuple[Mapping[str, Any], ...] | None) -> tuple[Draft, Bools]:
+        """A draft for rows. Few rows are aligned with logged calls of a known version, if that still says as much."""
+        own = draft(self.calls, self.messages, rows, tools)
+        if len(rows) < _THIN:
+            for version in dict.fromkeys(self.version[old].tolist()):
+                template = next(s.versions[version] for s in self.sites.values() if version in s.versions)
+                both = np.concatenate([rows, old[self.version[old] == version]])
+                if len(by_prompt(self.calls, self.messages, both)) > 1:
+                    continue
+                wider = draft(self.calls, self.messages, both, tools)
+                fit = fits(self.calls, self.messages, wider.template, rows)
+                if fit.all() and _constant_size(wider.template) >= 0.5 * max(1, _constant_size(template)):
+                    return wider, fit
+        return own, fits(self.calls, self.messages, own.template, rows)
+
+    def _place(self, found: Draft, rows: Ints, agent: str | None, tools_id: str | None, rivals: dict[str, Use]) -> None:
+        version = version_id(found.template)
+        site_id = site_for(self.sites.values(), found.template, agent, self._use(rows), rivals)
+        site = self.sites.setdefault(
+            site_id, KnownSite(site_id=site_id, agent_name=agent, tools=tool_names(found.template))
+        )
+        site.versions.setdefault(version, found.template)
+        self.rows.setdefault(
+            (site_id, version),
+            {
+                "site_id": site_id,
+                "site_version": version,
+                "agent_name": agent,
+                "model": None,
+                "template": found.template.to_json(),
+                "slots": list(found.template.slots),
+                "unbound": list(found.unbound),
+                "tool_definitions_id": tools_id,
+                "n_calls": 0,
+                "first_ns": None,
+                "last_ns": None,
+                "flags": list(found.flags),
+                "recovered_at": self.now_ns,
+            },
+        )
+        self._assign(rows, site_id, version)
+
+    def _use(self, rows: Ints) -> Use:
+        times = [time for time in self.start[rows].tolist() if time is not None]
+        return Use(
+            first_ns=min(times, default=None),
+            last_ns=max(times, default=None),
+            first_step=min(self.step[rows].tolist()),
+        )
+
+    def _assign(self, rows: Ints, site_id: str, version: str) -> None:
+        if not len(rows):
+            return
+        self.found.append((rows, site_id, version))
+        self.touched.add((site_id, version))
+        use = self.sites[site_id].uses.setdefault(version, Use())
+        use.widen(self._use(rows))
+        row = self.rows[site_id, version]
+        models = Counter(model for model in self.model[rows].tolist() if model is not None)
+        flags = set(row["flags"] or ())
+        for flag, marks in (("reward_leak", self.calls.leak), ("lossy", self.lossy)):
+            if marks[rows].mean() >= 0.01:
+                flags.add(flag)
+        row.update(
+            n_calls=(row["n_calls"] or 0) + len(rows),
+            first_ns=use.first_ns,
+            last_ns=use.last_ns,
+            model=models.most_common(1)[0][0] if models else row["model"],
+            flags=sorted(flags),
+        )
+
+    def _update(self, reasons: dict[int, str]) -> SiteUpdate:
+        rows = np.concatenate([rows for rows, _, _ in self.found]) if self.found else np.array([], dtype=np.int64)
+        base = self.calls.rows.select(["trajectory_id", "step"])
+        taken = base.take(rows)
+        site_ids = [site_id for rows, site_id, _ in self.found for _ in range(len(rows))]
+        versions = [version for rows, _, version in self.found for _ in range(len(rows))]
+        assigned = pa.table(
+            [taken["trajectory_id"], taken["step"], pa.array(site_ids, pa.string()), pa.array(versions, pa.string())],
+            schema=ASSIGNED,
+        )
+        missed = base.take(pa.array(sorted(reasons), pa.int64()))
+        why = pa.array([reasons[i] for i in sorted(reasons)], pa.string())
+        return SiteUpdate(
+            sites=pa.Table.from_pylist([self.rows[key] for key in self.rows if key in self.touched], schema=SITES),
+            assigned=assigned.sort_by([("trajectory_id", "ascending"), ("step", "ascending")]),
+            unassigned=pa.table([missed["trajectory_id"], missed["step"], why], schema=UNASSIGNED),
+        )
+
+
+def _constant_size(template: Template) -> int:
+    """Characters of constant text in messages that have slots."""
+    contents = [item["content"] for item in template.messages if "content" in item]
+    return sum(
+        len(piece)
+        for content in contents
+        if any(not isinstance(piece, str) for piece in content)
+        for piece in content
+        if isinstance(piece, str)
+    )
