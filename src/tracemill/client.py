@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 _WORD = re.compile(r"\w+")
 
@@ -46,7 +47,9 @@ def nearest(pool: Sequence[Mapping[str, Any]], text: str, k: int) -> list[Mappin
     return sorted(pool, key=overlap, reverse=True)[:k][::-1]
 
 
-def _fill(content: Sequence[Any], values: Mapping[str, Any]) -> str:
+def _fill(content: Sequence[Any] | None, values: Mapping[str, Any]) -> str | None:
+    if content is None:  # an assistant turn that only calls tools
+        return None
     pieces = []
     for piece in content:
         if isinstance(piece, str):
@@ -87,11 +90,11 @@ def render(prompt: Mapping[str, Any], values: Mapping[str, Any]) -> list[dict[st
 def question(prompt: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """The text that nearness of demonstrations is measured on: the slot values of the last slotted message."""
     for item in reversed(prompt["messages"]):
-        slots = [piece["slot"] for piece in item.get("content", []) if not isinstance(piece, str)]
+        slots = [piece["slot"] for piece in item.get("content") or () if not isinstance(piece, str)]
         if slots:
             return " ".join(str(values.get(slot, "")) for slot in slots)
     turns = values.get("conversation") or [{}]
-    return str(turns[-1].get("content", ""))
+    return str(turns[-1].get("content") or "")
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,13 @@ def live_prompt(channel: str | Path, *, timeout_s: float = 5.0) -> LivePrompt:
     """
     base = str(channel).rstrip("/")
     pointer = json.loads(_read(f"{base}/channel.json", timeout_s))
-    artifact = json.loads(_read(f"{base}/{pointer['prompt']}", timeout_s))
+    artifact = json.loads(_read(_beside(base, pointer["prompt"]), timeout_s))
     return LivePrompt(artifact=artifact, bundle_id=pointer.get("bundle_id"))
+
+
+def _beside(base: str, path: str) -> str:
+    # Web servers and object stores need not understand "..": resolve it before asking.
+    return urljoin(f"{base}/", path) if base.startswith(("http://", "https://")) else f"{base}/{path}"
 
 
 def _read(location: str, timeout_s: float) -> str:
