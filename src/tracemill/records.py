@@ -94,11 +94,6 @@ class Case:
     """The output a human says would have been right."""
     weight: float = 1.0
     """1 / the probability that this case was drawn for judgement."""
-    logged_model: str | None = None
-    input_token_ids: tuple[int, ...] | None = None
-    output_token_ids: tuple[int, ...] | None = None
-    output_logprobs: tuple[float, ...] | None = None
-    """Of output_token_ids under the sampling distribution; they belong to the backend that made them."""
     task: Mapping[str, Any] = field(default_factory=dict)
     """The declared task's attributes (gold answer, database); for verifiers only."""
 
