@@ -1,0 +1,20 @@
+"""Bytes to canonical rows: finds log files, recognises their format, decodes, redacts, and gives Arrow batches.
+
+Offers
+* `find(sources)` → SourceObjects of files, folders, globs and URLs;
+* `batches(objects, key=…, now_ns=…, seen=…)` → Batches with the tables spans, messages, scores, ingest_log, quarantine;
+* `read_scores(path, on=…, key=…, now_ns=…)` → a Batch of feedback joined on a key;
+* `read_tasks(path, key=…, group=…)` → declared tasks;
+* `FORMATS`, the registry of readers. A format is one file in `formats/`; a span vocabulary one file in `dialects/`.
+
+Never opens the warehouse. Nothing leaves this room that was not redacted (`redact.py`).
+"""
+
+from tracemill.ingest.batching import batches
+from tracemill.ingest.formats import FORMATS
+from tracemill.ingest.reader import Reader
+from tracemill.ingest.scores import read_scores
+from tracemill.ingest.source import SourceObject, find
+from tracemill.ingest.tasks import read_tasks
+
+__all__ = ["FORMATS", "Reader", "SourceObject", "batches", "find", "read_scores", "read_tasks"]

@@ -1,0 +1,16 @@
+"""Spans that speak no agent vocabulary: kept as steps of the chain with their attributes verbatim."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tracemill.ingest.attributes import Attributes
+from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.reader import Item, RawSpan
+
+
+def speaks(attributes: Mapping[str, Any]) -> bool:
+    return True
+
+
+def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:
+    return []

@@ -1,0 +1,189 @@
+"""JSON in the shapes that logs have it: lines, one document, an array of records; lenient, and record by record."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tracemill.ingest.reader import BadRecord, Head, Stream
+
+_BOM = b"\xef\xbb\xbf"
+_MAX_DEPTH = 3
+_LENIENT = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The bytes of one JSON value and where they stand."""
+
+    raw: bytes
+    line: int
+    offset: int
+    key: str | None = None
+    """The value's key, where the records are the values of one object."""
+
+    def bad(self, reason: str) -> BadRecord:
+        return BadRecord(reason=reason, line=self.line, offset=self.offset, excerpt=excerpt(self.raw))
+
+
+def excerpt(raw: bytes | str) -> str:
+    """The first 2,000 characters, whatever the bytes are; more than is kept, so that redaction sees what it cuts."""
+    return raw[:2000].decode("utf-8", "replace") if isinstance(raw, bytes) else raw[:2000]
+
+
+def loads(raw: bytes) -> Any:
+    """A JSON value; NaN, lone surrogates and a byte order mark are taken as they come. Raises ValueError."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            text = raw.decode("utf-8-sig")
+            return json.loads(text)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
+        except (ValueError, UnicodeDecodeError):
+            raise ValueError(f"not valid JSON: {error}") from None
+
+
+def unwrap(value: Any) -> Any:
+    """JSON inside a string, decoded up to three levels; a string that is no JSON object or array stays as it is."""
+    for _ in range(_MAX_DEPTH):
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if text[:1] not in ("{", "[", '"') or text[-1:] not in ("}", "]", '"'):
+            return value
+        try:
+            decoded = loads(text.encode("utf-8", "surrogatepass"))
+        except ValueError:
+            return value
+        if isinstance(decoded, str) and decoded.strip()[:1] not in ("{", "[", '"'):
+            return value
+        value = decoded
+    return value
+
+
+def records(stream: Stream, head: Head) -> Iterator[Record | BadRecord]:
+    """The records of JSON lines, of an array, or the one document; a torn array still gives its whole elements."""
+    if head.shape == "jsonl":
+        yield from _lines(stream)
+        return
+    data = stream.read()
+    start = len(_BOM) if data.startswith(_BOM) else 0
+    body = data[start:].lstrip()
+    if body[:1] == b"[":
+        yield from _elements(data, start)
+    elif body:
+        yield Record(raw=data[start:], line=1, offset=start)
+
+
+def values(record: Record) -> Iterator[Record | BadRecord]:
+    """The values of one JSON object as records of their own, those before a tear included."""
+    try:
+        found = msgspec.json.decode(record.raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        yield from scan(record.raw, record.line, record.offset)
+        return
+    place = _Place(record.raw, record.line, record.offset)
+    for key, value in found.items():
+        yield place.of(bytes(value), key)
+
+
+def _lines(stream: Stream) -> Iterator[Record | BadRecord]:
+    for line in stream.lines():
+        raw = line.raw
+        offset = line.offset
+        if line.line == 1 and raw.startswith(_BOM):
+            raw, offset = raw[len(_BOM) :], len(_BOM)
+        raw = raw.strip()
+        if not raw:
+            continue
+        if raw[:1] == b"[":
+            for item in _elements(raw, 0):
+                yield (
+                    msgspec.structs.replace(item, line=line.line, offset=offset)
+                    if isinstance(item, BadRecord)
+                    else Record(raw=item.raw, line=line.line, offset=offset + item.offset)
+                )
+        else:
+            yield Record(raw=raw, line=line.line, offset=offset)
+
+
+def _elements(data: bytes, start: int) -> Iterator[Record | BadRecord]:
+    try:
+        found = msgspec.json.decode(data[start:], type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        yield from scan(data[start:], 1, start)
+        return
+    place = _Place(data[start:], 1, start)
+    for value in found:
+        yield place.of(bytes(value), None)
+
+
+class _Place:
+    """Finds line and offset of values that follow one another in a document."""
+
+    def __init__(self, data: bytes, line: int, offset: int) -> None:
+        self._data = data
+        self._line = line
+        self._base = offset
+        self._at = 0
+
+    def of(self, raw: bytes, key: str | None) -> Record:
+        at = self._data.find(raw, self._at)
+        at = self._at if at < 0 else at
+        self._line += self._data.count(b"\n", self._at, at)
+        record = Record(raw=raw, line=self._line, offset=self._base + at, key=key)
+        self._line += raw.count(b"\n")
+        self._at = at + len(raw)
+        return record
+
+
+def scan(data: bytes, line: int, base: int) -> Iterator[Record | BadRecord]:
+    """Walks a broken array or object value by value until the tear; what follows the tear is one bad record."""
+    text = data.decode("utf-8", "surrogateescape")
+    position = _blank(text, 0)
+    closing = {"[": "]", "{": "}"}.get(text[position : position + 1])
+    if closing is None:
+        yield BadRecord(reason="neither a JSON object nor an array", line=line, offset=base, excerpt=excerpt(data))
+        return
+    keyed = closing == "}"
+    position += 1
+    counted, offset = position, base + position
+    while True:
+        position = _blank(text, position)
+        line += text.count("\n", counted, position)
+        offset += len(text[counted:position].encode("utf-8", "surrogateescape"))
+        counted = position
+        if text[position : position + 1] == closing and not text[position + 1 :].strip():
+            return
+        try:
+            key = None
+            if keyed:
+                key, position = _LENIENT.raw_decode(text, position)
+                position = _blank(text, position)
+                if text[position : position + 1] != ":" or not isinstance(key, str):
+                    raise ValueError("a key is missing")
+                position = _blank(text, position + 1)
+            begin = position
+            _, position = _LENIENT.raw_decode(text, position)
+            after = _blank(text, position)
+            if text[after : after + 1] not in (",", closing):
+                raise ValueError("the document is torn here")
+        except (ValueError, RecursionError) as error:
+            rest = text[counted : counted + 2000].encode("utf-8", "surrogateescape")
+            yield BadRecord(
+                reason=f"not valid JSON from here on: {error}", line=line, offset=offset, excerpt=excerpt(rest)
+            )
+            return
+        raw = text[begin:position].encode("utf-8", "surrogateescape")
+        yield Record(raw=raw, line=line, offset=offset, key=key)
+        position = after + 1 if text[after] == "," else after
+
+
+def _blank(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position

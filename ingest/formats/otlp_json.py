@@ -1,0 +1,278 @@
+"""OTLP as JSON: one request, JSON lines of requests (the Collector's file exporter), or an array of them.
+
+Takes camelCase and snake_case names, ids as hex or base64 (protobuf's own JSON), enums as numbers or names, nanoseconds
+as text or numbers, traces and logs, and Tempo's `batches`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from tracemill.ingest.attributes import as_float, as_int, hex_id
+from tracemill.ingest.dialects import Origin, understand
+from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.documents import Record, loads, records
+from tracemill.ingest.formats.otlp_logs import log_items
+from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawSpan, Stream
+
+
+class _Array(msgspec.Struct):
+    values: "list[_Any | None]" = []
+
+
+class _Kv(msgspec.Struct):
+    key: str
+    value: "_Any | None" = None
+
+
+class _Kvs(msgspec.Struct):
+    values: list[_Kv] = []
+
+
+class _Any(msgspec.Struct):
+    stringValue: str | None = None  # noqa: N815
+    intValue: str | int | float | None = None  # noqa: N815
+    doubleValue: float | str | None = None  # noqa: N815
+    boolValue: bool | None = None  # noqa: N815
+    arrayValue: _Array | None = None  # noqa: N815
+    kvlistValue: _Kvs | None = None  # noqa: N815
+    bytesValue: str | None = None  # noqa: N815
+
+
+class _Status(msgspec.Struct):
+    code: int | str | None = None
+    message: str | None = None
+
+
+class _Event(msgspec.Struct):
+    name: str = ""
+    timeUnixNano: str | int | None = None  # noqa: N815
+    attributes: list[_Kv] | None = None
+
+
+class _Span(msgspec.Struct):
+    traceId: str = ""  # noqa: N815
+    spanId: str = ""  # noqa: N815
+    parentSpanId: str | None = None  # noqa: N815
+    name: str | None = None
+    startTimeUnixNano: str | int | None = None  # noqa: N815
+    endTimeUnixNano: str | int | None = None  # noqa: N815
+    attributes: list[_Kv] | None = None
+    events: list[_Event] | None = None
+    status: _Status | None = None
+    links: list[Any] | None = None
+    droppedAttributesCount: int | None = None  # noqa: N815
+
+
+class _Log(msgspec.Struct):
+    timeUnixNano: str | int | None = None  # noqa: N815
+    observedTimeUnixNano: str | int | None = None  # noqa: N815
+    severityText: str | None = None  # noqa: N815
+    eventName: str | None = None  # noqa: N815
+    body: _Any | None = None
+    attributes: list[_Kv] | None = None
+    traceId: str | None = None  # noqa: N815
+    spanId: str | None = None  # noqa: N815
+
+
+class _Scope(msgspec.Struct):
+    name: str | None = None
+
+
+class _Scoped(msgspec.Struct):
+    scope: _Scope | None = None
+    instrumentationLibrary: _Scope | None = None  # noqa: N815
+    spans: list[msgspec.Raw] | None = None
+    logRecords: list[msgspec.Raw] | None = None  # noqa: N815
+
+
+class _Resource(msgspec.Struct):
+    attributes: list[_Kv] | None = None
+
+
+class _Resourced(msgspec.Struct):
+    resource: _Resource | None = None
+    scopeSpans: list[_Scoped] | None = None  # noqa: N815
+    instrumentationLibrarySpans: list[_Scoped] | None = None  # noqa: N815
+    scopeLogs: list[_Scoped] | None = None  # noqa: N815
+
+
+class _Request(msgspec.Struct):
+    resourceSpans: list[_Resourced] | None = None  # noqa: N815
+    batches: list[_Resourced] | None = None
+    resourceLogs: list[_Resourced] | None = None  # noqa: N815
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_SPAN = msgspec.json.Decoder(_Span)
+_LOG = msgspec.json.Decoder(_Log)
+_KEYS = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs")
+_STATUS = {0: "unset", 1: "ok", 2: "error", "STATUS_CODE_OK": "ok", "STATUS_CODE_ERROR": "error"}
+
+
+class OtlpJson:
+    """Reader of OTLP/JSON."""
+
+    name = "otlp-json"
+
+    def sniff(self, head: Head) -> str | None:
+        for record in head.records:
+            if isinstance(record, dict):
+                for key in _KEYS:
+                    if isinstance(record.get(key), list):
+                        return f"JSON with {key}"
+                batches = record.get("batches")
+                if isinstance(batches, list) and batches and isinstance(batches[0], dict) and "resource" in batches[0]:
+                    return "JSON with batches of resources (Tempo)"
+        return None
+
+    def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
+        for record in records(stream, head):
+            if isinstance(record, BadRecord):
+                yield record
+            else:
+                yield from _request(record)
+            yield Done()
+
+
+def _request(record: Record) -> Iterator[Item]:
+    try:
+        request = _REQUEST.decode(record.raw)
+        if request.resourceSpans is None and request.resourceLogs is None and request.batches is None:
+            request = _REQUEST.decode(_camel(record.raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        try:
+            request = _REQUEST.decode(_camel(record.raw))
+        except (msgspec.MsgspecError, ValueError) as error:
+            yield record.bad(str(error) if isinstance(error, ValueError) else f"no OTLP request: {error}")
+            return
+    if request.resourceSpans is None and request.resourceLogs is None and request.batches is None:
+        yield record.bad("no OTLP request: neither resourceSpans nor resourceLogs")
+        return
+    for resourced in [*(request.resourceSpans or []), *(request.batches or []), *(request.resourceLogs or [])]:
+        resource = _attributes(resourced.resource.attributes) if resourced.resource else {}
+        service = resource.pop("service.name", None)
+        for scoped in [
+            *(resourced.scopeSpans or []),
+            *(resourced.instrumentationLibrarySpans or []),
+            *(resourced.scopeLogs or []),
+        ]:
+            scope = scoped.scope or scoped.instrumentationLibrary
+            origin = Origin(
+                resource=resource,
+                scope=scope.name if scope else None,
+                service=None if service is None else str(service),
+            )
+            for raw in scoped.spans or []:
+                yield from _span(bytes(raw), origin, record)
+            for raw in scoped.logRecords or []:
+                yield from _log(bytes(raw), origin, record)
+
+
+def _span(raw: bytes, origin: Origin, record: Record) -> Iterator[Item]:
+    try:
+        try:
+            found = _SPAN.decode(raw)
+            if not found.traceId:
+                found = _SPAN.decode(_camel(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            found = _SPAN.decode(_camel(raw))
+    except (msgspec.MsgspecError, ValueError) as error:
+        yield _bad(record, raw, f"no OTLP span: {error}")
+        return
+    trace_id, span_id = hex_id(found.traceId, 16), hex_id(found.spanId, 8)
+    if trace_id is None or span_id is None:
+        yield _bad(record, raw, f"the span has no valid {'trace' if trace_id is None else 'span'} id")
+        return
+    attributes = _attributes(found.attributes)
+    if found.links:
+        attributes["links"] = found.links
+    events = [
+        Event(name=e.name, attributes=_attributes(e.attributes), time_ns=as_int(e.timeUnixNano))
+        for e in found.events or []
+    ]
+    span = RawSpan(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=hex_id(found.parentSpanId, 8),
+        kind="chain",
+        name=found.name,
+        start_ns=as_int(found.startTimeUnixNano),
+        end_ns=as_int(found.endTimeUnixNano),
+        line=record.line,
+        flags=["truncated"] if found.droppedAttributesCount else [],
+    )
+    if found.status is not None:
+        span.status = _STATUS.get(found.status.code or 0, "unset")
+        span.error_message = found.status.message or None
+    yield from understand(span, attributes, events, origin)
+
+
+def _log(raw: bytes, origin: Origin, record: Record) -> Iterator[Item]:
+    try:
+        try:
+            found = _LOG.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            found = _LOG.decode(_camel(raw))
+    except (msgspec.MsgspecError, ValueError) as error:
+        yield _bad(record, raw, f"no OTLP log record: {error}")
+        return
+    yield from log_items(
+        trace_id=hex_id(found.traceId, 16),
+        span_id=hex_id(found.spanId, 8),
+        name=found.eventName,
+        time_ns=as_int(found.timeUnixNano) or as_int(found.observedTimeUnixNano),
+        body=_value(found.body),
+        attributes=_attributes(found.attributes),
+        origin=origin,
+        line=record.line,
+    )
+
+
+def _bad(record: Record, raw: bytes, reason: str) -> BadRecord:
+    return msgspec.structs.replace(record.bad(reason), excerpt=raw[:2000].decode("utf-8", "replace"))
+
+
+def _attributes(pairs: list[_Kv] | None) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in pairs} if pairs else {}
+
+
+def _value(value: _Any | None) -> Any:
+    if value is None:
+        return None
+    if value.stringValue is not None:
+        return value.stringValue
+    if value.intValue is not None:
+        whole = as_int(value.intValue)
+        return value.intValue if whole is None else whole
+    if value.doubleValue is not None:
+        number = as_float(value.doubleValue)
+        return str(value.doubleValue) if number is None else number
+    if value.boolValue is not None:
+        return value.boolValue
+    if value.arrayValue is not None:
+        return [_value(item) for item in value.arrayValue.values]
+    if value.kvlistValue is not None:
+        return _attributes(value.kvlistValue.values)
+    return value.bytesValue
+
+
+def _camel(raw: bytes) -> bytes:
+    """The same document with camelCase names and without what strict JSON refuses; the slow way, for odd writers."""
+    return msgspec.json.encode(_renamed(loads(raw)))
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_name(key): _renamed(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return value
+
+
+def _name(key: str) -> str:
+    first, *rest = key.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -1,0 +1,59 @@
+"""OTLP log records: GenAI events whose content belongs to a span, and everything else as events of the trace."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tracemill.ids import content_id
+from tracemill.ingest.dialects import Origin
+from tracemill.ingest.dialects.genai import evaluation, late_messages
+from tracemill.ingest.reader import Item, LateContent, RawSpan
+
+
+def log_items(
+    *,
+    trace_id: str | None,
+    span_id: str | None,
+    name: str | None,
+    time_ns: int | None,
+    body: Any,
+    attributes: dict[str, Any],
+    origin: Origin,
+    line: int | None,
+) -> Iterator[Item]:
+    """Messages for the span that the record names, its judgement, or an event of its own.
+
+    Records without a trace belong to no agent's episode; they give nothing.
+    """
+    name = name or str(attributes.pop("event.name", None) or "log")
+    if trace_id is None:
+        return
+    if span_id is not None:
+        if name == "gen_ai.evaluation.result":
+            yield evaluation(attributes, span_id, time_ns)
+            return
+        said = dict(attributes)
+        if body is not None:
+            said["body"] = body
+            if isinstance(body, dict):
+                said = {**body, **said}
+        prompt, answer = late_messages(name, said)
+        if prompt or answer:
+            yield LateContent(trace_id=trace_id, span_id=span_id, input=prompt, output=answer)
+            return
+    if body is not None:
+        attributes["body"] = body
+    if origin.resource:
+        attributes["resource"] = origin.resource
+    yield RawSpan(
+        trace_id=trace_id,
+        span_id=content_id("log", trace_id, span_id, name, time_ns, str(body), str(sorted(attributes)))[:16],
+        parent_span_id=span_id,
+        kind="event",
+        name=name,
+        start_ns=time_ns,
+        end_ns=time_ns,
+        service=origin.service,
+        attributes=attributes,
+        line=line,
+        dialect="otel-log",
+    )

@@ -1,0 +1,201 @@
+"""OTLP as protobuf: one request, or a file of requests each led by its length (as `tracemill collect` writes them)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tracemill.ingest.attributes import hex_id
+from tracemill.ingest.dialects import Origin, understand
+from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.formats.otlp_logs import log_items
+from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawSpan, Stream
+
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+_STATUS = {0: "unset", 1: "ok", 2: "error"}
+_RESOURCE_FIELD = 0x0A  # field 1, length-delimited: resource_spans, and inside it resource
+_SCOPE_FIELD = 0x12  # field 2, length-delimited: scope_spans
+
+
+class OtlpProtobuf:
+    """Reader of OTLP/protobuf."""
+
+    name = "otlp-protobuf"
+
+    def sniff(self, head: Head) -> str | None:
+        if head.shape != "binary":
+            return None
+        if _is_request(head.data, 0, len(head.data)):
+            return "protobuf with resource spans"
+        if _is_framed(head.data):
+            return "length-delimited protobuf with resource spans"
+        return None
+
+    def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
+        if _is_request(head.data, 0, len(head.data)) or not _is_framed(head.data):
+            yield from _request(stream.read(), None, 0)
+            yield Done()
+            return
+        for number, (offset, frame) in enumerate(_frames(stream), start=1):
+            if isinstance(frame, str):
+                yield BadRecord(reason=frame, line=number, offset=offset)
+            else:
+                yield from _request(frame, number, offset)
+            yield Done()
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int] | None:
+    """A number and the position after it; None where it is cut off or too long."""
+    value = 0
+    for index in range(10):
+        if at + index >= len(data):
+            return None
+        byte = data[at + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if not byte & 0x80:
+            return value, at + index + 1
+    return None
+
+
+def _is_request(data: bytes, at: int, end: int) -> bool:
+    """Whether a request (field 1 holding a resource or scope) begins here and its parts stay inside `end`."""
+    if at >= end or data[at] != _RESOURCE_FIELD:
+        return False
+    outer = _varint(data, at + 1)
+    if outer is None or outer[0] < 2 or outer[1] >= len(data):
+        return False
+    length, inside = outer
+    if data[inside] not in (_RESOURCE_FIELD, _SCOPE_FIELD):
+        return False
+    inner = _varint(data, inside + 1)
+    if inner is None or inner[1] + inner[0] > inside + length:
+        return False
+    following = inside + length
+    if following < min(end, len(data)):
+        return data[following] == _RESOURCE_FIELD
+    return True
+
+
+def _is_framed(data: bytes) -> bool:
+    first = _varint(data, 0)
+    return first is not None and 2 < first[0] <= MAX_FRAME_BYTES and _is_request(data, first[1], first[1] + first[0])
+
+
+def _frames(stream: Stream) -> Iterator[tuple[int, bytes | str]]:
+    """Offset and bytes of each frame; instead of the bytes a reason, where the rest cannot be cut into frames."""
+    offset, pending = 0, bytearray()
+    for chunk in stream.chunks():
+        pending += chunk
+        at = 0
+        while at < len(pending):
+            head = _varint(bytes(pending[at : at + 10]), 0)
+            if head is None and len(pending) - at < 10:
+                break
+            if head is None or head[0] > MAX_FRAME_BYTES:
+                yield offset + at, "no frame length here; the rest of the file cannot be read"
+                return
+            size, skip = head
+            if len(pending) - at - skip < size:
+                break
+            yield offset + at, bytes(pending[at + skip : at + skip + size])
+            at += skip + size
+        offset += at
+        del pending[:at]
+    if pending:
+        yield offset, f"the last frame is torn: {len(pending)} bytes of it are here"
+
+
+def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
+    try:
+        traces = ExportTraceServiceRequest.FromString(data)
+    except (DecodeError, ValueError):
+        traces = None
+    spans = [s for r in traces.resource_spans for scope in r.scope_spans for s in scope.spans] if traces else []
+    if traces is not None and any(len(span.trace_id) == 16 for span in spans):
+        for resourced in traces.resource_spans:
+            for scoped in resourced.scope_spans:
+                origin = _origin(resourced, scoped)
+                for span in scoped.spans:
+                    yield from _span(span, origin, number, offset)
+        return
+    try:
+        logs = ExportLogsServiceRequest.FromString(data)
+    except (DecodeError, ValueError):
+        yield BadRecord(reason="no OTLP protobuf request", line=number, offset=offset)
+        return
+    if spans and not any(
+        record.time_unix_nano for r in logs.resource_logs for s in r.scope_logs for record in s.log_records
+    ):
+        yield BadRecord(reason="no span has a valid trace id", line=number, offset=offset)
+        return
+    for resourced in logs.resource_logs:
+        for scoped in resourced.scope_logs:
+            origin = _origin(resourced, scoped)
+            for record in scoped.log_records:
+                yield from log_items(
+                    trace_id=hex_id(record.trace_id, 16),
+                    span_id=hex_id(record.span_id, 8),
+                    name=record.event_name or None,
+                    time_ns=record.time_unix_nano or record.observed_time_unix_nano or None,
+                    body=_value(record.body) if record.HasField("body") else None,
+                    attributes=_attributes(record.attributes),
+                    origin=origin,
+                    line=number,
+                )
+
+
+def _origin(resourced: Any, scoped: Any) -> Origin:
+    resource = _attributes(resourced.resource.attributes)
+    service = resource.pop("service.name", None)
+    return Origin(resource=resource, scope=scoped.scope.name or None, service=None if service is None else str(service))
+
+
+def _span(found: Any, origin: Origin, number: int | None, offset: int) -> Iterator[Item]:
+    trace_id, span_id = hex_id(found.trace_id, 16), hex_id(found.span_id, 8)
+    if trace_id is None or span_id is None:
+        missing = "trace" if trace_id is None else "span"
+        yield BadRecord(
+            reason=f"the span has no valid {missing} id", line=number, offset=offset, excerpt=str(found.name)
+        )
+        return
+    events = [
+        Event(name=event.name, attributes=_attributes(event.attributes), time_ns=event.time_unix_nano or None)
+        for event in found.events
+    ]
+    span = RawSpan(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=hex_id(found.parent_span_id, 8),
+        kind="chain",
+        name=found.name,
+        start_ns=found.start_time_unix_nano,
+        end_ns=found.end_time_unix_nano,
+        status=_STATUS.get(found.status.code, "unset"),
+        error_message=found.status.message or None,
+        line=number,
+        flags=["truncated"] if found.dropped_attributes_count else [],
+    )
+    attributes = _attributes(found.attributes)
+    if found.links:
+        attributes["links"] = [
+            {"traceId": link.trace_id.hex(), "spanId": link.span_id.hex(), "attributes": _attributes(link.attributes)}
+            for link in found.links
+        ]
+    yield from understand(span, attributes, events, origin)
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return _attributes(value.kvlist_value.values)
+    return getattr(value, kind)

@@ -1,0 +1,235 @@
+"""What a format reader gets and gives: a stream of bytes in; raw spans, raw scores and bad records out.
+
+A new format is one file in `ingest/formats/` with a Reader, and one line in its registry.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Protocol
+
+import msgspec
+
+from tracemill.chat import Part
+from tracemill.ingest.source import BROKEN
+
+HEAD_BYTES = 256 * 1024
+MAX_LINE_BYTES = 256 * 1024 * 1024
+"""A longer line is no record of a log; it is quarantined instead of being held in memory."""
+
+Message = tuple[str, str | None, list[Part]]
+"""Role, name, canonical parts: tracemill/chat.py."""
+
+
+class RawSpan(msgspec.Struct, kw_only=True):
+    """One span as a format says it: decoded, mapped to canonical names, neither redacted nor checked."""
+
+    trace_id: str
+    span_id: str
+    kind: str
+    parent_span_id: str | None = None
+    session_id: str | None = None
+    user: str | None = None
+    """Raw user id; only its pseudonym is ever written."""
+    seq: int | None = None
+    name: str | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    status: str = "unset"
+    error_type: str | None = None
+    error_message: str | None = None
+    service: str | None = None
+    agent_name: str | None = None
+    agent_version: str | None = None
+    provider: str | None = None
+    model_requested: str | None = None
+    model: str | None = None
+    params: dict[str, Any] | None = None
+    system: list[Message] | None = None
+    """System messages; they are also where they stood in `input`. None: derived from `input`."""
+    input: list[Message] | None = None
+    """The whole prompt in order, system messages included. None: not logged."""
+    output: list[Message] | None = None
+    tools: Sequence[Any] | None = None
+    finish_reasons: list[str] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+    tool_args: Any = None
+    tool_result: Any = None
+    tokens_in: int | None = None
+    tokens_cache_read: int | None = None
+    tokens_cache_write: int | None = None
+    tokens_out: int | None = None
+    tokens_reasoning: int | None = None
+    cost_usd: float | None = None
+    prompt_name: str | None = None
+    prompt_version: str | None = None
+    prompt_label: str | None = None
+    prompt_variables: Any = None
+    input_token_ids: Sequence[int] | None = None
+    output_token_ids: Sequence[int] | None = None
+    output_logprobs: Sequence[float] | None = None
+    task_key: str | None = None
+    response_id: str | None = None
+    """The provider's id of the answer; twice-instrumented calls share it. Not a column."""
+    attributes: dict[str, Any] = {}
+    line: int | None = None
+    dialect: str | None = None
+    flags: list[str] = []
+
+
+class RawScore(msgspec.Struct, kw_only=True):
+    """One judgement as a source says it; columns of schema.SCORES before redaction."""
+
+    target_kind: str
+    target_id: str
+    name: str
+    value: float | None = None
+    label: str | None = None
+    source: str
+    version: str | None = None
+    confidence: float | None = None
+    evidence: Any = None
+    propensity: float | None = None
+    user: str | None = None
+    at: int | None = None
+
+
+class LateContent(msgspec.Struct, kw_only=True):
+    """Messages of a span that were logged elsewhere (OTLP logs); joined by trace and span id within a batch."""
+
+    trace_id: str
+    span_id: str
+    input: list[Message] = []
+    output: list[Message] = []
+
+
+class BadRecord(msgspec.Struct, kw_only=True):
+    """A record that cannot be used, and why."""
+
+    reason: str
+    line: int | None = None
+    offset: int | None = None
+    excerpt: str = ""
+
+
+Item = RawSpan | RawScore | LateContent | BadRecord
+
+
+class Done(msgspec.Struct, kw_only=True):
+    """One source record was read to its end: `count` records, however many items they gave."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line without its line break; `line` is 1-based, `offset` counts bytes of the decompressed object."""
+
+    line: int
+    offset: int
+    raw: bytes
+    complete: bool
+    """False for a last line without line break: it may be torn."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Stream:
+    """One source object while it is read, decompressed. Reads forward once; `head` can be looked at any time."""
+
+    name: str
+    file: IO[bytes]
+    head: bytes = b""
+    broken: str | None = None
+    """Set when decompression failed on the way: what was read until then is good, the rest is lost."""
+    _rest: bytes = field(default=b"")
+
+    def start(self) -> None:
+        """Fills `head`."""
+        self.head = self._rest = self._fill(HEAD_BYTES)
+
+    def _fill(self, wanted: int) -> bytes:
+        chunks: list[bytes] = []
+        while wanted > 0:
+            chunk = self._read(wanted)
+            if not chunk:
+                break
+            chunks.append(chunk)
+            wanted -= len(chunk)
+        return b"".join(chunks)
+
+    def _read(self, size: int) -> bytes:
+        if self.broken is not None:
+            return b""
+        try:
+            return self.file.read(size)
+        except BROKEN as error:
+            self.broken = f"the compressed data is torn or broken: {error}"
+            return b""
+
+    def chunks(self) -> Iterator[bytes]:
+        """The whole object in pieces."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            yield rest
+        while chunk := self._read(1 << 20):
+            yield chunk
+
+    def read(self) -> bytes:
+        """The whole object; for formats that are one document."""
+        return b"".join(self.chunks())
+
+    def keep(self) -> bytes:
+        """The whole object, which a later `read` gives again."""
+        self._rest = self.read()
+        return self._rest
+
+    def lines(self) -> Iterator[Line]:
+        """The lines, with one line and one piece of the object in memory."""
+        number, offset, pending = 1, 0, b""
+        for chunk in self.chunks():
+            *whole, tail = chunk.split(b"\n")
+            for piece in whole:
+                raw = pending + piece if pending else piece
+                pending = b""
+                yield Line(line=number, offset=offset, raw=raw, complete=True)
+                number += 1
+                offset += len(raw) + 1
+            pending = pending + tail if pending else tail
+            if len(pending) > MAX_LINE_BYTES:
+                break
+        if pending:
+            yield Line(line=number, offset=offset, raw=pending, complete=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What detection looks at: the first bytes, and what they decode to."""
+
+    name: str
+    data: bytes
+    shape: str
+    """jsonl | json | csv | parquet | binary"""
+    records: Sequence[Any]
+    """Up to 50 decoded records: lines, elements of an array, or the one document."""
+    columns: Sequence[str] = ()
+    """Column names of a table."""
+
+
+class Reader(Protocol):
+    """One log format. Holds no state: one reader reads many streams."""
+
+    @property
+    def name(self) -> str:
+        """What `--format` takes and `source_format` shows."""
+        ...
+
+    def sniff(self, head: Head) -> str | None:
+        """Why this is the format, in a few words; None where it is not. Never raises."""
+        ...
+
+    def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
+        """Everything in the stream, good and bad, in order. Bad input never raises; it is a BadRecord.
+
+        `Done` follows the items of each source record, so that a long object can be cut between records.
+        """
+        ...
