@@ -8,8 +8,13 @@
 | `replay` | `Budget`, `Ledger`, `CachedModel`, `Replayer`: evaluation that pays for no answer twice |
 | `program` | `SiteProgram`, `RawChatAdapter`: a site as a DSPy program that sends production's bytes |
 | `engine` | `language_model`: a DSPy language model over any ChatModel |
-| `optimizers` | `OPTIMIZERS`: name -> factory |
+| `optimizers` | `OPTIMIZERS`: name -> factory; `build(name, seed=…, reflection=…, **knobs)` |
 | `portfolio` | `run`, `split_tune` |
 
 `program` and `engine` import dspy; nothing else here does before a search that needs it begins.
 """
+
+from tracemill.optimize import artifact, lint, portfolio, replay, search
+from tracemill.optimize.optimizers import NEED_REFLECTION, OPTIMIZERS, build
+
+__all__ = ["NEED_REFLECTION", "OPTIMIZERS", "artifact", "build", "lint", "portfolio", "replay", "search"]

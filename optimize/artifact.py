@@ -131,7 +131,7 @@ def pool_of(artifact: Artifact) -> list[Item]:
 
 def slots_of(item: Mapping[str, Any]) -> list[str]:
     """Slot names of one prompt item in order; a name that appears twice is listed twice."""
-    return [piece["slot"] for piece in item.get("content", ()) if not isinstance(piece, str)]
+    return [piece["slot"] for piece in item.get("content") or () if not isinstance(piece, str)]
 
 
 def turn_start(items: Sequence[Mapping[str, Any]]) -> int | None:
@@ -168,6 +168,8 @@ def _is_pair(user: Mapping[str, Any], assistant: Mapping[str, Any]) -> bool:
         and assistant.get("role") == "assistant"
         and not slots_of(user)
         and not slots_of(assistant)
+        and user.get("content") is not None
+        and assistant.get("content") is not None
         and "tool_calls" not in assistant
     )
 

@@ -18,6 +18,7 @@ from typing import Any
 from tracemill.ids import content_id
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
 from tracemill.optimize.lint import lint
+from tracemill.optimize.replay import output_of
 from tracemill.optimize.search import PromptModel, candidate, tune_score
 from tracemill.protocols import Evaluate
 from tracemill.records import Artifact, Candidate, Case, ChatRequest, Completion, Outcome, Site
@@ -193,7 +194,8 @@ class Bench:
         return outcomes
 
     def _note(self, known: str, key: str, group: Sequence[Case], outcomes: Sequence[Outcome]) -> None:
-        output = next((one.completion.text for one in outcomes if one.completion.text is not None), "")
+        outputs = (output_of(one.completion) for one in outcomes)
+        output = next((one for one in outputs if one is not None), "")
         self._answers[known, key] = output
         self._rewards[key, output] = tune_score(group, outcomes)[0]
 

@@ -136,7 +136,7 @@ def _constant(artifact: Artifact) -> list[tuple[str, str]]:
     """(where, text) of the prompt's constant text, demonstrations not included."""
     texts = []
     for item in artifact.prompt["messages"]:
-        text = "\n".join(piece for piece in item.get("content", ()) if isinstance(piece, str))
+        text = "\n".join(piece for piece in item.get("content") or () if isinstance(piece, str))
         if text:
             texts.append((f"the {item['role']} text", text))
     return texts

@@ -21,7 +21,7 @@ class ReplayCache(Protocol):
         """The known ones among `keys`."""
         ...
 
-    def put(self, rows: Mapping[str, str], model: str, now_ns: int) -> None:
+    def put(self, rows: Mapping[str, str], model: str, now_ns: int) -> int | None:
         """Durable when it returns. A key that is there already keeps its first answer."""
         ...
 
@@ -248,12 +248,15 @@ def request_for(artifact: Artifact, case: Case, *, seed: int | None) -> ChatRequ
 
 
 def output_of(completion: Completion) -> str | None:
-    """What is judged of an answer: its text, else the JSON of its tool calls; None where the call failed."""
+    """What is judged of an answer: its text, else the JSON of its tool calls; None where the call failed.
+
+    An answer that says nothing is judged as "": it is a bad answer, not an unknown one.
+    """
     if completion.error is not None:
         return None
-    if completion.text is None and completion.tool_calls:
+    if not completion.text and completion.tool_calls:
         return canonical_json(list(completion.tool_calls))
-    return completion.text
+    return completion.text or ""
 
 
 def completion_to_json(completion: Completion) -> str:

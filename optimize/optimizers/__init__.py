@@ -3,13 +3,17 @@
 Factories take knobs as keywords and fail early: `gepa` and `mipro` raise ConfigError without a model that writes.
 """
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
+from tracemill.errors import ConfigError
 from tracemill.optimize.optimizers.gepa import Gepa
 from tracemill.optimize.optimizers.labeled_few_shot import LabeledFewShot
 from tracemill.optimize.optimizers.mipro import Mipro
 from tracemill.optimize.optimizers.nearest import Nearest
 from tracemill.optimize.optimizers.random_search import RandomSearch
+from tracemill.optimize.search import PromptModel
 from tracemill.protocols import Optimizer
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -20,3 +24,24 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "mipro": Mipro,
 }
 """By the name that configuration uses and candidates carry."""
+
+NEED_REFLECTION = frozenset({"gepa", "mipro"})
+"""Optimizers that do nothing without a capable model which writes instructions."""
+
+
+def build(name: str, *, seed: int = 0, reflection: PromptModel | None = None, **knobs: Any) -> Optimizer:
+    """An optimizer by its configured name and knobs; lists (TOML has no tuples) are taken for tuples.
+
+    Raises ConfigError for an unknown name or knob, and where `reflection` is needed and None.
+    """
+    factory = OPTIMIZERS.get(name)
+    if factory is None:
+        raise ConfigError(f"unknown optimizer {name!r}; known: {', '.join(sorted(OPTIMIZERS))}")
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in knobs.items()}
+    if name in NEED_REFLECTION:
+        settings["reflection"] = reflection
+    known = set(inspect.signature(factory).parameters) - {"reflection"}
+    unknown = sorted(set(knobs) - known)
+    if unknown:
+        raise ConfigError(f"optimizer {name} has no knob {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return factory(seed=seed, **settings)

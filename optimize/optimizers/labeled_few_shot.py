@@ -13,15 +13,16 @@ from tracemill.records import Artifact, Candidate, Case, Site
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabeledFewShot:
-    """One draw for every size and seed; each is evaluated on all tuning cases."""
+    """`draws` for every size; each is evaluated on all tuning cases."""
 
     ks: tuple[int, ...] = (4, 8)
-    seeds: tuple[int, ...] = (0, 1)
+    draws: int = 2
+    seed: int = 0
     max_chars: int = 4000
 
     def __post_init__(self) -> None:
-        if not self.ks or min(self.ks) < 1 or not self.seeds:
-            raise ConfigError(f"labeled_few_shot: ks {self.ks} and seeds {self.seeds} must name sizes ≥ 1 and seeds")
+        if not self.ks or min(self.ks) < 1 or self.draws < 1:
+            raise ConfigError(f"labeled_few_shot: ks {self.ks} and draws {self.draws} must be ≥ 1")
 
     @property
     def name(self) -> str:
@@ -34,8 +35,8 @@ class LabeledFewShot:
         pool = demonstrations(baseline, train, tune, max_chars=self.max_chars)
         seen: set[str] = set()
         for k in sorted({min(k, len(pool)) for k in self.ks if pool}):
-            for seed in self.seeds:
-                drawn = balanced(pool, k, random.Random(f"{seed}/{k}"))
+            for number in range(self.draws):
+                drawn = balanced(pool, k, random.Random(f"{self.seed}/{k}/{number}"))
                 artifact = with_demonstrations(baseline, [one.demo for one in drawn])
                 if artifact.to_json() in seen:
                     continue

@@ -135,6 +135,14 @@ def test_a_demonstration_of_a_case_renders_as_its_own_turn_would():
     assert [m["content"] for m in shown] == ["Route.", "Ticket:  {late}", "delivery", "Ticket: new"]
 
 
+def test_a_constant_turn_that_only_calls_tools_stays_in_the_prompt():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    messages = (item("user", "look"), call, item("user", {"slot": "x"}))
+    artifact = baseline(site_of(*messages))
+    assert pool_of(artifact) == []
+    assert client.render(artifact.prompt, VALUES) == client.render({"messages": messages}, VALUES)
+
+
 def test_nearest_demonstrations_keep_the_pool_and_show_k_of_it():
     artifact = baseline(site_of(item("user", {"slot": "ticket"})))
     demos = [

@@ -223,3 +223,4 @@ def test_completions_survive_the_cache_and_tool_calls_are_judged_as_json():
     assert completion_from_json(completion_to_json(done)) == done
     assert output_of(done) == '[{"function":{"arguments":"{}","name":"f"}}]'
     assert output_of(Completion(text=None, error="no")) is None
+    assert output_of(Completion(text=None)) == ""

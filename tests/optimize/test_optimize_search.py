@@ -9,7 +9,7 @@ import pytest
 
 from tracemill.errors import BudgetError, ConfigError, EndpointError
 from tracemill.optimize.artifact import baseline, instructions, pool_of
-from tracemill.optimize.optimizers import OPTIMIZERS
+from tracemill.optimize.optimizers import NEED_REFLECTION, OPTIMIZERS, build
 from tracemill.optimize.portfolio import run, split_tune
 from tracemill.optimize.replay import Budget, CachedModel, Ledger, Replayer
 from tracemill.optimize.search import PromptModel, balanced, demonstrations, tune_score
@@ -132,14 +132,9 @@ def evaluator(model=None, budget=None, cache=None, ledger=None):
     )
 
 
-WRITER = {"gepa": "reflection", "mipro": "prompt_model"}
-
-
 def make(name, writer=None):
     knobs = {"gepa": {"metric_calls": 60}, "mipro": {"trials": 5, "candidates": 3}}.get(name, {})
-    if name in WRITER:
-        knobs[WRITER[name]] = PromptModel(chat=writer or Writer(), name="big")
-    return OPTIMIZERS[name](**knobs)
+    return build(name, reflection=PromptModel(chat=writer or Writer(), name="big"), **knobs)
 
 
 @pytest.fixture(params=sorted(OPTIMIZERS))
@@ -228,7 +223,7 @@ def test_a_search_that_nobody_listens_to_any_more_makes_no_further_calls(name):
     assert agent.calls == before
 
 
-@pytest.mark.parametrize("name", sorted(WRITER))
+@pytest.mark.parametrize("name", sorted(NEED_REFLECTION))
 class TestGuided:
     def test_without_a_model_that_writes_it_says_so(self, name):
         with pytest.raises(ConfigError, match="capable model"):
@@ -279,6 +274,28 @@ class TestGuided:
         assert "about my" in str(writer.asked)
         kept = [one for one in found if RULE not in instructions(one.artifact)]
         assert all(instructions(one.artifact) == instructions(BASE) for one in kept)
+
+
+@pytest.mark.parametrize("name", sorted(NEED_REFLECTION))
+def test_ctrl_c_in_an_evaluation_ends_a_guided_search(name):
+    class Interrupted(Agent):
+        def complete(self, requests):
+            if self.calls > 20:
+                raise KeyboardInterrupt
+            return super().complete(requests)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator(Interrupted())))
+
+
+def test_optimizers_are_built_from_configuration():
+    assert build("nearest", ks=[2], seed=5) == OPTIMIZERS["nearest"](ks=(2,), seed=5)
+    with pytest.raises(ConfigError, match="known: gepa, labeled_few_shot"):
+        build("gradient")
+    with pytest.raises(ConfigError, match=r"labeled_few_shot has no knob shots; known: draws, ks"):
+        build("labeled_few_shot", shots=3)
+    with pytest.raises(ConfigError, match="ks"):
+        build("random_search", ks=[0])
 
 
 def test_random_search_races_its_sets_on_few_cases():
