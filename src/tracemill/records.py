@@ -42,7 +42,7 @@ class Template:
         for item in self.messages:
             if item.get("conversation"):
                 found["conversation"] = None
-            for piece in item.get("content", ()):
+            for piece in item.get("content") or ():
                 if not isinstance(piece, str):
                     found[piece["slot"]] = None
         return tuple(found)
