@@ -61,6 +61,7 @@ def tracemill(rng: np.random.Generator, effects: Floats, groups: int, policy: Ga
     seen = np.zeros((*effects.shape, 3), dtype=np.int64)
     rejections = np.zeros(lives, dtype=np.int64)
     level = np.vectorize(stats.e_lond_level, otypes=[float])
+    reachable = np.vectorize(stats.minimum_detectable_effect, otypes=[float])
     for night in range(NIGHTS + policy.max_nights - 1):
         for born in range(max(0, night - policy.max_nights + 1), min(night, NIGHTS - 1) + 1):
             who = open_[:, born]
@@ -68,17 +69,20 @@ def tracemill(rng: np.random.Generator, effects: Floats, groups: int, policy: Ga
                 continue
             seen[who, born] += rng.multinomial(groups, chances(effects[who, born]))
             counts = seen[:, born]
-            yes = who & (
-                stats.e_values(DIFFERENCES, counts, margin=policy.min_effect)
-                >= 1 / level(policy.alpha, born + 1, rejections)
-            )
-            with np.errstate(invalid="ignore"):
-                mean, error = moments(np.where(who[:, None], counts, 1))
+            levels = level(policy.alpha, born + 1, rejections)
+            yes = who & (stats.e_values(DIFFERENCES, counts, margin=policy.min_effect) >= 1 / levels)
+            mean, error = moments(np.where(who[:, None], counts, 1))
             harmful = stats.e_values([-d for d in DIFFERENCES], counts) >= 1 / policy.harm_alpha
             futile = mean + Z_975 * error < policy.wanted_effect
+            # What `decide` calls UNDERPOWERED: no night that is left could show the wanted or the seen effect.
+            n, left = counts.sum(axis=1), policy.max_nights - (night - born) - 1
+            spread = np.sqrt((error**2 * n * n + 1) / (n + 1))
+            hopeless = reachable(spread, n + groups * left, alpha=levels, power=policy.power) > np.maximum(
+                policy.wanted_effect, mean
+            )
             promoted[:, born] |= yes
             rejections += yes
-            open_[:, born] &= ~(yes | harmful | futile)
+            open_[:, born] &= ~(yes | harmful | futile | hopeless)
     return promoted
 
 
