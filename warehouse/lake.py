@@ -37,6 +37,7 @@ class Lake:
         self._reading: duckdb.DuckDBPyConnection | None = None
         self._writing: duckdb.DuckDBPyConnection | None = None
         self._pinned: set[int] = set()
+        self._owner: int | None = None  # the thread that holds the writer lock through this object
 
     @classmethod
     def create(cls, root: Path) -> "Lake":
@@ -51,7 +52,7 @@ class Lake:
                 key = _make_key(root)
                 con = engine.connect(root, read_only=False)
                 try:
-                    if layout.exists(con):
+                    if layout.found(con) is not None:
                         raise StoreError(f"there is already a lake in {root}: open it, or choose another folder")
                     layout.create(con)
                 finally:
@@ -64,6 +65,8 @@ class Lake:
         root = Path(root).absolute()
         if not (root / "catalog.sqlite").is_file():
             raise StoreError(f"there is no lake in {root}: create one with tracemill init")
+        if (root / "catalog.sqlite").stat().st_size == 0:
+            raise StoreError(f"the lake {root} is damaged: its catalog is empty; restore the folder from a backup")
         with engine.translated(root):
             lake = cls(root, _read_key(root))
             try:
@@ -98,14 +101,13 @@ class Lake:
         Raises BusyError where other writers hold the lake longer than `wait_s`. Prepare rows before entering:
         everybody else waits meanwhile.
         """
-        with _locked(self.root, wait_s=wait_s):
+        with self._alone(wait_s):
             with engine.translated(self.root):
                 con = self._writer()
             try:
                 with engine.translated(self.root):
                     con.execute("BEGIN")
-                    layout.check(con, self.root)
-                    layout.refresh_views(con)
+                    layout.refresh_views(con, layout.check(con, self.root))
                 # Outside of `translated`: what the caller's own code raises in between stays what it is.
                 yield Transaction(con, self.root)
                 with engine.translated(self.root):
@@ -156,7 +158,7 @@ class Lake:
         Kept are the snapshots of the last `keep_days`, those in `keep` and those that a release names. Files are
         deleted a day after nothing refers to them, so readers at work are not disturbed.
         """
-        with _locked(self.root, wait_s=wait_s), engine.translated(self.root):
+        with self._alone(wait_s), engine.translated(self.root):
             con = self._writer()
             try:
                 done = upkeep.checkpoint(con, now_ns=now_ns, keep_days=keep_days, keep=keep)
@@ -165,6 +167,19 @@ class Lake:
                 raise
             con.close()
         return done
+
+    @contextmanager
+    def _alone(self, wait_s: float) -> Iterator[None]:
+        """The writer lock; asked for twice by one thread it would wait for itself."""
+        me = threading.get_ident()
+        if self._owner == me:
+            raise StoreError("this thread already has a transaction open: finish it first")
+        with _locked(self.root, wait_s=wait_s):
+            self._owner = me
+            try:
+                yield
+            finally:
+                self._owner = None
 
     def _writer(self) -> duckdb.DuckDBPyConnection:
         with self._guard:
@@ -199,8 +214,6 @@ def _locked(root: Path, *, wait_s: float) -> Iterator[None]:
             raise BusyError(
                 f"another process has been writing to the lake {root} for {wait_s:g} s: wait for it to finish"
             ) from error
-        except RuntimeError as error:
-            raise StoreError("a transaction is already open in this thread: finish it first") from error
     try:
         yield
     finally:

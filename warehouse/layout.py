@@ -47,7 +47,7 @@ def statement(name: str) -> str:
 
 def views() -> dict[str, str]:
     """View name -> SELECT, in dependency order: a view that reads another starts with `-- after: other, …`."""
-    found = {
+    texts = {
         path.stem: path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parent / "views").glob("*.sql"))
     }
     ordered: dict[str, str] = {}
@@ -55,13 +55,13 @@ def views() -> dict[str, str]:
     def place(name: str) -> None:
         if name in ordered:
             return
-        first = found[name].split("\n", 1)[0]
+        first = texts[name].split("\n", 1)[0]
         if first.startswith("-- after:"):
             for other in first.removeprefix("-- after:").split(","):
                 place(other.strip())
-        ordered[name] = found[name]
+        ordered[name] = texts[name]
 
-    for name in found:
+    for name in texts:
         place(name)
     return ordered
 
@@ -79,37 +79,38 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
             con.execute(ddl)
     con.execute("CREATE TABLE lake_layout (version INTEGER, views VARCHAR)")
     con.execute("INSERT INTO lake_layout VALUES (?, ?)", [VERSION, ""])
-    refresh_views(con)
+    refresh_views(con, "")
     con.execute("COMMIT")
 
 
-def refresh_views(con: duckdb.DuckDBPyConnection) -> None:
-    """Replace the lake's views where they are not this version's; within the caller's transaction."""
-    digest = views_digest()
-    row = con.execute("SELECT views FROM lake_layout").fetchone()
-    if row is not None and row[0] == digest:
-        return
-    for name, select in views().items():
-        con.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
-    con.execute("UPDATE lake_layout SET views = ?", [digest])
+def found(con: duckdb.DuckDBPyConnection) -> tuple[int, str] | None:
+    """The lake's layout version and the digest of its views; None until `create` has committed."""
+    try:
+        row = con.execute("SELECT version, views FROM lake_layout").fetchone()
+    except duckdb.CatalogException:
+        return None
+    return None if row is None else (int(row[0]), str(row[1]))
 
 
-def exists(con: duckdb.DuckDBPyConnection) -> bool:
-    """True once `create` has committed."""
-    found = con.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND table_name = 'lake_layout'"
-    ).fetchone()
-    return found is not None and found[0] > 0
-
-
-def check(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Raises StoreError where the lake is unfinished or of another layout."""
-    if not exists(con):
+def check(con: duckdb.DuckDBPyConnection, root: Path) -> str:
+    """The digest of the lake's views. Raises StoreError where the lake is unfinished or of another layout."""
+    layout = found(con)
+    if layout is None:
         raise StoreError(f"the lake {root} was never finished: run the command that creates it again (tracemill init)")
-    row = con.execute("SELECT max(version) FROM lake_layout").fetchone()
-    version = row[0] if row else None
+    version, digest = layout
     if version != VERSION:
         raise StoreError(
             f"the lake {root} has layout {version}, this tracemill reads layout {VERSION}: "
             "use the tracemill version that wrote it"
         )
+    return digest
+
+
+def refresh_views(con: duckdb.DuckDBPyConnection, digest: str) -> None:
+    """Replace the lake's views where `digest` says they are not this version's; within the caller's transaction."""
+    ours = views_digest()
+    if digest == ours:
+        return
+    for name, select in views().items():
+        con.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
+    con.execute("UPDATE lake_layout SET views = ?", [ours])

@@ -36,9 +36,9 @@ def query(lake: Lake, statement: str, *, snapshot: int | None = None, limit: int
 
     Raises QueryError for everything that is not one SELECT (or EXPLAIN of one), and where the statement fails.
     """
+    checked = _checked(statement)
     con = _fenced(lake.root, snapshot)
     try:
-        checked = _checked(con, statement)
         result = con.execute(checked)
         if limit is None:
             return result.to_arrow_table()
@@ -69,8 +69,13 @@ def _fenced(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def _checked(con: duckdb.DuckDBPyConnection, text: str) -> str:
+def _checked(text: str) -> str:
     """The statement to run. Raises QueryError where it might do more than read the lake."""
+    with duckdb.connect() as parser:
+        return _parsed(parser, text)
+
+
+def _parsed(con: duckdb.DuckDBPyConnection, text: str) -> str:
     explain = _EXPLAIN.fullmatch(text)
     select = explain.group(2) if explain else text
     try:

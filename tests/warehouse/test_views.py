@@ -1,0 +1,132 @@
+"""The views that analysts read, on one small lake."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tracemill.warehouse import Lake, layout
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Any]) -> Iterator[Callable[[str], Any]]:
+    made = build()
+    made.episode("a", session_id="s")
+    made.episode("b", "close my account", session_id="s")
+    made.episode("alone", start_ns=None)
+    made.call("c", "broken", [("user", "x")], "y", cost_usd=None, status="error", error_type="timeout")
+    made.rows["messages"][-2]["parts"] = "not JSON"
+    made.score("a", 0.0, at=1)
+    made.score("a", 1.0, at=2)
+    made.score("b", None, at=3)
+    made.score("s", 0.25, target_kind="session", at=4)
+    made.score("a", None, name="correction", label="billing", at=1)
+    made.score("a/1", None, name="correction", label="old", target_kind="step", at=1)
+    made.score("a/1", None, name="correction", label="new", target_kind="step", at=2)
+    with Lake.create(tmp_path_factory.mktemp("views") / "lake") as lake:
+        with lake.transaction("night") as tx:
+            tx.rebuild(tx.take(made.batch()).trace_ids)
+            tx.assign_sites(
+                pa.table(
+                    {
+                        "trajectory_id": ["a", "b", "c"],
+                        "step": pa.array([0, 0, 0], pa.int32()),
+                        "site_id": ["site"] * 3,
+                        "site_version": ["v1", "v1", "v2"],
+                    }
+                )
+            )
+
+        def rows(statement: str) -> list[dict[str, Any]]:
+            with lake.reader() as con:
+                return list(con.execute(statement).to_arrow_table().to_pylist())
+
+        yield rows
+
+
+def test_every_view_says_what_it_is_for() -> None:
+    for name, text in layout.views().items():
+        comments = [line for line in text.splitlines() if line.startswith("-- ") and not line.startswith("-- after:")]
+        assert comments, name
+
+
+def test_llm_calls_give_messages_back_as_text_and_json(told: Callable[[str], Any]) -> None:
+    assert told("SELECT count(*) AS n, sum(tokens_in) AS tokens FROM llm_calls") == [{"n": 7, "tokens": 70}]
+    (row,) = told("SELECT * FROM llm_calls WHERE trajectory_id = 'a' AND step = 1")
+    assert row["input_text"] == (
+        "system: You route tickets.\nuser: refund please\nassistant: look it up\ntool: no such queue"
+    )
+    assert row["output_text"] == "billing a"
+    assert [said["role"] for said in json.loads(row["input_messages"])] == ["system", "user", "assistant", "tool"]
+    assert json.loads(row["output_messages"])[0]["parts"] == [{"type": "text", "content": "billing a"}]
+    assert row["latency_ms"] == 1000.0
+
+
+def test_undated_calls_are_in_the_views_too(told: Callable[[str], Any]) -> None:
+    (row,) = told("SELECT input_text, started_at FROM llm_calls WHERE trajectory_id = 'alone' AND step = 0")
+    assert row == {"input_text": "system: You route tickets.\nuser: refund please", "started_at": None}
+
+
+def test_a_message_whose_parts_are_not_json_spoils_no_query(told: Callable[[str], Any]) -> None:
+    (row,) = told("SELECT input_text, input_messages FROM llm_calls WHERE trajectory_id = 'c'")
+    assert row["input_text"] == "user: x"
+    assert json.loads(row["input_messages"]) == [{"role": "user", "name": None, "parts": None}]
+
+
+def test_conversations_hold_each_message_once_in_order(told: Callable[[str], Any]) -> None:
+    rows = told("SELECT turn, role, text FROM conversations WHERE trajectory_id = 'a' ORDER BY turn")
+    assert [(row["turn"], row["role"], row["text"]) for row in rows] == [
+        (0, "system", "You route tickets."),
+        (1, "user", "refund please"),
+        (2, "assistant", "look it up"),
+        (3, "tool", "no such queue"),
+        (4, "assistant", "billing a"),
+    ]
+
+
+def test_sessions_join_episodes(told: Callable[[str], Any]) -> None:
+    rows = told("SELECT session_id, trajectory_ids, tokens_in, n_errors FROM sessions ORDER BY session_id")
+    assert rows == [
+        {"session_id": "alone", "trajectory_ids": ["alone"], "tokens_in": 20, "n_errors": 1},
+        {"session_id": "c", "trajectory_ids": ["c"], "tokens_in": 10, "n_errors": 1},
+        {"session_id": "s", "trajectory_ids": ["a", "b"], "tokens_in": 40, "n_errors": 2},
+    ]
+
+
+def test_tool_calls_and_failures(told: Callable[[str], Any]) -> None:
+    assert told("SELECT DISTINCT tool_name, tool_args FROM tool_calls") == [
+        {"tool_name": "route", "tool_args": '{"queue":"x"}'}
+    ]
+    assert told("SELECT trajectory_id, kind, what, error_type FROM failures WHERE kind = 'llm'") == [
+        {"trajectory_id": "c", "kind": "llm", "what": "chat", "error_type": "timeout"}
+    ]
+    assert told("SELECT count(*) AS n FROM failures") == [{"n": 4}]
+
+
+def test_costs_are_by_day_and_unknown_costs_are_counted(told: Callable[[str], Any]) -> None:
+    rows = told("SELECT day IS NULL AS undated, agent_name, n_calls, cost_usd FROM costs_daily ORDER BY ALL")
+    assert [tuple(row.values()) for row in rows] == [
+        (False, "triage", 4, 2.0),
+        (False, None, 1, None),
+        (True, "triage", 2, 1.0),
+    ]
+
+
+def test_rewards_are_the_latest_of_each_episode_else_of_its_session(told: Callable[[str], Any]) -> None:
+    rows = told("SELECT trajectory_id, name, value, target_kind FROM rewards ORDER BY ALL")
+    assert [tuple(row.values()) for row in rows] == [
+        ("a", "reward", 1.0, "trajectory"),
+        ("b", "reward", 0.25, "session"),
+    ]
+
+
+def test_corrections_are_the_latest_of_each_target(told: Callable[[str], Any]) -> None:
+    rows = told("SELECT trajectory_id, step, correction FROM corrections ORDER BY ALL")
+    assert [tuple(row.values()) for row in rows] == [("a", 1, "new"), ("a", None, "billing")]
+
+
+def test_site_health_is_one_row_per_version(told: Callable[[str], Any]) -> None:
+    rows = told("SELECT site_version, n_calls, n_errors, n_judged, mean_reward, cost_usd FROM site_health ORDER BY 1")
+    assert [tuple(row.values()) for row in rows] == [("v1", 2, 0, 2, 0.625, 1.0), ("v2", 1, 1, 0, None, None)]
