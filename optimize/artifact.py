@@ -105,10 +105,13 @@ def with_instructions(artifact: Artifact, text: str) -> Artifact:
 def demo_from_case(artifact: Artifact, case: Case) -> Item:
     """A demonstration of a case: its turn as the prompt renders it, answered with what is known to be right.
 
-    Raises ConfigError where nobody knows the right output, or the prompt has no turn to show.
+    Raises ConfigError where nobody knows the right output, where it is a call of tools (whose results a demonstration
+    would have to invent), or where the prompt has no turn to show.
     """
     if case.expected is None:
         raise ConfigError(f"case {case.case_id}: no right output is known, so it cannot be a demonstration")
+    if artifact.prompt.get("tools") and _calls_tools(case.expected):
+        raise ConfigError(f"case {case.case_id}: the right output calls tools, so it cannot be shown as text")
     items = [item for item in artifact.prompt["messages"] if not item.get("demonstrations")]
     start = turn_start(items)
     if start is None:
@@ -156,6 +159,17 @@ def slot_part(turn: Sequence[Mapping[str, Any]], text: str) -> str:
             match = re.fullmatch(pattern, text, re.DOTALL)
             return " ".join(match.groups()) if match else text
     return text
+
+
+def _calls_tools(output: str) -> bool:
+    """Whether an output is the JSON of tool calls, which stands for an answer without text."""
+    if not output.startswith("["):
+        return False
+    try:
+        calls = json.loads(output)
+    except ValueError:
+        return False
+    return bool(calls) and all(isinstance(call, dict) and "function" in call for call in calls)
 
 
 def _is_turn(item: Mapping[str, Any]) -> bool:

@@ -6,12 +6,13 @@ ends the search with that very error, candidates are handed over as they are fou
 The two threads take turns, so the stream is the same every time.
 """
 
-import io
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ class Dialogue:
         thread = threading.Thread(target=self._search, args=(search,), name="guided-search", daemon=True)
         handed = 0
         try:
-            with _quiet():
+            with _muted():
                 thread.start()
                 asked = self._asks.get()
             while asked is not None:
@@ -64,11 +65,11 @@ class Dialogue:
                 while handed < len(self.found):
                     handed += 1
                     yield self.found[handed - 1]
-                with _quiet():
+                with _muted():
                     self._answers.put(answer)
                     asked = self._asks.get()
         finally:
-            with _quiet():
+            with _muted():
                 self._stopped.set()
                 self._answers.put(None)
                 thread.join(timeout=10.0)
@@ -77,6 +78,7 @@ class Dialogue:
         yield from self.found[handed:]
 
     def _search(self, search: Callable[[], Any]) -> None:
+        _SEARCHING.set(True)  # gepa's own threads inherit it with the context
         try:
             search()
         except _StoppedError:
@@ -87,14 +89,32 @@ class Dialogue:
             self._asks.put(None)
 
 
+_SEARCHING: ContextVar[bool] = ContextVar("searching", default=False)
+
+
+class _Muted:
+    """A stream that searches write to in vain. Others write through it: the other branch shows its own progress."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if _SEARCHING.get() else int(self._stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _muted() -> Iterator[None]:
     # DSPy and gepa draw progress bars on standard output, where `--json` writes, while they have their turn.
     dspy_log = logging.getLogger("dspy")
     level = dspy_log.level
     dspy_log.setLevel(logging.CRITICAL)
+    out: Any = _Muted(sys.stdout)
+    err: Any = _Muted(sys.stderr)
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with redirect_stdout(out), redirect_stderr(err):
             yield
     finally:
         dspy_log.setLevel(level)

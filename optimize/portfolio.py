@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from tracemill.errors import BudgetError, ConfigError
+from tracemill.errors import BudgetError, ConfigError, StoreError
 from tracemill.ids import content_id
 from tracemill.optimize.search import production, refuse_gate_cases, tune_score
 from tracemill.protocols import Evaluate, Optimizer
@@ -27,7 +27,8 @@ def run(
 
     `on_candidate` hears each as it is found, production included. An optimizer that fails is told to `on_error`
     (name, error; None: the log) and the next one runs; a used-up budget ends the run, with all found until then.
-    Raises what evaluating the production artifact raises: without it nothing can be compared.
+    Raises what evaluating the production artifact raises: without it nothing can be compared; and StoreError: what
+    cannot be kept need not be searched for.
     """
     refuse_gate_cases(train, tune)
     tell = on_error or (lambda name, error: logger.warning("optimizer %s failed: %s", name, error))
@@ -42,6 +43,8 @@ def run(
             except BudgetError as error:
                 tell(optimizer.name, error)
                 return found
+            except StoreError:
+                raise
             except Exception as error:  # noqa: BLE001 - one optimizer's failure, whatever it is, must not cost the others
                 tell(optimizer.name, error)
                 break

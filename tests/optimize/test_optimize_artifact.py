@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemill import client
@@ -85,6 +85,7 @@ VALUES = {
 }
 
 
+@settings(deadline=None)
 @given(TEMPLATES)
 def test_the_baseline_renders_what_the_template_renders_byte_for_byte(messages):
     site = site_of(*messages)
@@ -94,6 +95,7 @@ def test_the_baseline_renders_what_the_template_renders_byte_for_byte(messages):
     assert artifact.prompt["params"] == {"max_tokens": 8}
 
 
+@settings(deadline=None)
 @given(SLOTTED)
 def test_instructions_go_out_as_text_and_come_back_as_the_same_prompt(content):
     artifact = baseline(site_of(item("system", *content), item("user", {"slot": "x"})))
@@ -178,6 +180,14 @@ def test_a_prompt_without_system_text_gets_one():
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "?"},
     ]
+
+
+def test_a_right_output_that_calls_tools_is_no_demonstration():
+    artifact = baseline(site_of(item("user", {"slot": "x"})))
+    case = case_of(1, {"x": "a"}, output='[{"function":{"name":"route"}}]')
+    with pytest.raises(ConfigError, match="calls tools"):
+        demo_from_case(Artifact(prompt={**artifact.prompt, "tools": [{"type": "function"}]}), case)
+    assert demo_from_case(artifact, case)["messages"][-1]["content"] == case.logged_output
 
 
 def test_without_a_turn_or_a_right_output_there_is_no_demonstration():

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from tracemill.errors import BudgetError, ConfigError, EndpointError
+from tracemill.errors import BudgetError, ConfigError, EndpointError, StoreError
 from tracemill.optimize.artifact import baseline, instructions, pool_of
 from tracemill.optimize.optimizers import NEED_REFLECTION, OPTIMIZERS, build
 from tracemill.optimize.portfolio import run, split_tune
@@ -264,9 +264,16 @@ class TestGuided:
         with pytest.raises(EndpointError, match=r"writer\.example"):
             list(make(name, Dead()).search(SITE, BASE, TRAIN, TUNE, evaluator()))
 
-    def test_nothing_is_printed(self, name, capsys):
-        list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator()))
-        assert capsys.readouterr().out == ""
+    def test_nothing_is_printed_by_the_search_itself(self, name, capsys):
+        class Talking(Agent):
+            def complete(self, requests):
+                print("called")  # other output is not swallowed
+                return super().complete(requests)
+
+        list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator(Talking())))
+        said = capsys.readouterr()
+        assert set(said.out.split()) == {"called"}
+        assert said.err == ""
 
     def test_the_logged_text_reaches_the_writer_and_the_raw_system_text_stays(self, name):
         writer = Writer()
@@ -336,9 +343,12 @@ def test_the_tuning_score_weighs_cases_and_leaves_out_what_could_not_be_scored()
 class Failing:
     name = "failing"
 
+    def __init__(self, error):
+        self.error = error
+
     def search(self, site, base, train, tune, evaluate):
         yield next(iter(make("nearest").search(site, base, train, tune, evaluate)))
-        raise ValueError("broken")
+        raise self.error
 
 
 def test_a_portfolio_reports_production_first_and_survives_a_failing_optimizer():
@@ -349,7 +359,7 @@ def test_a_portfolio_reports_production_first_and_survives_a_failing_optimizer()
         TRAIN,
         TUNE,
         evaluator(),
-        [Failing(), make("nearest"), make("labeled_few_shot")],
+        [Failing(ValueError("broken")), make("nearest"), make("labeled_few_shot")],
         on_candidate=heard.append,
         on_error=lambda name, error: errors.append((name, str(error))),
     )
@@ -358,6 +368,13 @@ def test_a_portfolio_reports_production_first_and_survives_a_failing_optimizer()
     assert errors == [("failing", "broken")]
     assert {one.parent_id for one in found[1:]} == {found[0].candidate_id}
     assert len({one.candidate_id for one in found}) == len(found) == 1 + 2 + 4
+
+
+def test_a_broken_store_stops_a_portfolio():
+    heard = []
+    with pytest.raises(StoreError, match="disk full"):
+        run(SITE, BASE, TRAIN, TUNE, evaluator(), [Failing(StoreError("disk full"))], on_candidate=heard.append)
+    assert len(heard) == 2
 
 
 def test_a_portfolio_ends_with_its_budget_and_goes_on_from_the_cache():
