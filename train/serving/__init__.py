@@ -34,26 +34,41 @@ class Endpoint:
 
     def load_adapter(self, name: str, path: Path) -> None:
         """Serves a LoRA folder under `name` from the next request on. Raises ConfigError where it does not fit."""
-        self._post("load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+        load_adapter(self.base_url, name, path)
 
     def unload_adapter(self, name: str) -> None:
         """Stops serving an adapter. Raises ConfigError where none has that name."""
-        self._post("unload_lora_adapter", {"lora_name": name})
+        _post(self.base_url, "unload_lora_adapter", {"lora_name": name})
 
-    def _post(self, call: str, body: Mapping[str, str]) -> None:
-        url = f"{self.base_url}/{call}"
-        request = urllib.request.Request(
-            url, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=300):
-                pass
-        except urllib.error.HTTPError as error:
-            with error:
-                message = json.loads(error.read())["error"]["message"]
-            raise (ConfigError(message) if error.code < 500 else EndpointError(url, message)) from None
-        except OSError as error:
-            raise EndpointError(url, str(error)) from error
+
+def load_adapter(base_url: str, name: str, path: Path) -> None:
+    """Serves a LoRA folder under `name` on any server that speaks vLLM's `/v1/load_lora_adapter`.
+
+    Raises ConfigError where the adapter does not fit, EndpointError where the server does not answer.
+    """
+    _post(base_url.rstrip("/"), "load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+
+
+def _post(base_url: str, call: str, body: Mapping[str, str]) -> None:
+    url = f"{base_url}/{call}"
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=300):
+            pass
+    except urllib.error.HTTPError as error:
+        with error:
+            message = _told(error.read())
+        raise (ConfigError(message) if error.code < 500 else EndpointError(url, message)) from None
+    except OSError as error:
+        raise EndpointError(url, str(error)) from error
+
+
+def _told(body: bytes) -> str:
+    """The message of an OpenAI-style error, else the body as it is."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode("utf-8", "replace")[:300]
 
 
 @contextmanager
