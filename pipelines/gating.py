@@ -1,0 +1,108 @@
+"""The gate: production and the winners of both branches on the same cases, which nothing before has seen."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from tracemill.ids import canonical_json, content_id
+from tracemill.mining import cases as mined_cases
+from tracemill.optimize.replay import Budget
+from tracemill.pipelines import replaying
+from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
+from tracemill.pipelines.learning import Lesson
+from tracemill.pipelines.night import Night, rows
+from tracemill.promote import gate, guardrails
+from tracemill.promote.evidence import PriorEvidence
+from tracemill.promote.wealth import Wealth
+from tracemill.records import Candidate, Case, Decision, Outcome
+
+
+def policy(night: Night) -> gate.GatePolicy:
+    settings = night.config.gate
+    return gate.GatePolicy(
+        alpha=settings.alpha,
+        wanted_effect=settings.wanted_effect,
+        max_nights=settings.max_nights,
+    )
+
+
+def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: Endpoint) -> list[Decision]:
+    """One verdict per winner, each a row with the evaluations it rests on."""
+    if not winners:
+        return []
+    cases = gate_cases(night, lesson)
+    baseline, fidelity = _production_outcomes(night, lesson, cases, endpoint)
+    replaying.write_candidate(night, lesson.production, snapshot=lesson.snapshot)
+    replaying.record(night, lesson.production.candidate_id, baseline, purpose="gate", fidelity=fidelity)
+    decisions = []
+    for done, candidate in enumerate(winners):
+        night.tell("gate", "judging candidates", done, len(winners))
+        outcomes = _outcomes(night, candidate, cases, endpoint)
+        replaying.record(night, candidate.candidate_id, outcomes, purpose="gate", fidelity="single_step")
+        decisions.append(decide(night, lesson, candidate, outcomes, baseline))
+    night.tell("gate", "judging candidates", len(winners), len(winners))
+    return decisions
+
+
+def gate_cases(night: Night, lesson: Lesson) -> tuple[Case, ...]:
+    """Judged cases of the gate pool, newest first, at most `[gate] max_cases` and spread over task groups."""
+    with night.lake.reader(lesson.snapshot) as con:
+        cases = mined_cases.load(con, lesson.site, pool="gate")
+    known = [case for case in cases if case.reward is not None or case.correction is not None]
+    return replaying.spread(known, night.config.gate.max_cases)
+
+
+def decide(
+    night: Night, lesson: Lesson, candidate: Candidate, outcomes: Sequence[Outcome], baseline: Sequence[Outcome]
+) -> Decision:
+    """Guardrails first, then the verdict under what is left of the deployment's budget of false promotions."""
+    rules = policy(night)
+    rails = guardrails.GuardrailPolicy(max_latency_ratio=night.config.gate.latency_ratio)
+    logged = [text for case in lesson.learn for text in case.values.values() if isinstance(text, str)]
+    checks = guardrails.check(candidate, lesson.production, outcomes, baseline, logged_texts=logged, policy=rails)
+    channel = night.config.gate.channel
+    past = night.select("SELECT * FROM verdicts")
+    decision = gate.decide(
+        candidate,
+        lesson.production,
+        outcomes,
+        baseline,
+        policy=rules,
+        wealth=Wealth.from_verdicts(past, channel=channel),
+        guardrails=checks,
+        channel=channel,
+        prior=PriorEvidence.from_rows(
+            past,
+            night.select("SELECT * FROM evaluations WHERE purpose = 'gate'"),
+            candidate_id=candidate.candidate_id,
+            baseline_id=lesson.production.candidate_id,
+            channel=channel,
+        ),
+    )
+    with night.lake.transaction(f"{night.night_id}: verdict {decision.verdict}") as tx:
+        tx.insert("verdicts", rows("verdicts", [verdict_row(night, decision, lesson.snapshot)]))
+    return decision
+
+
+def verdict_row(night: Night, decision: Decision, snapshot: int) -> dict[str, object]:
+    values = asdict(decision)
+    values["guardrails"] = canonical_json(values["guardrails"])
+    return {
+        "verdict_id": content_id(night.night_id, decision.candidate_id, decision.channel),
+        "snapshot_id": snapshot,
+        "night_id": night.night_id,
+        "at": night.clock(),
+        **values,
+    }
+
+
+def _production_outcomes(
+    night: Night, lesson: Lesson, cases: Sequence[Case], endpoint: Endpoint
+) -> tuple[list[Outcome], str]:
+    if replaying.served_by(endpoint, lesson.production.artifact):
+        return _outcomes(night, lesson.production, cases, endpoint), "single_step"
+    return replaying.as_logged(cases, night), "logged"
+
+
+def _outcomes(night: Night, candidate: Candidate, cases: Sequence[Case], endpoint: Endpoint) -> list[Outcome]:
+    ensure_adapter(endpoint, candidate.artifact)
+    return replaying.replayer(night, endpoint, budget=Budget())(candidate.artifact, cases)

@@ -1,0 +1,120 @@
+"""Logs in: source objects become batches, a batch becomes one transaction with its trajectories and their pools."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import pyarrow as pa
+
+from tracemill import ingest
+from tracemill.mining import groups
+from tracemill.pipelines.night import Night
+from tracemill.records import Batch
+from tracemill.warehouse import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestReport:
+    """What a call took in: rows that are new with it, 0 where nothing was new."""
+
+    files: int = 0
+    spans: int = 0
+    messages: int = 0
+    trajectories: int = 0
+    scores: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    seconds: float = 0.0
+
+
+def configured_sources(night: Night) -> list[str]:
+    """The `[[sources]]` of the project that exist; a folder that nobody wrote to yet is no error."""
+    found = []
+    for source in night.config.sources:
+        if "://" in source.path:
+            found.append(source.path)
+            continue
+        path = night.config.path(source.path)
+        if path.exists() or any(mark in source.path for mark in "*?["):
+            found.append(str(path))
+    return found
+
+
+def take_in(
+    night: Night,
+    sources: Sequence[str | Path],
+    *,
+    format: str = "auto",
+    scores: Sequence[Path] = (),
+    on: str = "session_id",
+) -> IngestReport:
+    """Takes in what is new among `sources`, then feedback files joined `on` a key. Safe to repeat at any time."""
+    started = perf_counter()
+    totals: dict[str, int] = {}
+    objects = ingest.find(sources)
+    declare_tasks(night)
+    taken = night.select("SELECT source_uri, content_hash FROM ingest_log")
+    ledger = set(zip(taken["source_uri"].to_pylist(), taken["content_hash"].to_pylist(), strict=True))
+    batches = ingest.batches(
+        objects,
+        key=night.lake.key,
+        now_ns=night.clock(),
+        seen=lambda uri, digest: (uri, digest) in ledger,
+        format=format,
+    )
+    night.tell("ingest", "reading logs", 0, len(objects))
+    for batch in batches:
+        _add(totals, write(night, batch))
+        night.tell("ingest", "reading logs", min(totals["files"], len(objects)), len(objects))
+    for path in scores:
+        _add(totals, write(night, ingest.read_scores(path, on=on, key=night.lake.key, now_ns=night.clock())))
+    night.tell("ingest", "reading logs", len(objects), len(objects))
+    return IngestReport(**totals, seconds=round(perf_counter() - started, 3))
+
+
+def write(night: Night, batch: Batch) -> Mapping[str, int]:
+    """One batch, one transaction: its rows, its ledger rows, and the trajectories that it touches with their pools."""
+    with night.lake.transaction(f"{night.night_id}: ingest {batch.batch_id}") as tx:
+        taken = tx.take(batch)
+        ungrouped = tx.rebuild(taken.trace_ids)
+        assign_pools(night, tx, ungrouped)
+    return {
+        "files": taken.files,
+        "spans": taken.spans,
+        "messages": taken.messages,
+        "trajectories": ungrouped.num_rows,
+        "scores": taken.scores,
+        "duplicates": taken.duplicates,
+        "quarantined": taken.quarantined,
+    }
+
+
+def assign_pools(night: Night, tx: Transaction, ungrouped: pa.Table) -> None:
+    """Every new trajectory goes to a task group, and with it to a pool, before anyone can read it."""
+    if ungrouped.num_rows == 0:
+        return
+    grouping = groups.group_tasks(
+        ungrouped,
+        known=tx.con.execute("SELECT * FROM task_groups").to_arrow_table(),
+        declared=tx.con.execute("SELECT * FROM tasks").to_arrow_table(),
+        key=night.lake.key,
+        gate_share=night.config.split.gate_share,
+        now_ns=night.clock(),
+    )
+    tx.assign_groups(grouping.assigned, grouping.new_groups)
+
+
+def declare_tasks(night: Night) -> None:
+    """The `[tasks]` file into the lake, before the logs that name its tasks."""
+    declared = night.config.tasks
+    if declared is None:
+        return
+    table = ingest.read_tasks(night.config.path(declared.path), key=declared.key, group=declared.group)
+    with night.lake.transaction(f"{night.night_id}: tasks") as tx:
+        tx.replace("tasks", table)
+
+
+def _add(totals: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        totals[name] = totals.get(name, 0) + count

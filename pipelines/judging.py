@@ -1,0 +1,64 @@
+"""Logs to judgements and call sites: reward models score, their scores are combined, sites are recovered."""
+
+from collections.abc import Callable, Mapping
+
+from tracemill import rewards
+from tracemill.mining import sites
+from tracemill.pipelines.config import Config
+from tracemill.pipelines.night import Night
+from tracemill.protocols import Verifier
+from tracemill.records import Case
+from tracemill.rewards import combined
+
+
+def specs(config: Config) -> list[rewards.RewardSpec]:
+    return [
+        rewards.RewardSpec(kind=reward.kind, name=reward.name or reward.kind, options=dict(reward.options))
+        for reward in config.rewards
+    ]
+
+
+def score(night: Night) -> Mapping[str, int]:
+    """Runs every configured reward model over what it has not judged yet, then combines. Rows written, by name."""
+    written: dict[str, int] = {}
+    models = rewards.build(specs(night.config), root=night.config.root)
+    for done, model in enumerate(models):
+        night.tell("score", "reward models", done, len(models))
+        with night.lake.reader() as con:
+            table = model.score(con, now_ns=night.clock())
+        with night.lake.transaction(f"{night.night_id}: score {model.name}") as tx:
+            written[model.name] = tx.insert("scores", table)
+    with night.lake.reader() as con:
+        table = combined.combine(con, now_ns=night.clock())
+    with night.lake.transaction(f"{night.night_id}: score combined") as tx:
+        written["combined"] = tx.insert("scores", table)
+    night.tell("score", "reward models", len(models), len(models))
+    return written
+
+
+def mine(night: Night) -> Mapping[str, int]:
+    """Recovers the call sites of transitions that have none yet."""
+    night.tell("mine", "call sites", 0, 1)
+    with night.lake.reader() as con:
+        update = sites.recover(con, now_ns=night.clock())
+    with night.lake.transaction(f"{night.night_id}: mine sites") as tx:
+        tx.replace("sites", update.sites)
+        tx.assign_sites(update.assigned)
+    night.tell("mine", "call sites", 1, 1)
+    return {"sites": update.sites.num_rows, "assigned": update.assigned.num_rows}
+
+
+def verifier(config: Config) -> Callable[[Case, str], float | None]:
+    """The reward of a replayed output: the first configured verifier that can judge the case."""
+    verifiers: list[Verifier] = [
+        rewards.build_verifier(spec, config.root) for spec in specs(config) if spec.kind in rewards.VERIFIERS
+    ]
+
+    def verify(case: Case, output: str) -> float | None:
+        for one in verifiers:
+            value = one.verify(case, output)
+            if value is not None:
+                return value
+        return None
+
+    return verify

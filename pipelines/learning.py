@@ -1,0 +1,98 @@
+"""What a night learns from: the sites worth it, production's artifact, and cases split into train and tune."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from tracemill.errors import ConfigError
+from tracemill.mining import cases as mined_cases
+from tracemill.mining import sites as mined_sites
+from tracemill.optimize import artifact as artifacts
+from tracemill.optimize import portfolio
+from tracemill.pipelines.night import Night
+from tracemill.records import Artifact, Candidate, Case, Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """One site's work for one night, frozen at a snapshot: both branches learn from exactly this."""
+
+    site: Site
+    production: Candidate
+    train: tuple[Case, ...]
+    tune: tuple[Case, ...]
+    snapshot: int
+
+    @property
+    def learn(self) -> tuple[Case, ...]:
+        return self.train + self.tune
+
+
+def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list[str]]:
+    """The most valuable sites (traffic × failure) as lessons, and why the others were left out, one sentence each.
+
+    A site whose prompt or observations show the reward is never learned from.
+    """
+    lessons: list[tuple[float, Lesson]] = []
+    left: list[str] = []
+    snapshot = night.lake.snapshot_id()
+    with night.lake.reader(snapshot) as con:
+        sites = mined_sites.load(con)
+        if site_id is not None:
+            sites = [one_site(sites, site_id)]
+        for site in sites:
+            label = f"site {site.site_id[:8]} ({site.agent_name})"
+            if "reward_leak" in site.flags:
+                left.append(f"{label}: its observations show the gold reward; never learned from")
+                continue
+            cases = mined_cases.load(con, site, pool="learn")
+            known = [case for case in cases if case.reward is not None or case.correction is not None]
+            if len(known) < night.config.train.min_rows:
+                left.append(f"{label}: {len(known)} judged cases to learn from, {night.config.train.min_rows} needed")
+                continue
+            judged = [case.reward for case in known if case.reward is not None]
+            failure = 1 - sum(judged) / len(judged) if judged else 1.0
+            train, tune = portfolio.split_tune(known, seed=night.config.seed, share=night.config.split.tune_share)
+            lesson = Lesson(
+                site=site,
+                production=production(con, site, night),
+                train=tuple(train),
+                tune=tuple(tune),
+                snapshot=snapshot,
+            )
+            lessons.append((site.n_calls * failure, lesson))
+    lessons.sort(key=lambda pair: (-pair[0], pair[1].site.site_id))
+    keep = night.config.sites_per_night
+    left.extend(
+        f"site {lesson.site.site_id[:8]} ({lesson.site.agent_name}): not tonight, [sites_per_night] is {keep}"
+        for _, lesson in lessons[keep:]
+    )
+    return [lesson for _, lesson in lessons[:keep]], left
+
+
+def one_site(sites: Sequence[Site], prefix: str) -> Site:
+    """The site whose id begins with `prefix`, or whose agent is called so."""
+    found = [site for site in sites if site.site_id.startswith(prefix) or site.agent_name == prefix]
+    if len(found) != 1:
+        known = ", ".join(f"{site.site_id[:8]} ({site.agent_name})" for site in sites) or "none yet"
+        what = "unknown site" if not found else "more than one site matches"
+        raise ConfigError(f"{what} {prefix!r}; known: {known}")
+    return found[0]
+
+
+def production(con: duckdb.DuckDBPyConnection, site: Site, night: Night) -> Candidate:
+    """What the channel serves for this site: the released artifact, else the prompt recovered from the logs."""
+    row = con.execute(
+        "SELECT c.artifact, c.site_version FROM releases r JOIN candidates c USING (candidate_id) "
+        "WHERE r.channel = ? AND c.site_id = ? ORDER BY r.at DESC LIMIT 1",
+        [night.config.gate.channel, site.site_id],
+    ).fetchone()
+    artifact = artifacts.baseline(site) if row is None else Artifact.from_json(row[0])
+    return Candidate(
+        branch="production",
+        site_id=site.site_id,
+        site_version=site.site_version if row is None else str(row[1]),
+        optimizer="production",
+        artifact=artifact,
+    )

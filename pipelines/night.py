@@ -1,0 +1,62 @@
+"""One run of the pipeline as its stages see it: who it is, what is configured, what time it is, whom to tell."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from tracemill.pipelines.config import Config
+from tracemill.pipelines.progress import Tell, tell_nobody
+from tracemill.schema import TABLES
+from tracemill.warehouse import Lake
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """One run. Both branches hold it at once; the lake may be shared by threads."""
+
+    night_id: str
+    config: Config
+    lake: Lake
+    clock: Callable[[], int]
+    """Now, in UTC nanoseconds; the app's clock, or a test's."""
+    tell: Tell = tell_nobody
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Where keys of model endpoints are looked up."""
+
+    def select(self, statement: str, *params: object, snapshot: int | None = None) -> pa.Table:
+        """Rows of the lake as they are now, or as of a snapshot."""
+        with self.lake.reader(snapshot) as con:
+            return con.execute(statement, list(params)).to_arrow_table()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Records a row of `runs` for what happens inside; the yielded dict becomes its detail."""
+        started = self.clock()
+        detail: dict[str, Any] = {}
+        status = "failed"
+        try:
+            yield detail
+            status = str(detail.pop("status", "ok"))
+        except BaseException as error:
+            detail["error"] = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            row = {
+                "night_id": self.night_id,
+                "stage": name,
+                "started_ns": started,
+                "ended_ns": self.clock(),
+                "status": status,
+                "detail": json.dumps(detail, default=str),
+            }
+            with self.lake.transaction(f"{self.night_id}: {name} {status}") as tx:
+                tx.insert("runs", rows("runs", [row]))
+
+
+def rows(table: str, values: list[dict[str, Any]]) -> pa.Table:
+    """Rows of one of the lake's tables; columns that a row leaves out are NULL."""
+    return pa.Table.from_pylist(values, schema=TABLES[table].schema)

@@ -1,0 +1,168 @@
+"""Promoted candidates become bundles, bundles go to every publisher, and then the channel moves."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tracemill.errors import ConfigError
+from tracemill.mining import sites as mined_sites
+from tracemill.pipelines.config import PublishConfig
+from tracemill.pipelines.learning import one_site
+from tracemill.pipelines.night import Night
+from tracemill.promote import bundle as bundles
+from tracemill.promote import publishers as publishing
+from tracemill.promote import registry
+from tracemill.promote.publishers import StagedPublisher
+from tracemill.records import Artifact, Candidate, Decision, Guardrail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A channel that moved."""
+
+    channel: str
+    bundle_id: str
+    candidate_id: str | None
+    uris: tuple[str, ...]
+
+
+def publishers(night: Night) -> list[StagedPublisher]:
+    """The publishers of `[[publish]]`."""
+    return [_publisher(night, settings) for settings in night.config.publish]
+
+
+def _publisher(night: Night, settings: PublishConfig) -> StagedPublisher:
+    if settings.kind == "folder":
+        if settings.path is None:
+            raise ConfigError("[[publish]] kind = 'folder': set path")
+        return publishing.build("folder", root=night.config.path(settings.path))
+    if settings.url is None:
+        raise ConfigError(f"[[publish]] kind = {settings.kind!r}: set url")
+    if settings.kind == "endpoint":
+        return publishing.build("endpoint", base_url=settings.url, state=night.config.path(".tracemill/endpoint"))
+    return publishing.build(settings.kind, url=settings.url)
+
+
+def best(decisions: Sequence[Decision]) -> Decision | None:
+    """The decision to act on: of those that say PROMOTE, the one with the highest lower bound."""
+    passed = [decision for decision in decisions if decision.verdict == "PROMOTE"]
+    return max(passed, key=lambda decision: (decision.low or 0.0, decision.delta or 0.0), default=None)
+
+
+def find_candidate(night: Night, prefix: str) -> Candidate:
+    """The candidate whose id begins with `prefix`."""
+    found = night.select(
+        "SELECT * FROM candidates WHERE starts_with(candidate_id, ?) ORDER BY candidate_id", prefix
+    ).to_pylist()
+    if len(found) != 1:
+        what = f"no candidate begins with {prefix!r}" if not found else f"{len(found)} candidates begin with {prefix!r}"
+        raise ConfigError(f"{what}; list them with: tracemill sql 'SELECT candidate_id, optimizer FROM candidates'")
+    row = found[0]
+    return Candidate(
+        branch=row["branch"],
+        site_id=row["site_id"],
+        site_version=row["site_version"],
+        optimizer=row["optimizer"],
+        artifact=Artifact.from_json(row["artifact"]),
+        parent_id=row["parent_id"],
+        lineage=tuple(row["lineage"] or ()),
+        tune_score=row["tune_score"],
+        tune_n=row["tune_n"] or 0,
+    )
+
+
+def last_decision(night: Night, candidate: Candidate) -> tuple[str, Decision] | None:
+    """Id and content of the newest verdict on a candidate."""
+    found = night.select(
+        "SELECT * FROM verdicts WHERE candidate_id = ? ORDER BY at DESC LIMIT 1", candidate.candidate_id
+    ).to_pylist()
+    if not found:
+        return None
+    row = found[0]
+    for name in ("snapshot_id", "night_id", "at"):
+        row.pop(name)
+    verdict_id = row.pop("verdict_id")
+    row["guardrails"] = tuple(Guardrail(**item) for item in json.loads(row["guardrails"] or "[]"))
+    return verdict_id, Decision(**row)
+
+
+def release(night: Night, candidate: Candidate, *, channel: str, actor: str, force: bool = False) -> Release:
+    """Builds the bundle, brings it to every publisher, moves the channel, writes the row.
+
+    The first release of a channel is preceded by one of what production ran before, so that there is a way back.
+    ConfigError without a PROMOTE verdict unless `force`.
+    """
+    decided = last_decision(night, candidate)
+    if not force and (decided is None or decided[1].verdict != "PROMOTE"):
+        stands = "no verdict yet" if decided is None else f"verdict {decided[1].verdict}: {decided[1].reason}"
+        raise ConfigError(
+            f"candidate {candidate.candidate_id[:8]} has {stands}; run `tracemill gate` first, or promote with --force"
+        )
+    if decided is not None and registry.current(_releases(night), channel) is None:
+        before = find_candidate(night, decided[1].baseline_id)
+        _release(night, before, None, channel=channel, actor=actor)
+    return _release(night, candidate, decided, channel=channel, actor=f"{actor} (forced)" if force else actor)
+
+
+def _release(
+    night: Night, candidate: Candidate, decided: tuple[str, Decision] | None, *, channel: str, actor: str
+) -> Release:
+    with night.lake.reader() as con:
+        site = one_site(mined_sites.load(con), candidate.site_id)
+    snapshot = night.lake.snapshot_id()
+    bundle = bundles.build(
+        candidate,
+        None if decided is None else decided[1],
+        site=site,
+        evaluations=night.select(
+            "SELECT * FROM evaluations WHERE candidate_id = ? AND purpose = 'gate'", candidate.candidate_id
+        ),
+        lineage=candidate.lineage,
+        snapshot_id=snapshot,
+        out=night.config.bundles_path,
+        now_ns=night.clock(),
+    )
+    uris = publishing.publish_all(publishers(night), bundle.path, bundle.bundle_id, channel)
+    _write(
+        night,
+        registry.promote(
+            _releases(night),
+            channel=channel,
+            bundle_id=bundle.bundle_id,
+            bundle_uri=uris[0],
+            candidate_id=candidate.candidate_id,
+            verdict_id=None if decided is None else decided[0],
+            snapshot_id=snapshot,
+            actor=actor,
+            at=night.clock(),
+        ),
+    )
+    return Release(channel=channel, bundle_id=bundle.bundle_id, candidate_id=candidate.candidate_id, uris=tuple(uris))
+
+
+def rollback_target(night: Night, *, channel: str) -> str:
+    """Id of the bundle that a rollback would go back to. ConfigError where there is none."""
+    return str(registry.rollback(_releases(night), channel)["bundle_id"])
+
+
+def rollback(night: Night, *, channel: str, actor: str) -> Release:
+    """Moves the channel back to the bundle before. ConfigError when there is none."""
+    past = _releases(night)
+    target = registry.rollback(past, channel)
+    bundle = night.config.bundles_path / target["bundle_id"]
+    uris = publishing.publish_all(publishers(night), bundle, target["bundle_id"], channel)
+    _write(night, registry.rolled_back(past, channel, actor=actor, at=night.clock()))
+    return Release(
+        channel=channel, bundle_id=target["bundle_id"], candidate_id=target["candidate_id"], uris=tuple(uris)
+    )
+
+
+def _releases(night: Night) -> pa.Table:
+    return night.select("SELECT * FROM releases")
+
+
+def _write(night: Night, row: pa.Table) -> None:
+    with night.lake.transaction(f"{night.night_id}: release") as tx:
+        tx.insert("releases", row)

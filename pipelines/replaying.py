@@ -1,0 +1,135 @@
+"""Artifacts on cases: replays through the cache and the budget, with every outcome a row of `evaluations`."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from tracemill.ids import content_id
+from tracemill.optimize.replay import Budget, Replayer
+from tracemill.pipelines import judging
+from tracemill.pipelines.endpoint import Endpoint
+from tracemill.pipelines.night import Night, rows
+from tracemill.records import Artifact, Candidate, Case, Completion, Outcome
+from tracemill.warehouse import ReplayCache
+
+
+def validity(night: Night) -> Callable[[Case, str], bool | None]:
+    """Whether an output has the form that production needs: `[gate] valid_output`, else not empty."""
+    pattern = night.config.gate.valid_output
+    if pattern is None:
+        return lambda case, output: bool(output.strip())
+    form = re.compile(pattern)
+    return lambda case, output: form.fullmatch(output.strip()) is not None
+
+
+def budget(night: Night) -> Budget:
+    settings = night.config.optimize
+    return Budget(
+        calls=settings.max_calls,
+        tokens=settings.max_tokens,
+        usd=settings.max_usd,
+        seconds=settings.max_seconds,
+    )
+
+
+def replayer(night: Night, endpoint: Endpoint, *, budget: Budget) -> Replayer:
+    """Replays with this night's verifier; answers are cached in the lake by content."""
+    return Replayer(
+        model=endpoint.chat,
+        cache=ReplayCache(night.lake),
+        budget=budget,
+        seed=night.config.seed,
+        verify=judging.verifier(night.config),
+        valid=validity(night),
+        now_ns=night.clock(),
+    )
+
+
+def as_logged(cases: Sequence[Case], night: Night) -> list[Outcome]:
+    """Production's outcomes as the logs have them, for a production model that the endpoint does not serve."""
+    valid = validity(night)
+    return [
+        Outcome(
+            case_id=case.case_id,
+            task_group=case.task_group,
+            completion=Completion(text=case.logged_output),
+            reward=case.reward,
+            valid=valid(case, case.logged_output),
+        )
+        for case in cases
+    ]
+
+
+def record(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purpose: str, fidelity: str) -> int:
+    """Writes outcomes as rows of `evaluations`; the same outcome of the same night is one row."""
+    values = [
+        {
+            "evaluation_id": content_id(night.night_id, candidate_id, outcome.case_id, purpose),
+            "candidate_id": candidate_id,
+            "case_id": outcome.case_id,
+            "task_group": outcome.task_group,
+            "purpose": purpose,
+            "output": outcome.completion.text,
+            "reward": outcome.reward,
+            "valid": outcome.valid,
+            "error": outcome.completion.error,
+            "tokens_in": outcome.completion.tokens_in,
+            "tokens_out": outcome.completion.tokens_out,
+            "cost_usd": outcome.completion.cost_usd,
+            "latency_ns": outcome.completion.latency_ns,
+            "cached": outcome.completion.cached,
+            "fidelity": fidelity,
+            "night_id": night.night_id,
+            "at": night.clock(),
+        }
+        for outcome in outcomes
+    ]
+    with night.lake.transaction(f"{night.night_id}: evaluations {purpose}") as tx:
+        return tx.insert("evaluations", rows("evaluations", values))
+
+
+def write_candidate(night: Night, candidate: Candidate, *, snapshot: int) -> None:
+    """A candidate as a row, as soon as it is found: a killed run has lost nothing."""
+    row = {
+        "candidate_id": candidate.candidate_id,
+        "branch": candidate.branch,
+        "site_id": candidate.site_id,
+        "site_version": candidate.site_version,
+        "optimizer": candidate.optimizer,
+        "artifact": candidate.artifact.to_json(),
+        "parent_id": candidate.parent_id,
+        "lineage": list(candidate.lineage),
+        "tune_score": candidate.tune_score,
+        "tune_n": candidate.tune_n,
+        "snapshot_id": snapshot,
+        "night_id": night.night_id,
+        "at": night.clock(),
+    }
+    with night.lake.transaction(f"{night.night_id}: candidate {candidate.candidate_id[:8]}") as tx:
+        tx.insert("candidates", rows("candidates", [row]))
+
+
+def served_by(endpoint: Endpoint, artifact: Artifact) -> bool:
+    """True where the endpoint serves the very model that the artifact is deployed with."""
+    return endpoint.model is None or artifact.prompt.get("model") in (None, endpoint.model)
+
+
+def on_endpoint(endpoint: Endpoint, artifact: Artifact) -> Artifact:
+    """The artifact with the endpoint's model in place of its own: what candidates start from where the two differ."""
+    if served_by(endpoint, artifact):
+        return artifact
+    return Artifact(prompt={**artifact.prompt, "model": endpoint.model, "adapter": None})
+
+
+def spread(cases: Sequence[Case], limit: int) -> tuple[Case, ...]:
+    """At most `limit` cases, taken round-robin over task groups: many groups say more than many repeats of one."""
+    by_group: dict[str, list[Case]] = {}
+    for case in cases:
+        by_group.setdefault(case.task_group, []).append(case)
+    chosen: list[Case] = []
+    depth = 0
+    while len(chosen) < min(limit, len(cases)):
+        for group in sorted(by_group):
+            if depth < len(by_group[group]) and len(chosen) < limit:
+                chosen.append(by_group[group][depth])
+        depth += 1
+    return tuple(chosen)
