@@ -85,6 +85,7 @@ class Trainer(Protocol):
     ) -> Mapping[str, Any]:
         """Reads datums (Parquet, train/datums.py), writes `out/adapter` (safetensors) and returns its metrics.
 
+        Where the datums teach nothing, no adapter is written and the metrics say why under `nothing_to_learn`.
         A second call with the same `out` continues from the last checkpoint.
         """
         ...
