@@ -42,6 +42,12 @@ def refuse_gate_cases(*groups: Iterable[Case]) -> None:
                 )
 
 
+def apart(train: Sequence[Case], tune: Sequence[Case]) -> list[Case]:
+    """The training cases of task groups that `tune` does not hold: nothing is tuned on what it was taught."""
+    tuned = {case.task_group for case in tune}
+    return [case for case in train if case.task_group not in tuned]
+
+
 def demonstrations(
     artifact: Artifact, train: Sequence[Case], tune: Sequence[Case], *, per_group: int = 1, max_chars: int = 4000
 ) -> list[Demonstration]:
@@ -52,10 +58,9 @@ def demonstrations(
     for one text, the one with most claims teaches, a correction counting more than all rewarded repeats: one
     poisoned row does not speak for the rest.
     """
-    tuned = {case.task_group for case in tune}
     claims: dict[str, dict[str, list[Demonstration]]] = defaultdict(lambda: defaultdict(list))
-    for case in sorted(train, key=lambda case: case.case_id):
-        if case.expected is None or not case.expected.strip() or case.task_group in tuned:
+    for case in sorted(apart(train, tune), key=lambda case: case.case_id):
+        if case.expected is None or not case.expected.strip():
             continue
         try:
             demo = demo_from_case(artifact, case)

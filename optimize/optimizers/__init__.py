@@ -25,7 +25,8 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 """By the name that configuration uses and candidates carry."""
 
-NEED_REFLECTION = frozenset({"gepa", "mipro"})
+_WRITER = {"gepa": "reflection", "mipro": "prompt_model"}
+NEED_REFLECTION = frozenset(_WRITER)
 """Optimizers that do nothing without a capable model which writes instructions."""
 
 
@@ -39,8 +40,8 @@ def build(name: str, *, seed: int = 0, reflection: PromptModel | None = None, **
         raise ConfigError(f"unknown optimizer {name!r}; known: {', '.join(sorted(OPTIMIZERS))}")
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in knobs.items()}
     if name in NEED_REFLECTION:
-        settings["reflection"] = reflection
-    known = set(inspect.signature(factory).parameters) - {"reflection"}
+        settings[_WRITER[name]] = reflection
+    known = set(inspect.signature(factory).parameters) - set(_WRITER.values())
     unknown = sorted(set(knobs) - known)
     if unknown:
         raise ConfigError(f"optimizer {name} has no knob {', '.join(unknown)}; known: {', '.join(sorted(known))}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.guided import Bench
-from tracemill.optimize.search import PromptModel, refuse_gate_cases
+from tracemill.optimize.search import PromptModel, apart, refuse_gate_cases
 from tracemill.protocols import Evaluate
 from tracemill.records import Artifact, Candidate, Case, Site
 
@@ -38,7 +38,8 @@ class Gepa:
         self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
     ) -> Iterator[Candidate]:
         refuse_gate_cases(train, tune)
-        teaching = [case for case in train if case.expected is not None] or list(train)
+        new = apart(train, tune)
+        teaching = [case for case in new if case.expected is not None] or new
         if not teaching or not tune:
             return
         bench = Bench(site, baseline, self.name, teaching, tune, evaluate)

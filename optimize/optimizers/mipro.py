@@ -19,15 +19,15 @@ class Mipro:
     Full evaluations only: MIPROv2's minibatch scores crown prompts that were lucky on few cases.
     """
 
-    reflection: PromptModel | None = None
+    prompt_model: PromptModel | None = None
     candidates: int = 4
     trials: int = 8
     max_demos: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.reflection is None:
-            raise ConfigError("mipro needs a capable model that writes instructions: configure a reflection model")
+        if self.prompt_model is None:
+            raise ConfigError("mipro needs a capable model that writes instructions: configure a prompt model")
 
     @property
     def name(self) -> str:
@@ -48,11 +48,11 @@ class Mipro:
 
         from tracemill.optimize.replayed import examples, metric_of, replayed_program, writer
 
-        assert self.reflection is not None  # __post_init__
+        assert self.prompt_model is not None  # __post_init__
         program = replayed_program(baseline, bench)
         mipro = dspy.MIPROv2(
             metric=metric_of(program, bench),
-            prompt_model=writer(self.reflection, bench),
+            prompt_model=writer(self.prompt_model, bench),
             task_model=program.lm,
             auto=None,
             num_candidates=self.candidates,

@@ -1,7 +1,6 @@
 """The contract of every optimizer, and what each is for, on an agent whose success depends on its prompt."""
 
 import json
-import random
 from itertools import pairwise
 from typing import ClassVar
 
@@ -10,10 +9,10 @@ import pytest
 from tracemill.errors import BudgetError, ConfigError, EndpointError, StoreError
 from tracemill.optimize.artifact import baseline, instructions, pool_of
 from tracemill.optimize.optimizers import NEED_REFLECTION, OPTIMIZERS, build
-from tracemill.optimize.portfolio import run, split_tune
+from tracemill.optimize.portfolio import run
 from tracemill.optimize.replay import Budget, CachedModel, Ledger, Replayer
-from tracemill.optimize.search import PromptModel, balanced, demonstrations, tune_score
-from tracemill.records import Case, Completion, Outcome, Site, Template
+from tracemill.optimize.search import PromptModel, tune_score
+from tracemill.records import Case, Completion, Site, Template
 
 QUEUES = {"invoice": "billing", "pin": "cards", "parcel": "delivery", "password": "account"}
 RULE = "Name the queue that fits."
@@ -314,32 +313,6 @@ def test_random_search_races_its_sets_on_few_cases():
     assert agent.calls <= 12 * 10 + 4 * 10 + 2 * 20
 
 
-def test_a_balanced_draw_is_even_over_the_outputs():
-    uneven = [case_of(n, topic="pin") for n in range(20)] + [case_of(n) for n in range(20, 28)]
-    pool = demonstrations(BASE, uneven, TUNE)
-    drawn = balanced(pool, 8, random.Random(1))
-    assert sorted(one.output for one in drawn) == sorted([*QUEUES.values()] * 2)
-
-
-def test_a_correction_outvotes_repeated_rewarded_outputs_and_one_row_does_not_outvote_many():
-    same = {"company": "ACME", "ticket": "my parcel"}
-    rewarded = [case_of(n, values=same, logged_output="billing") for n in range(3)]
-    poisoned = [*rewarded, case_of(3, values=same, logged_output="spam")]
-    corrected = [*poisoned, case_of(4, values=same, reward=0.0, correction="delivery")]
-    assert [one.output for one in demonstrations(BASE, poisoned, [])] == ["billing"]
-    assert [one.output for one in demonstrations(BASE, corrected, [])] == ["delivery"]
-
-
-def test_the_tuning_score_weighs_cases_and_leaves_out_what_could_not_be_scored():
-    cases = [case_of(0, weight=3.0), case_of(1), case_of(2, weight=9.0)]
-    outcomes = [
-        Outcome(case_id=case.case_id, task_group="g", completion=Completion(text="a"), reward=reward, valid=None)
-        for case, reward in zip(cases, (1.0, 0.0, None), strict=True)
-    ]
-    assert tune_score(cases, outcomes) == (0.75, 2)
-    assert tune_score(cases, outcomes[2:]) == (None, 0)
-
-
 class Failing:
     name = "failing"
 
@@ -396,20 +369,3 @@ def test_a_portfolio_ends_with_its_budget_and_goes_on_from_the_cache():
     all_found = run(SITE, BASE, TRAIN, TUNE, evaluator(second, None, cache), optimizers, on_candidate=lambda one: None)
     assert all_found[:3] == found
     assert second.calls == 12 * 7 - 40
-
-
-def test_a_split_keeps_groups_whole_and_does_not_move_cases_when_others_arrive():
-    cases = [case_of(n, task_group=f"g{n // 3}") for n in range(300)]
-    train, tune = split_tune(cases, seed=1, share=0.3)
-    assert len(train) + len(tune) == 300
-    assert not {c.task_group for c in train} & {c.task_group for c in tune}
-    assert 0.15 < len(tune) / 300 < 0.45
-    early, _ = split_tune(cases[:150], seed=1, share=0.3)
-    assert {c.case_id for c in early} <= {c.case_id for c in train}
-    assert split_tune(cases, seed=2, share=0.3) != (train, tune)
-    two = split_tune([case_of(0), case_of(1)], seed=1, share=0.01)
-    assert [len(side) for side in two] == [1, 1]
-    with pytest.raises(ConfigError, match="gate"):
-        split_tune([case_of(0, pool="gate")], seed=1, share=0.3)
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        split_tune(cases, seed=1, share=1.0)
