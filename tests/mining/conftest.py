@@ -17,17 +17,24 @@ class Lake:
     """Rows are added as Python values; `con` is what the code under test gets."""
 
     def __init__(self) -> None:
-        self.con = duckdb.connect()
-        for name in TABLES:
-            self.add(name)
+        self._con = duckdb.connect()
+        self._waiting: dict[str, list[dict[str, Any]]] = {}
         self._said: set[str] = set()
+        for name, table in TABLES.items():
+            columns = ", ".join(f'"{field.name}" {_sql_type(field.type)}' for field in table.schema)
+            self._con.execute(f"create table {name} ({columns})")
+
+    @property
+    def con(self) -> duckdb.DuckDBPyConnection:
+        for name, rows in self._waiting.items():
+            self._con.register("incoming", pa.Table.from_pylist(rows, schema=TABLES[name].schema))
+            self._con.execute(f"insert into {name} from incoming")
+            self._con.unregister("incoming")
+        self._waiting = {}
+        return self._con
 
     def add(self, name: str, *rows: dict[str, Any]) -> None:
-        arrow = pa.Table.from_pylist(list(rows), schema=TABLES[name].schema)
-        self.con.register("incoming", arrow)
-        self.con.execute(f"create table if not exists {name} as from incoming limit 0")
-        self.con.execute(f"insert into {name} from incoming")
-        self.con.unregister("incoming")
+        self._waiting.setdefault(name, []).extend(rows)
 
     def put(self, name: str, arrow: pa.Table) -> None:
         self.con.register("incoming", arrow)
@@ -111,6 +118,19 @@ class Lake:
         self.con.unregister("incoming")
 
 
+def _sql_type(dtype: pa.DataType) -> str:
+    if pa.types.is_list(dtype):
+        return _sql_type(dtype.value_type) + "[]"
+    names = {"string": "varchar", "int64": "bigint", "int32": "integer", "uint32": "uinteger", "double": "double"}
+    return {**names, "float": "float", "bool": "boolean", "date32[day]": "date"}[str(dtype)]
+
+
 @pytest.fixture
 def lake() -> Lake:
     return Lake()
+
+
+@pytest.fixture
+def new_lake() -> type[Lake]:
+    """For tests that need more than one lake."""
+    return Lake
