@@ -79,7 +79,7 @@ def cursor(con: duckdb.DuckDBPyConnection, name: str = CATALOG) -> duckdb.DuckDB
 
 
 # Checked in this order: the words that DuckDB, SQLite and the operating system use.
-_FULL = ("no space left", "disk is full", "file too large", "disk quota", "could not write all bytes")
+_FULL = ("no space left", "disk is full", "file too large", "disk quota", "could not write all bytes", "disk i/o error")
 _UNWRITABLE = ("permission denied", "readonly database", "read-only file system", "attempt to write a readonly")
 _BUSY = ("database is locked",)
 _DAMAGED = (
@@ -102,7 +102,7 @@ def explained(error: Exception, root: Path) -> StoreError:
     lower = text.lower()
     if any(words in lower for words in _FULL):
         return StoreError(
-            f"the disk of the lake {root} is full; nothing was written: free space and run again ({text})"
+            f"the disk of the lake {root} is full or failing; nothing was written: free space and run again ({text})"
         )
     if any(words in lower for words in _UNWRITABLE):
         return StoreError(f"the lake {root} cannot be written: check the owner and mode of the folder ({text})")
