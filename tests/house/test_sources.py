@@ -23,7 +23,9 @@ ENVIRONMENT_AND_CLOCK = {
     *("datetime.datetime.now", "datetime.datetime.utcnow", "date.today", "datetime.date.today"),
 }
 # Below `app`, what looks at them all the same, with its reason. A __main__.py is a process of its own and may.
-MAY_LOOK: dict[str, str] = {}
+MAY_LOOK = {
+    "train/worker.py": "a process of its own too: sets what torch and its friends read once, before they load",
+}
 BELOW_APP = {"src", "ingest", "warehouse", "mining", "rewards", "optimize", "train", "promote", "pipelines"}
 
 
