@@ -34,7 +34,10 @@ def attach(
     if init_adapter is not None:
         if not (init_adapter / CONFIG).is_file():
             raise ConfigError(f"{init_adapter} holds no adapter to go on from")
-        return PeftModel.from_pretrained(model, init_adapter, is_trainable=True)
+        opened = PeftModel.from_pretrained(model, init_adapter, is_trainable=True)
+        # peft asks the model hub about a base whose name is no folder, each time it writes a checkpoint
+        opened.peft_config["default"].base_model_name_or_path = str(model_folder)
+        return opened
     blocks = int(model.config.num_hidden_layers)
     config = LoraConfig(
         r=rank,

@@ -61,7 +61,7 @@ def settings(out: Path, *, steps: int, save_every: int, seed: int, learning_rate
         "data_seed": seed,
         "bf16": gpu,
         "use_cpu": not gpu,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": gpu,

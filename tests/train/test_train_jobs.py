@@ -57,7 +57,7 @@ def job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
         cache=folder,
         datums=_rows(tiny).write(folder / "rows.parquet"),
         out=folder / "unbroken",
-        options={"steps": 12, "batch_size": 6, "learning_rate": 5e-3, "rank": 4, "top_layers": 2, "save_every": 4},
+        options={"steps": 24, "batch_size": 9, "learning_rate": 2e-2, "rank": 8, "top_layers": 4, "save_every": 4},
         snapshot_id=17,
     )
 
@@ -71,8 +71,8 @@ def trained(job: TrainJob) -> tuple[Any, list[Mapping[str, Any]]]:
 def test_sft_lowers_the_loss_and_reports_each_step(trained: Any) -> None:
     result, told = trained
     assert result.metrics["loss_last"] < result.metrics["loss_first"] - 1
-    assert [entry["step"] for entry in told if "loss" in entry] == list(range(1, 13))
-    assert all(entry["steps"] == 12 for entry in told)
+    assert [entry["step"] for entry in told if "loss" in entry] == list(range(1, 25))
+    assert all(entry["steps"] == 24 for entry in told)
 
 
 def test_the_adapter_is_safetensors_named_by_its_content_with_a_card(trained: Any, tiny: Path) -> None:

@@ -47,6 +47,7 @@ def main() -> None:
     # OpenMP threads that spin while they wait starve whatever else runs on the machine (and are starved by it);
     # the library reads this once, when torch loads it
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is fetched, nothing is asked
 
     arguments = _arguments()
     if arguments.with_parent:
