@@ -46,17 +46,19 @@ class Lake:
         Raises StoreError where `root` already holds a lake or cannot be written.
         """
         root = Path(root).absolute()
-        with engine.translated(root):
+        try:
             (root / "data").mkdir(parents=True, exist_ok=True)
-            with _locked(root, wait_s=120):
-                key = _make_key(root)
-                con = engine.connect(root, read_only=False)
-                try:
-                    if layout.found(con) is not None:
-                        raise StoreError(f"there is already a lake in {root}: open it, or choose another folder")
-                    layout.create(con)
-                finally:
-                    con.close()
+        except OSError as error:
+            raise StoreError(f"no lake can be made in {root}: {error.strerror}; choose another folder") from error
+        with engine.translated(root), _locked(root, wait_s=120):
+            key = _make_key(root)
+            con = engine.connect(root, read_only=False)
+            try:
+                if layout.found(con) is not None:
+                    raise StoreError(f"there is already a lake in {root}: open it, or choose another folder")
+                layout.create(con)
+            finally:
+                con.close()
         return cls(root, key)
 
     @classmethod

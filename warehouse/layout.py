@@ -111,6 +111,11 @@ def refresh_views(con: duckdb.DuckDBPyConnection, digest: str) -> None:
     ours = views_digest()
     if digest == ours:
         return
+    theirs = con.execute(
+        "SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AND NOT internal"
+    )
+    for (name,) in theirs.fetchall():
+        con.execute(f'DROP VIEW "{name}"')
     for name, select in views().items():
-        con.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
+        con.execute(f'CREATE VIEW "{name}" AS {select}')
     con.execute("UPDATE lake_layout SET views = ?", [ours])

@@ -95,14 +95,49 @@ def test_a_lost_or_cut_key_is_refused(tmp_path: Path, empty_lake: Path) -> None:
         Lake.open(root)
 
 
+def test_a_place_where_no_folder_can_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"no lake can be made in .*choose another folder"):
+        Lake.create(tmp_path / "file" / "lake")
+
+
+@pytest.mark.parametrize(
+    ("foreign", "sentence"),
+    [
+        (OSError(28, "No space left on device"), "is full or failing; nothing was written"),
+        (PermissionError(13, "Permission denied"), "cannot be written: check the owner and mode"),
+        (duckdb.IOException("attempt to write a readonly database"), "cannot be written: check the owner and mode"),
+        (duckdb.TransactionException("Failed to commit: database is locked"), "another program holds the catalog"),
+        (duckdb.InvalidInputException("No magic bytes found at end of file"), "is damaged: restore the folder"),
+        (duckdb.BinderException("something else"), "refused: something else"),
+    ],
+)
+def test_foreign_errors_become_sentences(tmp_path: Path, foreign: Exception, sentence: str) -> None:
+    told = engine.explained(foreign, tmp_path)
+    assert sentence in str(told)
+    assert told.transient == ("holds the catalog" in sentence)
+
+
+def test_a_lost_data_file_is_told(tmp_path: Path, lake: Lake, rows_of: Callable[..., pa.Table]) -> None:
+    with lake.transaction("write") as tx:
+        tx.insert("tasks", rows_of("tasks", [task(str(number)) for number in range(50)]))
+    for path in (lake.root / "data").rglob("*.parquet"):
+        path.unlink()
+    with pytest.raises(StoreError, match="is damaged: restore the folder"), lake.transaction("again") as tx:
+        tx.insert("tasks", rows_of("tasks", [task("x")]))
+
+
 def test_views_of_an_older_version_are_replaced_by_the_next_transaction(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = layout.views()
+    del views["failures"]
     monkeypatch.setattr(layout, "views", lambda: {**views, "brand_new": "-- New.\nSELECT count(*) AS n FROM spans"})
     with lake.transaction("anything"):
         pass
     assert count(lake, "brand_new") == 1
+    with pytest.raises(duckdb.CatalogException):
+        count(lake, "failures")
 
 
 def test_an_exception_undoes_everything_and_is_not_renamed(lake: Lake, rows_of: Callable[..., pa.Table]) -> None:

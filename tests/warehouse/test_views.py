@@ -17,7 +17,10 @@ def told(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Any]) ->
     made.episode("b", "close my account", session_id="s")
     made.episode("alone", start_ns=None)
     made.call("c", "broken", [("user", "x")], "y", cost_usd=None, status="error", error_type="timeout")
-    made.rows["messages"][-2]["parts"] = "not JSON"
+    made.rows["messages"][-2]["parts"] = "not JSON"  # what the user said
+    # The same message first said on two days: two rows, one text.
+    twice = made.rows["messages"][0]
+    made.rows["messages"].append({**twice, "day": twice["day"].replace(day=1)})
     made.score("a", 0.0, at=1)
     made.score("a", 1.0, at=2)
     made.score("b", None, at=3)

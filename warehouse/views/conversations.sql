@@ -1,4 +1,3 @@
--- after: said
 -- The messages of a trajectory, each once, in the order in which its model calls first showed them.
 WITH shown AS (
     SELECT
@@ -19,6 +18,12 @@ SELECT
     f.trajectory_id,
     CAST(row_number() OVER (PARTITION BY f.trajectory_id ORDER BY f.step, f.place) - 1 AS INTEGER) AS turn,
     f.step AS first_step,
-    f.message_id, m.role, m.name, m.text, m.parts
+    f.message_id,
+    any_value(m.role) AS role,
+    any_value(m.name) AS name,
+    any_value(m.text) AS text,
+    any_value(m.parts) AS parts
 FROM firsts f
-JOIN said m USING (message_id)
+-- a message is stored under each day that it was first said on: any of its rows will do
+JOIN messages m ON m.message_id = f.message_id
+GROUP BY f.trajectory_id, f.step, f.place, f.message_id

@@ -1,4 +1,3 @@
--- after: said
 -- One row per real model call: wrappers and calls logged twice are not here, so token sums are what was paid for.
 -- input_text and output_text hold the messages as text, input_messages and output_messages as JSON lists in order.
 WITH calls AS (
@@ -20,19 +19,26 @@ places AS (
     SELECT trajectory_id, step, 'out', unnest(output_ids), generate_subscripts(output_ids, 1)
     FROM calls
 ),
+said AS (
+    -- A message is stored under each day that it was first said on: any of its rows will do.
+    SELECT
+        p.trajectory_id, p.step, p.side, p.place,
+        any_value(m.text) AS text,
+        {'role': any_value(m.role), 'name': any_value(m.name), 'parts': try_cast(any_value(m.parts) AS JSON)} AS message
+    FROM places p
+    JOIN messages m ON m.message_id = p.message_id
+    GROUP BY p.trajectory_id, p.step, p.side, p.place
+),
 given AS (
     SELECT
-        p.trajectory_id,
-        p.step,
-        string_agg(m.role || ': ' || m.text, chr(10) ORDER BY p.place) FILTER (WHERE p.side = 'in') AS input_text,
-        string_agg(m.text, chr(10) ORDER BY p.place) FILTER (WHERE p.side = 'out') AS output_text,
-        to_json(list(m.said ORDER BY p.place) FILTER (WHERE p.side = 'in')) AS input_messages,
-        to_json(list(m.said ORDER BY p.place) FILTER (WHERE p.side = 'out')) AS output_messages
-    FROM places p
-    JOIN (
-        SELECT *, {'role': role, 'name': name, 'parts': try_cast(parts AS JSON)} AS said FROM said
-    ) m USING (message_id)
-    GROUP BY p.trajectory_id, p.step
+        trajectory_id,
+        step,
+        string_agg(message.role || ': ' || text, chr(10) ORDER BY place) FILTER (WHERE side = 'in') AS input_text,
+        string_agg(text, chr(10) ORDER BY place) FILTER (WHERE side = 'out') AS output_text,
+        to_json(list(message ORDER BY place) FILTER (WHERE side = 'in')) AS input_messages,
+        to_json(list(message ORDER BY place) FILTER (WHERE side = 'out')) AS output_messages
+    FROM said
+    GROUP BY trajectory_id, step
 )
 SELECT
     c.trajectory_id, c.step, c.span_id, c.site_id, c.site_version, c.day,
