@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,6 +46,7 @@ class HttpChatModel:
         extra_body: Mapping[str, Any] | None = None,
         usd_per_million_tokens: tuple[float, float] | None = None,
         backoff_s: float = _BACKOFF_S,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`extra_body` goes into every request (vLLM: {"return_token_ids": true}); prices are (input, output)."""
         if not base_url.startswith(("http://", "https://")):
@@ -62,6 +63,7 @@ class HttpChatModel:
         self._extra_body = dict(extra_body or {})
         self._prices = usd_per_million_tokens
         self._backoff_s = backoff_s
+        self._sleep = sleep
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
         if not requests:
@@ -110,7 +112,7 @@ class HttpChatModel:
                     return failed
                 wait_s = max(wait_s, _retry_after_s(answer))
             if attempt < self._retries:
-                time.sleep(min(wait_s, _LONGEST_WAIT_S))
+                self._sleep(min(wait_s, _LONGEST_WAIT_S))
         if refused:
             nobody_there.set()
         return failed

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tracemill import client
@@ -97,6 +97,7 @@ def test_the_baseline_renders_what_the_template_renders_byte_for_byte(messages):
 
 @settings(deadline=None)
 @given(SLOTTED)
+@example(["{{x}} {{{x}}}", {"slot": "x"}, "}{"])
 def test_instructions_go_out_as_text_and_come_back_as_the_same_prompt(content):
     artifact = baseline(site_of(item("system", *content), item("user", {"slot": "x"})))
     back = with_instructions(artifact, instructions(artifact))

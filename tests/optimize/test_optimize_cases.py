@@ -81,6 +81,8 @@ def test_a_split_keeps_groups_whole_and_does_not_move_cases_when_others_arrive()
     assert split_tune(cases, seed=2, share=0.3) != (train, tune)
     two = split_tune([case_of(0), case_of(1)], seed=1, share=0.01)
     assert [len(side) for side in two] == [1, 1]
+    most = split_tune([case_of(0), case_of(1)], seed=1, share=0.999)
+    assert [len(side) for side in most] == [1, 1]
     with pytest.raises(ConfigError, match="gate"):
         split_tune([case_of(0, pool="gate")], seed=1, share=0.3)
     with pytest.raises(ConfigError, match="between 0 and 1"):

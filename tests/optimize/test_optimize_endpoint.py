@@ -109,11 +109,13 @@ def test_prices_turn_tokens_into_dollars():
 
 def test_a_busy_server_is_asked_again():
     def script(body, nth):
-        return (429, {"Retry-After": "0.01"}, {"error": {"message": "busy"}}) if nth < 2 else echo(body, nth)
+        return (429, {"Retry-After": "2"}, {"error": {"message": "busy"}}) if nth < 2 else echo(body, nth)
 
     with server(script) as (url, seen):
-        (done,) = HttpChatModel(url, backoff_s=0.001).complete([ask("q")])
+        waits = []
+        (done,) = HttpChatModel(url, sleep=waits.append).complete([ask("q")])
     assert (done.text, done.error, len(seen)) == ("Q", None, 3)
+    assert waits == [2.0, 2.0]
 
 
 def test_one_failed_call_is_a_completion_with_its_error_among_the_others():
@@ -155,12 +157,15 @@ def test_an_endpoint_that_refuses_everybody_is_an_endpoint_error(status):
     assert len(seen) == 1
 
 
-def test_a_dead_endpoint_is_an_error_that_names_it():
+def test_a_dead_endpoint_is_an_error_that_names_it_after_one_series_of_doubling_waits():
+    waits = []
     with socket.socket() as held:  # bound and not listening: connections are refused, and nobody else takes the port
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        model = HttpChatModel(url, concurrency=1, retries=3, sleep=waits.append)
         with pytest.raises(EndpointError, match=url):
-            HttpChatModel(url, retries=2, backoff_s=0.001).complete([ask(f"q{n}") for n in range(50)])
+            model.complete([ask(f"q{n}") for n in range(50)])
+    assert waits == [0.25, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("status", [None, 503])

@@ -170,10 +170,11 @@ def test_a_dollar_budget_holds_and_needs_prices():
         replayer(Echo(), DictCache(), Budget(usd=2.0))(BASE, CASES)
 
 
-def test_a_time_budget_of_nothing_admits_nothing():
-    model = Echo()
-    with pytest.raises(BudgetError, match="seconds"):
-        replayer(model, DictCache(), Budget(seconds=0.0))(BASE, CASES)
+@pytest.mark.parametrize("bound", ["calls", "tokens", "usd", "seconds"])
+def test_a_budget_of_nothing_admits_nothing_and_is_named(bound):
+    model = Echo(cost=0.1)
+    with pytest.raises(BudgetError, match=bound):
+        replayer(model, DictCache(), Budget(**{bound: 0}))(BASE, CASES)
     assert model.calls == []
 
 
@@ -193,6 +194,23 @@ def test_two_models_draw_on_one_ledger_even_from_several_threads():
         refused = list(pool.map(work, range(4)))
     assert len(model.calls) == ledger.spent.calls == 20
     assert any(refused)
+
+
+def test_calls_under_way_count_against_the_budget():
+    ledger = Ledger(Budget(calls=5))
+    assert (ledger.take(3), ledger.take(9)) == (3, 2)
+    ledger.settle(3, [])
+    ledger.settle(2, [])
+    with pytest.raises(BudgetError):
+        ledger.take(1)
+
+
+def test_another_seed_is_another_question():
+    cache, second = DictCache(), Echo()
+    replayer(Echo(), cache)(BASE, CASES[:2])
+    Replayer(second, cache, Budget(), 1, lambda c, o: None, lambda c, o: None, 7)(BASE, CASES[:2])
+    assert second.calls == ["q0", "q1"]
+    assert request_for(BASE, CASES[0], seed=1).seed == 1
 
 
 def test_a_failed_call_is_an_outcome_without_reward_and_is_asked_again_next_time():

@@ -343,6 +343,11 @@ def test_a_portfolio_reports_production_first_and_survives_a_failing_optimizer()
     assert len({one.candidate_id for one in found}) == len(found) == 1 + 2 + 4
 
 
+def test_random_search_keeps_the_sets_that_answer_better():
+    found = list(build("random_search", ks=[1, 4], keep=2).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+    assert [one.tune_score for one in found] == [1.0, 1.0]
+
+
 def test_a_broken_store_stops_a_portfolio():
     heard = []
     with pytest.raises(StoreError, match="disk full"):
