@@ -111,11 +111,13 @@ class Agent:
     client: OpenAI
     tracer: Tracer
     model: str
+    version: str | None = None
+    """Written on every span, so that whoever reads the logs can tell deployments apart."""
 
     def handle(self, ticket: Ticket) -> Routed:
         """Routes one ticket: a model call, then a tool call. Never raises for a bad answer or a dead endpoint."""
         with self.tracer.start_as_current_span(f"invoke_agent {AGENT}") as span:
-            span.set_attributes(_names("invoke_agent", ticket))
+            span.set_attributes(self._names("invoke_agent", ticket))
             try:
                 queue = self.route_ticket(self.ask(ticket), ticket)
             except (UnknownQueueError, OpenAIError) as error:
@@ -128,7 +130,7 @@ class Agent:
         messages = chat_messages(self.prompt, ticket.text)
         params = dict(self.prompt.get("params") or {})
         with self.tracer.start_as_current_span(f"chat {self.model}", kind=SpanKind.CLIENT) as span:
-            span.set_attributes(_names("chat", ticket))
+            span.set_attributes(self._names("chat", ticket))
             span.set_attributes({f"gen_ai.request.{name}": value for name, value in params.items()})
             span.set_attribute("gen_ai.provider.name", "openai")
             span.set_attribute("gen_ai.request.model", self.model)
@@ -159,7 +161,7 @@ class Agent:
     def route_ticket(self, answer: str, ticket: Ticket) -> str:
         """The tool: puts a ticket into the queue that the answer names. Raises UnknownQueueError."""
         with self.tracer.start_as_current_span("execute_tool route_ticket", record_exception=False) as span:
-            span.set_attributes(_names("execute_tool", ticket))
+            span.set_attributes(self._names("execute_tool", ticket))
             span.set_attribute("gen_ai.tool.name", "route_ticket")
             span.set_attribute("gen_ai.tool.type", "function")
             span.set_attribute("gen_ai.tool.call.id", f"route-{ticket.session_id}")
@@ -172,13 +174,13 @@ class Agent:
             span.set_attribute("gen_ai.tool.call.result", json.dumps({"routed_to": queue}))
             return queue
 
-
-def _names(operation: str, ticket: Ticket) -> dict[str, str]:
-    return {
-        "gen_ai.operation.name": operation,
-        "gen_ai.agent.name": AGENT,
-        "gen_ai.conversation.id": ticket.session_id,
-    }
+    def _names(self, operation: str, ticket: Ticket) -> dict[str, str]:
+        names = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.agent.name": AGENT,
+            "gen_ai.conversation.id": ticket.session_id,
+        }
+        return names if self.version is None else {**names, "gen_ai.agent.version": self.version}
 
 
 def _parts(role: str, content: str) -> dict[str, Any]:
@@ -212,6 +214,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the desk's own record, JSONL")
     parser.add_argument("--workers", type=int, default=8, help="tickets in work at a time")
     parser.add_argument("--model", help="ask for this model instead of the one that the prompt names")
+    parser.add_argument("--version", help="name of this deployment, for the logs")
     arguments = parser.parse_args()
 
     prompt = read_prompt(arguments.prompt)
@@ -224,6 +227,7 @@ def main() -> int:
         client=OpenAI(api_key=os.environ.get("OPENAI_API_KEY", "none"), timeout=300, max_retries=3),
         tracer=trace.get_tracer("triage_agent"),
         model=arguments.model or prompt.get("adapter") or prompt["model"],
+        version=arguments.version,
     )
     tickets = read_tickets(arguments.tickets)
     routed = 0

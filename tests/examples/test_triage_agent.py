@@ -144,8 +144,8 @@ def test_days_share_no_wording_and_the_same_seed_writes_the_same_mail(tmp_path: 
 
 
 def test_more_wordings_than_there_are_is_an_error() -> None:
-    with pytest.raises(ValueError, match="201 wordings wanted, 200 there are"):
-        tickets.split(tickets.wordings(), [150, 51], random.Random(0))
+    with pytest.raises(ValueError, match="301 wordings wanted, 260 there are"):
+        tickets.split(tickets.wordings(), [150, 151], random.Random(0))
 
 
 # --- the reviewers --------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def _run(tmp_path: Path, url: str, texts: dict[str, str]) -> "subprocess.Complet
     mail.write_text("".join(json.dumps({"session_id": key, "text": text}) + "\n" for key, text in texts.items()))
     return subprocess.run(
         [sys.executable, str(HERE / "agent.py"), "--tickets", str(mail), "--prompt", str(HERE / "prompt.json"),
-         "--out", str(tmp_path / "desk.jsonl"), "--workers", "2"],
+         "--out", str(tmp_path / "desk.jsonl"), "--workers", "2", "--version", "shipped"],
         env={"OPENAI_BASE_URL": f"{url}/v1", "OTEL_EXPORTER_OTLP_ENDPOINT": url, "PATH": ""},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -283,6 +283,7 @@ def test_a_day_is_routed_and_every_session_is_an_agent_a_chat_and_a_tool_span(
         spans["s1", name] for name in ("invoke_agent triage", "chat smollm2", "execute_tool route_ticket")
     )
     assert root.parent_span_id == b""
+    assert {_attributes(span)["gen_ai.agent.version"] for span in state.spans} == {"shipped"}
     assert chat.parent_span_id == tool.parent_span_id == root.span_id
     logged = _attributes(chat)
     sent = next(request for request in state.requests if request["messages"][-1]["content"] == "Where is my parcel?")
