@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from tracemill.ids import canonical_json
+from tracemill.chat import answer_text
 from tracemill.mining.binding import bind
 from tracemill.mining.lake import Messages, table
 from tracemill.records import Case, ChatMessage, Pool, Site
@@ -42,15 +42,6 @@ def load(
     return [case for case in cases if case is not None]
 
 
-def output_text(messages: Sequence[ChatMessage]) -> str:
-    """What a call answered: its text, or its tool calls as canonical JSON where it has no text."""
-    text = "\n".join(m["content"] for m in messages if isinstance(m.get("content"), str) and m["content"])
-    if text:
-        return text
-    calls = [call for message in messages for call in message.get("tool_calls", ())]
-    return canonical_json(calls) if calls else ""
-
-
 def _case(row: dict[str, Any], site: Site, messages: Messages, talks: bool) -> Case | None:
     logged = _said(messages, [*(row["system_ids"] or ()), *(row["input_ids"] or ())])
     answer = _said(messages, row["output_ids"] or ())
@@ -72,7 +63,7 @@ def _case(row: dict[str, Any], site: Site, messages: Messages, talks: bool) -> C
         pool=row["pool"],
         values=values,
         logged_messages=tuple(logged),
-        logged_output=output_text(answer),
+        logged_output=answer_text(answer),
         reward=row["reward"],
         correction=correction,
         weight=1.0 if not propensity else 1.0 / propensity,

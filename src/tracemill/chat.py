@@ -14,6 +14,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tracemill.ids import canonical_json
+
 ChatMessage = dict[str, Any]
 Part = dict[str, Any]
 
@@ -102,6 +104,13 @@ def to_openai(role: str, name: str | None, parts: Sequence[Mapping[str, Any]]) -
     if calls:
         message["tool_calls"] = calls
     return message
+
+
+def answer_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What a call answered (OpenAI messages): its text, or its tool calls as canonical JSON where it has no text."""
+    text = "\n".join(m["content"] for m in messages if isinstance(m.get("content"), str) and m["content"])
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    return text or (canonical_json(calls) if calls else "")
 
 
 def tools_from_openai(tools: Sequence[Any]) -> list[Part]:

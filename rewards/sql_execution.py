@@ -1,0 +1,108 @@
+"""The SQL-execution verifier: the output is a query that gives what the gold query gives, tried on a real database."""
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from tracemill.errors import ConfigError
+from tracemill.ids import content_id
+from tracemill.records import Case
+
+_FENCE = re.compile(
+    r"```[ \t]*(?:(?:sqlite|sql|mysql|postgresql|postgres)\b)?[ \t]*\n?(.*?)```", re.DOTALL | re.IGNORECASE
+)
+_EXECUTE = re.compile(r"execute\[(.*)\]", re.DOTALL | re.IGNORECASE)
+_QUERY = re.compile(r"\b(?:select|with)\b.*", re.DOTALL | re.IGNORECASE)
+_FIELD = re.compile(r"\{(\w+)\}")
+_ALLOWED = frozenset((sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE))
+_FORBIDDEN_FUNCTIONS = frozenset(("load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"))
+
+
+def extract_sql(output: str) -> str | None:
+    """The query in a model's output: what `execute[…]` or the last code fence holds, else from SELECT or WITH on."""
+    if hit := _EXECUTE.search(output):
+        return hit.group(1).strip() or None
+    if fences := _FENCE.findall(output):
+        return fences[-1].strip() or None
+    hit = _QUERY.search(output)
+    return hit.group().strip() if hit else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlExecution:
+    """1 where the output's query returns the same rows as the gold query (as a multiset, columns in order), else 0.
+
+    `database` is a path under `root` with task attributes in braces (`databases/{db}.sqlite`), `gold` the attribute
+    that holds the gold query. None where the case has no gold query or database, or where the gold query fails, returns
+    nothing (every wrong query without rows would look right), runs too long or returns more than `max_rows` rows. An
+    output without a query, or whose query fails, writes, attaches or runs too long, gets 0. Databases are opened
+    read-only and never change.
+    """
+
+    root: Path
+    database: str
+    gold: str = "gold"
+    name: str = "sql_execution"
+    timeout_s: float = 5.0
+    max_rows: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0 or self.max_rows < 1:
+            raise ConfigError(f"reward {self.name!r}: timeout_s and max_rows must be above 0")
+
+    @property
+    def version(self) -> str:
+        return content_id("sql_execution/1", self.name, self.database, self.gold, self.timeout_s, self.max_rows)
+
+    def verify(self, case: Case, output: str) -> float | None:
+        gold = case.task.get(self.gold)
+        path = self._path(case.task)
+        if not isinstance(gold, str) or path is None:
+            return None
+        expected = self._rows(path, gold)
+        if not expected:
+            return None
+        query = extract_sql(output)
+        found = None if query is None else self._rows(path, query)
+        return 0.0 if found is None else float(found == expected)
+
+    def _path(self, task: Any) -> Path | None:
+        """The database of a task; None where the task does not name one that exists inside `root`."""
+        fields = _FIELD.findall(self.database)
+        if any(task.get(name) is None for name in fields):
+            return None
+        root = self.root.resolve()
+        path = (root / _FIELD.sub(lambda hit: str(task[hit.group(1)]), self.database)).resolve()
+        return path if path.is_relative_to(root) and path.is_file() else None
+
+    def _rows(self, path: Path, query: str) -> Counter[tuple[Any, ...]] | None:
+        """Rows with their number of times; None where the query is refused, fails, or passes a limit."""
+        con = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+        try:
+            con.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            con.set_authorizer(_authorize)
+            con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000_000)
+            deadline = perf_counter() + self.timeout_s
+            con.set_progress_handler(lambda: perf_counter() > deadline, 10_000)
+            rows = con.execute(query).fetchmany(self.max_rows + 1)
+        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError):
+            return None
+        finally:
+            con.close()
+        return None if len(rows) > self.max_rows else Counter(map(_comparable, rows))
+
+
+def _authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
+    if action not in _ALLOWED or (action == sqlite3.SQLITE_FUNCTION and second in _FORBIDDEN_FUNCTIONS):
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+def _comparable(row: Iterable[Any]) -> tuple[Any, ...]:
+    """Floats to nine digits: sums in another order are the same answer."""
+    return tuple(float(f"{value:.9g}") if isinstance(value, float) else value for value in row)

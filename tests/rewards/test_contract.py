@@ -1,0 +1,166 @@
+"""What every reward model and every verifier must do. A new one is one line in CASES or VERIFIER_CASES."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracemill.errors import ConfigError
+from tracemill.records import Case
+from tracemill.rewards import RewardSpec, build, build_verifier
+from tracemill.rewards.registry import MODELS, VERIFIERS
+from tracemill.schema import SCORES
+
+CASES = {
+    "feedback": RewardSpec(kind="feedback", name="feedback"),
+    "tools": RewardSpec(kind="tools", name="tools"),
+    "sql_expression": RewardSpec(
+        kind="sql_expression", name="short", options={"view": "transitions", "expression": "step < 1"}
+    ),
+    "exact_match": RewardSpec(kind="exact_match", name="exact"),
+    "regex": RewardSpec(kind="regex", name="one_word", options={"pattern": r"\w+", "whole": True}),
+    "sql_execution": RewardSpec(kind="sql_execution", name="sql", options={"database": "{db}.sqlite"}),
+}
+VERIFIER_CASES = {  # kind -> right output, wrong output, of the case below
+    "exact_match": ("Billing", "shipping"),
+    "regex": ("billing", "billing, I think"),
+    "sql_execution": ("SELECT name FROM singer", "SELECT 1"),
+}
+OTHER = {
+    "feedback": {"env_names": ["score"]},
+    "tools": {},
+    "sql_expression": {"fold": "max"},
+    "exact_match": {"casefold": False},
+}
+OTHER |= {"regex": {"pattern": "x"}, "sql_execution": {"timeout_s": 1.0}}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    con = sqlite3.connect(tmp_path / "d.sqlite")
+    con.execute("create table singer (name text)")
+    con.execute("insert into singer values ('Ann'), ('Bea')")
+    con.commit()
+    con.close()
+    return tmp_path
+
+
+@pytest.fixture
+def filled(lake: Any) -> Any:
+    lake.add(
+        "tasks", {"task_key": "k", "attributes": '{"db": "d", "gold": "SELECT name FROM singer ORDER BY name DESC"}'}
+    )
+    lake.trajectory("good", "SELECT name FROM singer", task_key="k", session_id="s1")
+    lake.trajectory("bad", "SELECT 'nobody'", "billing", task_key="k", session_id="s2")
+    lake.trajectory("quiet", session_id="s3")
+    lake.tool("good", "ok", "unset")
+    lake.tool("bad", "ok", "error")
+    lake.score("good", "thumbs", 1.0, source="user")
+    lake.score("bad", "correction", label="Shipping", source="human", propensity=0.5)
+    lake.score("bad", "reward", 0.0, source="env")
+    return lake
+
+
+def case(**more: Any) -> Case:
+    return Case(
+        case_id="t/0",
+        trajectory_id="t",
+        step=0,
+        site_id="",
+        task_key=None,
+        task_group="g",
+        pool="learn",
+        values={},
+        logged_messages=(),
+        logged_output="x",
+        reward=None,
+        **more,
+    )
+
+
+def test_every_registered_kind_is_in_this_suite() -> None:
+    assert set(CASES) == {*MODELS, *VERIFIERS}
+    assert set(VERIFIER_CASES) == set(VERIFIERS)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_rows_are_scores_and_values_are_rewards_or_null(kind: str, filled: Any, root: Path) -> None:
+    (model,) = build([CASES[kind]], root=root)
+    rows = model.score(filled.con, now_ns=77)
+    assert rows.schema == SCORES
+    assert len(rows) > 0
+    for row in rows.to_pylist():
+        assert row["value"] is None or 0 <= row["value"] <= 1
+        assert (row["name"], row["version"], row["target_kind"], row["at"]) == (
+            model.name,
+            model.version,
+            model.level,
+            77,
+        )
+        assert row["target_id"] in {"good", "bad", "s1", "s2"}
+        assert row["source"] is not None
+    assert len(set(rows["score_id"].to_pylist())) == len(rows)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_nothing_is_judged_twice_by_one_version(kind: str, filled: Any, root: Path) -> None:
+    (model,) = build([CASES[kind]], root=root)
+    assert filled.run(model, now=1)
+    assert filled.run(model, now=2) == {}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_the_version_follows_the_options_and_nothing_else(kind: str, root: Path) -> None:
+    spec = CASES[kind]
+    (one,), (same,) = build([spec], root=root), build([spec], root=root)
+    changed = RewardSpec(
+        kind=kind, name=spec.name if OTHER[kind] else "renamed", options={**spec.options, **OTHER[kind]}
+    )
+    (other,) = build([changed], root=root)
+    assert one.version == same.version != other.version
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_an_empty_lake_gives_no_rows(kind: str, lake: Any, root: Path) -> None:
+    (model,) = build([CASES[kind]], root=root)
+    rows = model.score(lake.con, now_ns=1)
+    assert (rows.schema, len(rows)) == (SCORES, 0)
+
+
+@pytest.mark.parametrize("kind", VERIFIER_CASES)
+def test_a_verifier_tells_right_from_wrong_and_is_stable(kind: str, root: Path) -> None:
+    verifier = build_verifier(CASES[kind], root)
+    right, wrong = VERIFIER_CASES[kind]
+    known = case(correction="billing", task={"db": "d", "gold": "SELECT name FROM singer"})
+    assert [verifier.verify(known, text) for text in (right, wrong, right)] == [1.0, 0.0, 1.0]
+    assert verifier.name == CASES[kind].name
+
+
+@pytest.mark.parametrize("kind", ["exact_match", "sql_execution"])
+def test_a_verifier_abstains_where_the_right_answer_is_not_known(kind: str, root: Path) -> None:
+    assert build_verifier(CASES[kind], root).verify(case(), "billing") is None
+
+
+def test_an_unknown_kind_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown kind 'magic'; known: exact_match, feedback, regex, sql_execution"):
+        build([RewardSpec(kind="magic", name="m")], root=tmp_path)
+
+
+def test_an_unknown_or_missing_option_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="kind regex has no option patern; known: forbid, pattern, whole"):
+        build([RewardSpec(kind="regex", name="m", options={"patern": "x"})], root=tmp_path)
+    with pytest.raises(ConfigError, match="pattern"):
+        build([RewardSpec(kind="regex", name="m")], root=tmp_path)
+    with pytest.raises(ConfigError, match="no regular expression"):
+        build([RewardSpec(kind="regex", name="m", options={"pattern": "("})], root=tmp_path)
+
+
+def test_two_rewards_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="several rewards are named a"):
+        build([RewardSpec(kind="tools", name="a"), RewardSpec(kind="feedback", name="a")], root=tmp_path)
+
+
+def test_what_judges_logs_only_cannot_verify_a_replay(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot verify a replayed output"):
+        build_verifier(CASES["sql_expression"], tmp_path)
