@@ -17,12 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tracemill import client
+from tracemill.mining.groups import group_tasks
+from tracemill.schema import TASK_GROUPS, TASKS
 
 HERE = Path(__file__).parents[2] / "examples" / "triage_agent"
 
@@ -113,6 +116,20 @@ def test_tickets_of_one_wording_are_near_duplicates_and_of_two_wordings_are_not(
     everything = [one for one, _ in mail] + [turn["content"] for turn in _demonstrated()]
     assert max(_jaccard(one, two) for one, two in itertools.combinations(everything, 2)) < 0.5
     assert max(len(one.split()) for one, _ in mail) <= 25
+
+
+def test_tracemill_puts_each_wording_into_a_task_group_of_its_own() -> None:
+    draw = random.Random(8)
+    mail = {f"{n}/{copy}": wording.ticket(draw) for n, wording in enumerate(tickets.wordings()) for copy in range(2)}
+    tasks = pa.table(
+        {"trajectory_id": list(mail), "task_key": pa.nulls(len(mail), pa.string()), "task_text": list(mail.values())}
+    )
+    assigned = group_tasks(
+        tasks, TASK_GROUPS.empty_table(), TASKS.empty_table(), key=b"k" * 16, gate_share=0.4, now_ns=1
+    ).assigned  # fmt: skip
+    wording_of = [name.split("/")[0] for name in assigned["trajectory_id"].to_pylist()]
+    pairs = set(zip(wording_of, assigned["task_group"].to_pylist(), strict=True))
+    assert len(pairs) == len(set(wording_of)) == len({group for _, group in pairs})
 
 
 def _demonstrated() -> list[dict[str, str]]:
