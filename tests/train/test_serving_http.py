@@ -181,6 +181,7 @@ with serving.start(sys.argv[1], cache=Path(sys.argv[2]), log=Path(sys.argv[2]) /
 """
 
 
+@pytest.mark.slow
 def test_the_server_does_not_outlive_a_killed_parent(tiny: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _STARTS_AND_WAITS, str(tiny), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
