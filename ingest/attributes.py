@@ -84,18 +84,25 @@ def as_float(value: Any) -> float | None:
 def as_ns(value: Any) -> int | None:
     """A point in time as UTC nanoseconds: ISO text, or seconds, milli-, micro- or nanoseconds by their size.
 
-    Times without a zone are taken as UTC.
+    Times without a zone are taken as UTC. None for what is no time between 1970 and 2262.
     """
-    if isinstance(value, str) and not value.strip().replace(".", "", 1).isdigit():
-        try:
-            moment = datetime.fromisoformat(value.strip())
-        except ValueError:
-            return None
+    found = _iso_ns(value) if isinstance(value, str) and not value.strip().replace(".", "", 1).isdigit() else _ns(value)
+    return found if found is not None and 0 < found < 2**63 else None
+
+
+def _iso_ns(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text.strip())
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    except (ValueError, OverflowError):
+        return None
+
+
+def _ns(value: Any) -> int | None:
     number = as_float(value)
-    if number is None or number <= 0:
+    if number is None:
         return None
     for limit, factor in ((1e11, 1_000_000_000), (1e14, 1_000_000), (1e17, 1000)):
         if number < limit:

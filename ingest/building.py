@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from tracemill.ids import content_id
 from tracemill.ingest import links
-from tracemill.ingest.columns import SpanColumns
+from tracemill.ingest.columns import SpanColumns, nanoseconds
+from tracemill.ingest.documents import MALFORMED
 from tracemill.ingest.messages import MessageBook
 from tracemill.ingest.reader import BadRecord, Done, Item, LateContent, RawScore, RawSpan
 from tracemill.ingest.redact import Redactor
@@ -17,17 +18,6 @@ from tracemill.schema import INGEST_LOG, QUARANTINE, SCORES, TASKS
 _EXCERPT = 500
 _ROW_BYTES = 400
 """About what a row takes beside its texts."""
-MALFORMED = (
-    TypeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    pa.ArrowException,
-)
-"""What a record of impossible shape raises somewhere in the decoding; it costs that record, never the others."""
 
 
 class _Source:
@@ -108,7 +98,7 @@ class Building:
             else:
                 at.records += item.count
                 at.seq = 0
-        except MALFORMED as error:
+        except (*MALFORMED, pa.ArrowException) as error:
             line = item.line if isinstance(item, RawSpan) else None
             self._refuse(BadRecord(reason=f"malformed record: {type(error).__name__}: {error}", line=line))
 
@@ -161,7 +151,7 @@ class Building:
             "evidence": redactor.json(score.evidence),
             "propensity": score.propensity,
             "user_key": redactor.user_key(score.user),
-            "at": score.at,
+            "at": nanoseconds(score.at),
         }
         row["score_id"] = content_id(row)
         self._scores.setdefault(row["score_id"], row)

@@ -26,7 +26,8 @@ def day_of(start_ns: int | None) -> date | None:
     return None if start_ns is None else date.fromordinal(_EPOCH_ORDINAL + start_ns // DAY_NS)
 
 
-def _time(value: int | None) -> int | None:
+def nanoseconds(value: int | None) -> int | None:
+    """A time that the tables can hold; 0 is how OTLP says "not known"."""
     return value if value is not None and 0 < value <= _MAX_NS else None
 
 
@@ -57,7 +58,7 @@ class SpanColumns:
             return
         redactor, flags = self._redactor, list(span.flags)
         before = redactor.hits
-        start, end = _time(span.start_ns), _time(span.end_ns)
+        start, end = nanoseconds(span.start_ns), nanoseconds(span.end_ns)
         if start is not None and end is not None and end < start:
             flags.append("clock")
         day = day_of(start)

@@ -33,8 +33,9 @@ def look(stream: Stream) -> Head:
     text = data.lstrip()
     if text[:1] in (b"{", b"["):
         return _json_head(stream, data)
-    lines = [loaded for loaded in map(_try, data.split(b"\n")[:_SAMPLE]) if isinstance(loaded, dict | list)]
-    if lines and not _is_binary(data):
+    given = [line for line in data.split(b"\n")[: 4 * _SAMPLE] if line.strip()]
+    lines = [loaded for loaded in map(_try, given) if isinstance(loaded, dict | list)]
+    if lines and (len(lines) * 2 > len(given) or not _is_binary(data)):
         return Head(name=stream.name, data=data, shape="jsonl", records=_flat(lines))
     if columns := _csv_columns(data):
         return Head(name=stream.name, data=data, shape="csv", records=(), columns=columns)
@@ -75,12 +76,12 @@ def _json_head(stream: Stream, data: bytes) -> Head:
     whole = len(stream.head) < HEAD_BYTES
     if not whole and len(lines) > 1:
         lines = lines[:-1]
-    loaded = [value for value in map(_try, lines[:_SAMPLE]) if isinstance(value, dict | list)]
+    loaded = [value for value in map(_try, lines) if isinstance(value, dict | list)]
     first = _try(lines[0]) if lines else None
     one_line = len(lines) == 1 and (whole or b"\n" not in data)
     if isinstance(first, dict | list) and not (one_line and isinstance(first, list)):
         return Head(name=stream.name, data=data, shape="jsonl", records=_flat(loaded))
-    if loaded and len(loaded) * 2 > min(len(lines), _SAMPLE):
+    if len(loaded) * 2 > len(lines):
         return Head(name=stream.name, data=data, shape="jsonl", records=_flat(loaded))
     whole_data = stream.keep()
     document = _try(whole_data)

@@ -1,13 +1,13 @@
 """JSON in the shapes that logs have it: lines, one document, an array of records; lenient, and record by record."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from tracemill.ingest.reader import BadRecord, Head, Stream
+from tracemill.ingest.reader import BadRecord, Head, Item, Stream
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 3
@@ -26,6 +26,23 @@ class Record:
 
     def bad(self, reason: str) -> BadRecord:
         return BadRecord(reason=reason, line=self.line, offset=self.offset, excerpt=excerpt(self.raw))
+
+
+MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+"""What a record of impossible shape raises somewhere in the decoding; it costs that record, never the others."""
+
+
+def guarded(items: Iterator[Item], bad: Callable[[str], BadRecord]) -> Iterator[Item]:
+    """The items of one record; where it is malformed, a bad record instead of all of them.
+
+    Logs are written by programs that nobody here has seen: any field may hold any value.
+    """
+    try:
+        found = list(items)
+    except MALFORMED as error:
+        yield bad(f"malformed record: {type(error).__name__}: {error}")
+        return
+    yield from found
 
 
 def excerpt(raw: bytes | str) -> str:

@@ -68,11 +68,15 @@ _RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = tuple(
             r"|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}))",
         ),
         ("SECRET", ("://",), rf"([A-Za-z][A-Za-z0-9+.-]*://[^\s/@:\"'<>]*:){_KNOWN}([^\s/@\"'<>]+)(?=@)"),
-        ("SECRET", ("bearer", "basic"), rf"(?#i)(\b(?:bearer|basic)\s+){_KNOWN}([A-Za-z0-9._~+/=-]{{12,}})"),
+        (
+            "SECRET",
+            ("bearer", "basic"),
+            rf"(?#i)((?:(?<=\\[nrtbf])|\b)(?:bearer|basic)\s+){_KNOWN}([A-Za-z0-9._~+/=-]{{12,}})",
+        ),
         (
             "SECRET",
             ("pass", "pwd", "secret", "key", "token", "authorization"),
-            rf"(?#i)((?<![A-Za-z]){_SECRET_NAME}(?:\\*[\"'])?\s*(?::=|=>|[:=])\s*(?:\\*[\"'])?)"
+            rf"(?#i)({_SECRET_NAME}(?:\\*[\"'])?\s*(?::=|=>|[:=])\s*(?:\\*[\"'])?)"
             rf"{_KNOWN}(?!(?:bearer|basic)\s)([^\s\"'\\,;&<>{{}}()\[\]]{{4,}})",
         ),
         (
@@ -85,6 +89,7 @@ _RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = tuple(
 )
 
 _SENSITIVE_KEY = re.compile(rf"(?:^|[^a-z]){_SECRET_NAME}$", re.IGNORECASE)
+_LONE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\+u00([2-7][0-9a-fA-F])|\\+(/)")
 
 
@@ -108,10 +113,10 @@ class Redactor:
     def text(self, text: str) -> str:
         """The text without secrets and addresses, and always encodable as UTF-8."""
         if len(text) < 6:
-            return text if text.isascii() else _encodable(text)
+            return text if text.isascii() else encodable(text)
         found = self._cache.get(text)
         if found is None:
-            found = self._redact(_encodable(text))
+            found = self._redact(encodable(text))
             self._cached_chars += len(text)
             if self._cached_chars > _CACHE_CHARS:
                 self._cache.clear()
@@ -151,7 +156,7 @@ class Redactor:
     def _keyed(self, key: Any, value: Any) -> Any:
         if isinstance(value, str) and len(value) >= 4 and _SENSITIVE_KEY.search(str(key)):
             self.hits += 1
-            inner = self._redact(_encodable(value))
+            inner = self._redact(encodable(value))
             return inner if inner != value else self._pseudonym("SECRET", value)
         return self.value(value)
 
@@ -177,12 +182,12 @@ class Redactor:
         return f"[{kind}_{keyed_id(self._key, kind, value)[:8]}]"
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Lone surrogates, which no file can hold, become U+FFFD."""
     if text.isascii():
         return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return _LONE.sub("�", text)
     return text

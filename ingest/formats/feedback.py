@@ -5,10 +5,12 @@ source?, version?, user?, at?}` as JSON lines, CSV or Parquet. A correction beco
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from tracemill.chat import as_text
 from tracemill.ingest.attributes import as_float, as_ns, hex_id
+from tracemill.ingest.documents import guarded
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawScore, Stream
 from tracemill.ingest.tables import rows
 
@@ -45,7 +47,8 @@ def judgements(stream: Stream, head: Head, on: str | None) -> Iterator[Item | Do
         if isinstance(found, BadRecord):
             yield found
         else:
-            yield from _row(*found, on)
+            line, row = found
+            yield from guarded(_row(line, row, on), partial(_bad, line, row))
         yield Done()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int
-from tracemill.ingest.documents import Record, loads, records, values
+from tracemill.ingest.documents import Record, guarded, loads, records, values
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
 
 
@@ -35,7 +35,7 @@ class InterCode:
                 if isinstance(run, BadRecord):
                     yield run
                 else:
-                    yield from _run(run, stream.name)
+                    yield from guarded(_run(run, stream.name), run.bad)
                 yield Done()
 
 

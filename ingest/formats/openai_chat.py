@@ -11,7 +11,7 @@ from tracemill.chat import text_of
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float, as_int, as_ns
 from tracemill.ingest.conversation import conversation, tool_calls, tool_span
-from tracemill.ingest.documents import Record, loads, records, unwrap
+from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
 from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, Message, RawSpan, Stream
 
@@ -55,7 +55,7 @@ class OpenAIChat:
             if isinstance(record, BadRecord):
                 yield record
             else:
-                yield from _record(record)
+                yield from guarded(_record(record), record.bad)
             yield Done()
 
 
@@ -92,7 +92,8 @@ def _lists(stream: Stream, head: Head) -> Iterator[Item | Done]:
     apart = head.shape == "jsonl" and any(len(group) > 1 for group in by_line.values())
     for group in by_line.values() if apart else [found]:
         if group:
-            yield from _conversation([message for _, message in group], group[0][0], {})
+            first = group[0][0]
+            yield from guarded(_conversation([message for _, message in group], first, {}), first.bad)
         yield Done()
 
 

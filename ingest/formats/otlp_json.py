@@ -12,9 +12,10 @@ import msgspec
 from tracemill.ingest.attributes import as_float, as_int, hex_id
 from tracemill.ingest.dialects import Origin, understand
 from tracemill.ingest.dialects.event import Event
-from tracemill.ingest.documents import Record, loads, records
+from tracemill.ingest.documents import Record, guarded, loads, records
 from tracemill.ingest.formats.otlp_logs import log_items
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.redact import encodable
 
 
 class _Array(msgspec.Struct):
@@ -165,9 +166,9 @@ def _request(record: Record) -> Iterator[Item]:
                 service=None if service is None else str(service),
             )
             for raw in scoped.spans or []:
-                yield from _span(bytes(raw), origin, record)
+                yield from guarded(_span(bytes(raw), origin, record), record.bad)
             for raw in scoped.logRecords or []:
-                yield from _log(bytes(raw), origin, record)
+                yield from guarded(_log(bytes(raw), origin, record), record.bad)
 
 
 def _span(raw: bytes, origin: Origin, record: Record) -> Iterator[Item]:
@@ -268,9 +269,7 @@ def _renamed(value: Any) -> Any:
         return {_name(key): _renamed(below) for key, below in value.items()}
     if isinstance(value, list):
         return [_renamed(item) for item in value]
-    if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return value
+    return encodable(value) if isinstance(value, str) else value
 
 
 def _name(key: str) -> str:

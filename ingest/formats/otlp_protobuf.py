@@ -10,6 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tracemill.ingest.attributes import hex_id
 from tracemill.ingest.dialects import Origin, understand
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.documents import guarded
 from tracemill.ingest.formats.otlp_logs import log_items
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawSpan, Stream
 
@@ -25,8 +26,6 @@ class OtlpProtobuf:
     name = "otlp-protobuf"
 
     def sniff(self, head: Head) -> str | None:
-        if head.shape != "binary":
-            return None
         if _is_request(head.data, 0, len(head.data)):
             return "protobuf with resource spans"
         if _is_framed(head.data):
@@ -61,7 +60,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int] | None:
 
 def _is_request(data: bytes, at: int, end: int) -> bool:
     """Whether a request (field 1 holding a resource or scope) begins here and its parts stay inside `end`."""
-    if at >= end or data[at] != _RESOURCE_FIELD:
+    if at >= min(end, len(data)) or data[at] != _RESOURCE_FIELD:
         return False
     outer = _varint(data, at + 1)
     if outer is None or outer[0] < 2 or outer[1] >= len(data):
@@ -118,7 +117,10 @@ def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
             for scoped in resourced.scope_spans:
                 origin = _origin(resourced, scoped)
                 for span in scoped.spans:
-                    yield from _span(span, origin, number, offset)
+                    yield from guarded(
+                        _span(span, origin, number, offset),
+                        lambda reason: BadRecord(reason=reason, line=number, offset=offset),
+                    )
         return
     try:
         logs = ExportLogsServiceRequest.FromString(data)

@@ -9,7 +9,7 @@ from typing import Any
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float
 from tracemill.ingest.conversation import conversation
-from tracemill.ingest.documents import Record, loads, records
+from tracemill.ingest.documents import Record, guarded, loads, records
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
 
 
@@ -29,7 +29,7 @@ class TauBench:
             if isinstance(record, BadRecord):
                 yield record
             else:
-                yield from _run(record, stream.name)
+                yield from guarded(_run(record, stream.name), record.bad)
             yield Done()
 
 

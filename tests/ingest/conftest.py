@@ -1,0 +1,164 @@
+"""Takes in hand-written logs and gives the rows back in a form that reads well in a test."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tracemill import ingest
+from tracemill.schema import TABLES
+
+KEY = b"the lake's key, thirty-two bytes"
+NOW = 1_700_000_000_000_000_000
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The rows of all batches, by table."""
+
+    batches: list[Any]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return [row for batch in self.batches for row in batch.tables[table].to_pylist()]
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        return self.rows("spans")
+
+    @property
+    def span(self) -> dict[str, Any]:
+        (only,) = self.spans
+        return only
+
+    def kind(self, kind: str) -> list[dict[str, Any]]:
+        return [span for span in self.spans if span["kind"] == kind]
+
+    @property
+    def quarantine(self) -> list[dict[str, Any]]:
+        return self.rows("quarantine")
+
+    @property
+    def ledger(self) -> list[dict[str, Any]]:
+        return self.rows("ingest_log")
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        return self.rows("scores")
+
+    def said(self, ids: Sequence[str] | None) -> list[tuple[str, list[dict[str, Any]]]] | None:
+        """Roles and parts of messages."""
+        known = {row["message_id"]: row for row in self.rows("messages")}
+        return None if ids is None else [(known[i]["role"], json.loads(known[i]["parts"])) for i in ids]
+
+    def texts(self, ids: Sequence[str] | None) -> list[str] | None:
+        known = {row["message_id"]: row["text"] for row in self.rows("messages")}
+        return None if ids is None else [known[i] for i in ids]
+
+    def everything(self) -> str:
+        """All that would be written, the source's own path left out."""
+        rows = [row for name in self.batches[0].tables for row in self.rows(name)]
+        return json.dumps([{k: v for k, v in row.items() if k != "source_uri"} for row in rows], default=str)
+
+
+Take = Callable[..., Taken]
+
+
+def checked(batches: list[Any]) -> Taken:
+    for batch in batches:
+        for name, table in batch.tables.items():
+            assert table.schema.equals(TABLES[name].schema), name
+            table.validate(full=True)
+        for name in ("spans", "messages", "scores"):
+            key = TABLES[name].key
+            keys = list(zip(*(batch.tables[name].column(column).to_pylist() for column in key), strict=True))
+            assert len(keys) == len(set(keys)), f"{name} has a key twice"
+        known = set(batch.tables["messages"]["message_id"].to_pylist())
+        spans = batch.tables["spans"]
+        for column in ("input_ids", "output_ids", "system_ids"):
+            assert (
+                set(pa.chunked_array(spans[column].chunks, spans[column].type).combine_chunks().flatten().to_pylist())
+                <= known
+            )
+        assert set(spans["tool_definitions_id"].drop_null().to_pylist()) <= known
+    return Taken(batches)
+
+
+@pytest.fixture
+def take(tmp_path: Path) -> Take:
+    """Writes a log (bytes, text, one JSON value, or `lines=[…]`) and takes it in."""
+
+    def run(
+        content: Any = None, *, name: str = "log.jsonl", lines: Sequence[Any] | None = None, **options: Any
+    ) -> Taken:
+        if lines is not None:
+            content = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+        elif not isinstance(content, str | bytes):
+            content = json.dumps(content)
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return checked(list(ingest.batches(ingest.find([path]), key=KEY, now_ns=NOW, **options)))
+
+    return run
+
+
+def _value(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [_value(item) for item in value]}}
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": [{"key": k, "value": _value(v)} for k, v in value.items()]}}
+    return {"stringValue": value}
+
+
+def _attributes(attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": name, "value": _value(value)} for name, value in attributes.items()]
+
+
+@pytest.fixture
+def otlp() -> Callable[..., dict[str, Any]]:
+    """An OTLP/JSON span: `otlp("a", parent="b", attributes={…}, events=[(name, {…})], **fields)`."""
+
+    def span(
+        name: str = "a",
+        *,
+        parent: str | None = None,
+        attributes: dict[str, Any] | None = None,
+        events: Sequence[tuple[str, dict[str, Any]]] = (),
+        **fields: Any,
+    ) -> dict[str, Any]:
+        found = {
+            "traceId": "0af7651916cd43dd8448eb211c80319c",
+            "spanId": name.encode().hex().rjust(16, "0"),
+            "name": name,
+            "startTimeUnixNano": "1700000000000000000",
+            "endTimeUnixNano": "1700000001000000000",
+            "attributes": _attributes(attributes or {}),
+        }
+        if parent is not None:
+            found["parentSpanId"] = parent.encode().hex().rjust(16, "0")
+        if events:
+            found["events"] = [{"name": n, "timeUnixNano": "1", "attributes": _attributes(a)} for n, a in events]
+        return found | fields
+
+    return span
+
+
+@pytest.fixture
+def request_of() -> Callable[..., dict[str, Any]]:
+    """An ExportTraceServiceRequest in JSON that holds these spans."""
+
+    def request(*spans: dict[str, Any], resource: dict[str, Any] | None = None) -> dict[str, Any]:
+        resource = {"service.name": "desk"} if resource is None else resource
+        scoped = {"scope": {"name": "test"}, "spans": list(spans)}
+        return {"resourceSpans": [{"resource": {"attributes": _attributes(resource)}, "scopeSpans": [scoped]}]}
+
+    return request
