@@ -1,12 +1,31 @@
 """The command line: `tracemill …`. Only names, arguments and help live here; the work is in app/commands."""
 
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from tracemill.errors import TracemillError
+
+
+class Commands(TyperGroup):
+    """Translates what a command raises: a TracemillError is one line and exit code 2, Ctrl-C is 130; no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TracemillError as error:
+            sys.stderr.write(f"Error: {error}\n")
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            sys.stderr.write("Interrupted. What was done is kept; run the same command again to continue.\n")
+            raise typer.Exit(130) from error
+
 
 app = typer.Typer(
+    cls=Commands,
     name="tracemill",
     help="Every night, yesterday's production agent logs become better prompts and better weights.",
     no_args_is_help=True,
@@ -210,24 +229,5 @@ def doctor(project: Project = None, json: Json = False) -> None:
 
 
 def main() -> None:
-    """Entry point. A TracemillError is one line on stderr and exit code 2; Ctrl-C is exit code 130."""
-    raise SystemExit(run(app))
-
-
-def run(command: Callable[..., Any]) -> int:
-    """Runs a command and translates what it raises into an exit code."""
-    import sys
-
-    from tracemill.errors import TracemillError
-
-    try:
-        command()
-    except TracemillError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. What was done is kept; run the same command again to continue.\n")
-        return 130
-    except SystemExit as leave:
-        return int(leave.code or 0)
-    return 0
+    """Entry point of the `tracemill` script."""
+    app()

@@ -10,20 +10,17 @@ import pyarrow as pa
 from tracemill import train
 from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json, content_id
-from tracemill.optimize import portfolio
+from tracemill.optimize import optimizers, portfolio
 from tracemill.optimize.endpoint import HttpChatModel
-from tracemill.optimize.optimizers import OPTIMIZERS
+from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
 from tracemill.pipelines import replaying
 from tracemill.pipelines.endpoint import Endpoint, api_key, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
-from tracemill.protocols import Optimizer
 from tracemill.records import Artifact, Candidate, Case, Outcome
 from tracemill.train import datums, models
-
-WRITERS = ("gepa", "mipro")
-"""Optimizers that need a capable model to write prompts."""
+from tracemill.warehouse import ReplayCache
 
 
 def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], Mapping[str, Any]]:
@@ -33,6 +30,11 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
     ensure_adapter(endpoint, start)
     tune = replaying.spread(lesson.tune, settings.max_tune_cases)
     replay = replaying.replayer(night, endpoint, budget=replaying.budget(night))
+    reflection = writer(night, replay.ledger)
+    searches = [
+        optimizers.build(name, seed=night.config.seed, reflection=reflection, **dict(settings.options.get(name, {})))
+        for name in settings.optimizers
+    ]
     failed: dict[str, str] = {}
 
     def evaluate(artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
@@ -53,7 +55,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         lesson.train,
         tune,
         evaluate,
-        [optimizer(night, name) for name in settings.optimizers],
+        searches,
         on_candidate=found,
         on_error=lambda name, error: failed.update({name: f"{type(error).__name__}: {error}"}),
     )
@@ -62,25 +64,16 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
     return candidates, {**detail, "failed": failed} if failed else detail
 
 
-def optimizer(night: Night, name: str) -> Optimizer:
-    """A configured optimizer. ConfigError names the known ones, and what `gepa` and `mipro` want."""
+def writer(night: Night, ledger: Ledger) -> PromptModel | None:
+    """The capable model that `gepa` and `mipro` write prompts with; its calls count in the branch's budget."""
     settings = night.config.optimize
-    if name not in OPTIMIZERS:
-        raise ConfigError(f"[optimize] unknown optimizer {name!r}; known: {', '.join(sorted(OPTIMIZERS))}")
-    knobs: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.options.get(name, {}).items()
-    }
-    if name in WRITERS and settings.reflection_model is not None:
-        if settings.reflection_url is None:
-            raise ConfigError("[optimize] reflection_model needs reflection_url, an OpenAI-compatible endpoint")
-        chat = HttpChatModel(settings.reflection_url, api_key=api_key(night, settings.reflection_key_env))
-        knobs["reflection" if name == "gepa" else "prompt_model"] = PromptModel(
-            chat=chat, name=settings.reflection_model
-        )
-    try:
-        return OPTIMIZERS[name](**knobs)
-    except TypeError as error:
-        raise ConfigError(f"[optimize.options.{name}]: {error}") from error
+    if settings.reflection_model is None:
+        return None
+    if settings.reflection_url is None:
+        raise ConfigError("[optimize] reflection_model needs reflection_url, an OpenAI-compatible endpoint")
+    chat = HttpChatModel(settings.reflection_url, api_key=api_key(night, settings.reflection_key_env))
+    cached = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock())
+    return PromptModel(chat=cached, name=settings.reflection_model)
 
 
 def train_weights(

@@ -9,6 +9,7 @@ from tracemill.pipelines.night import Night
 from tracemill.protocols import Verifier
 from tracemill.records import Case
 from tracemill.rewards import combined
+from tracemill.rewards.registry import VERIFIERS
 
 
 def specs(config: Config) -> list[rewards.RewardSpec]:
@@ -51,7 +52,7 @@ def mine(night: Night) -> Mapping[str, int]:
 def verifier(config: Config) -> Callable[[Case, str], float | None]:
     """The reward of a replayed output: the first configured verifier that can judge the case."""
     verifiers: list[Verifier] = [
-        rewards.build_verifier(spec, config.root) for spec in specs(config) if spec.kind in rewards.VERIFIERS
+        rewards.build_verifier(spec, config.root) for spec in specs(config) if spec.kind in VERIFIERS
     ]
 
     def verify(case: Case, output: str) -> float | None:

@@ -76,7 +76,7 @@ def find_candidate(night: Night, prefix: str) -> Candidate:
 def last_decision(night: Night, candidate: Candidate) -> tuple[str, Decision] | None:
     """Id and content of the newest verdict on a candidate."""
     found = night.select(
-        "SELECT * FROM verdicts WHERE candidate_id = ? ORDER BY at DESC LIMIT 1", candidate.candidate_id
+        'SELECT * FROM verdicts WHERE candidate_id = ? ORDER BY "at" DESC LIMIT 1', candidate.candidate_id
     ).to_pylist()
     if not found:
         return None

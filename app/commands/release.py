@@ -54,7 +54,7 @@ def releases(given: Path | None, *, channel: str | None, as_json: bool) -> None:
 
 
 _HISTORY = """
-SELECT make_timestamp_ns(r.at) AS at, r.channel, r.action, left(r.bundle_id, 12) AS bundle,
+SELECT make_timestamp_ns(r.at) AS "at", r.channel, r.action, left(r.bundle_id, 12) AS bundle,
        left(r.candidate_id, 8) AS candidate, c.optimizer, v.verdict, v.delta, v.low, v.high, r.actor
 FROM releases r LEFT JOIN candidates c USING (candidate_id) LEFT JOIN verdicts v USING (verdict_id)
 WHERE ?::VARCHAR IS NULL OR r.channel = ?

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from tracemill.app import project, settings
 from tracemill.app.output import Output
@@ -58,7 +59,7 @@ def doctor(given: Path | None, *, as_json: bool) -> None:
         table.add_column(name)
     colours = {"ok": "green", "off": "dim", "warn": "yellow", "fail": "red"}
     for check in checks:
-        table.add_row(check.name, f"[{colours[check.health]}]{check.health}[/]", check.detail)
+        table.add_row(Text(check.name), Text(check.health, style=colours[check.health]), Text(check.detail))
     output.result({"checks": [asdict(check) for check in checks]}, table)
     failing = [check.name for check in checks if check.health == "fail"]
     if failing:

@@ -116,7 +116,7 @@ def gather(lake: Lake, *, title: str, versions: Mapping[str, str]) -> Facts:
         guardrails={row["verdict_id"]: tuple(json.loads(row["guardrails"] or "[]")) for row in decisions},
         diff=_prompt_diff(select),
         runs=tuple(select("SELECT * FROM runs ORDER BY started_ns")),
-        releases=tuple(select("SELECT * FROM releases ORDER BY at")),
+        releases=tuple(select('SELECT * FROM releases ORDER BY "at"')),
         answers=tuple(answers),
     )
 
@@ -173,7 +173,7 @@ def _live_arms(select: Any, versions: Mapping[str, str]) -> list[Arm]:
 
 def _prompt_diff(select: Any) -> str:
     """Unified diff from production's prompt to the best prompt candidate's, as readable text."""
-    production = select("SELECT artifact FROM candidates WHERE branch = 'production' ORDER BY at LIMIT 1")
+    production = select("SELECT artifact FROM candidates WHERE branch = 'production' ORDER BY \"at\" LIMIT 1")
     best = select(
         "SELECT c.artifact FROM candidates c JOIN verdicts v USING (candidate_id) "
         "WHERE c.branch = 'prompt' ORDER BY v.at DESC LIMIT 1"

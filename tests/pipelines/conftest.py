@@ -1,0 +1,219 @@
+"""A toy desk: OTLP logs of an agent, reviews of its work, and a real HTTP endpoint whose answers hang on the prompt."""
+
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracemill.app import settings
+from tracemill.pipelines.config import Config
+from tracemill.pipelines.night import Night
+from tracemill.warehouse import Lake
+
+QUEUES = {"billing": "invoice", "shipping": "parcel", "returns": "refund", "account": "password"}
+"""Queue -> the word that gives it away."""
+SYSTEM = "Name the queue of the ticket."
+VOCABULARY = [a + b for a in ("ba", "ko", "mi", "ru", "sel", "tor") for b in ("nan", "dem", "lis", "pok", "ver", "zum")]
+
+
+@dataclass
+class Endpoint:
+    """What the server was asked, and how it answers: right only where a demonstration shows the right queue."""
+
+    url: str
+    asked: list[list[dict[str, Any]]] = field(default_factory=list)
+    fail_with: int | None = None
+
+
+def right_queue(text: str) -> str:
+    return next(queue for queue, word in QUEUES.items() if word in text)
+
+
+def answer(messages: list[dict[str, Any]]) -> str:
+    shown = {turn["content"] for turn in messages if turn["role"] == "assistant"}
+    wanted = right_queue(messages[-1]["content"])
+    return wanted if wanted in shown else "billing"
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            state.asked.append(body["messages"])
+            if state.fail_with is not None:
+                self._reply(state.fail_with, {"error": {"message": "told to fail"}})
+                return
+            choice = {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": answer(body["messages"])},
+            }
+            usage = {"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 51}
+            self._reply(
+                200, {"id": "c", "object": "chat.completion", "model": "toy", "choices": [choice], "usage": usage}
+            )
+
+        def _reply(self, status: int, body: dict[str, Any]) -> None:
+            raw = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = Endpoint(url=f"http://127.0.0.1:{server.server_address[1]}/v1")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield state
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def ticket(number: int) -> tuple[str, str]:
+    """Text and right queue of ticket `number`; each number is a wording of its own."""
+    draw = random.Random(number)
+    queue = draw.choice(list(QUEUES))
+    words = draw.sample(VOCABULARY, 9)
+    text = " ".join([*words[:4], QUEUES[queue], *words[4:]])
+    return text, queue
+
+
+def messages_of(text: str) -> list[dict[str, str]]:
+    """What the toy agent sends: one demonstration, of billing."""
+    return [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": "Why was the invoice printed twice?"},
+        {"role": "assistant", "content": "billing"},
+        {"role": "user", "content": f"Ticket: {text}"},
+    ]
+
+
+def _parts(message: dict[str, str]) -> dict[str, Any]:
+    return {"role": message["role"], "parts": [{"type": "text", "content": message["content"]}]}
+
+
+def _attribute(key: str, value: str) -> dict[str, Any]:
+    return {"key": key, "value": {"stringValue": value}}
+
+
+def trace(number: int, day: int = 0) -> dict[str, Any]:
+    """One ticket's trace as an OTLP request: the agent, its model call, its tool call."""
+    text, _ = ticket(number)
+    sent = messages_of(text)
+    said = answer(sent)
+    begin = 1_790_000_000_000_000_000 + day * 86_400_000_000_000 + number * 1_000_000_000
+    common = [_attribute("gen_ai.agent.name", "desk"), _attribute("gen_ai.conversation.id", f"s{number}")]
+
+    def span(place: int, name: str, operation: str, attributes: list[dict[str, Any]]) -> dict[str, Any]:
+        made = {
+            "traceId": f"{number + 1:032x}",
+            "spanId": f"{number * 10 + place + 1:016x}",
+            "name": name,
+            "startTimeUnixNano": str(begin + place * 1_000_000),
+            "endTimeUnixNano": str(begin + place * 1_000_000 + 900_000),
+            "attributes": [_attribute("gen_ai.operation.name", operation), *common, *attributes],
+        }
+        return made if place == 0 else {**made, "parentSpanId": f"{number * 10 + 1:016x}"}
+
+    call = [
+        _attribute("gen_ai.request.model", "toy"),
+        _attribute("gen_ai.response.model", "toy"),
+        _attribute("gen_ai.input.messages", json.dumps([_parts(message) for message in sent])),
+        _attribute(
+            "gen_ai.output.messages",
+            json.dumps([{**_parts({"role": "assistant", "content": said}), "finish_reason": "stop"}]),
+        ),
+        {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "50"}},
+        {"key": "gen_ai.usage.output_tokens", "value": {"intValue": "1"}},
+    ]
+    tool = [
+        _attribute("gen_ai.tool.name", "route"),
+        _attribute("gen_ai.tool.call.arguments", json.dumps({"queue": said})),
+    ]
+    spans = [
+        span(0, "invoke_agent desk", "invoke_agent", []),
+        span(1, "chat toy", "chat", call),
+        span(2, "execute_tool route", "execute_tool", tool),
+    ]
+    return {
+        "resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [{"scope": {"name": "desk"}, "spans": spans}]}]
+    }
+
+
+def review(number: int, queue: str) -> dict[str, Any]:
+    _, right = ticket(number)
+    said = answer(messages_of(ticket(number)[0]))
+    return {
+        "session_id": f"s{number}",
+        "name": "review",
+        "value": int(said == queue),
+        "correction": queue,
+        "propensity": 1.0,
+        "user": "ana",
+        "right": right,
+    }
+
+
+def write_logs(folder: Path, numbers: range, *, label: Callable[[int], str] | None = None) -> None:
+    """A day's logs and reviews; `label` gives the queue that reviewers say is right, the truth by default."""
+    (folder / "logs").mkdir(exist_ok=True)
+    name = f"{numbers.start}-{numbers.stop}"
+    (folder / "logs" / f"traces-{name}.jsonl").write_text("".join(json.dumps(trace(n)) + "\n" for n in numbers))
+    reviews = [review(n, label(n) if label else ticket(n)[1]) for n in numbers]
+    for row in reviews:
+        del row["right"]
+    (folder / "logs" / f"reviews-{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reviews))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Time that goes on by a millisecond whenever somebody looks."""
+
+    ticks: list[int]
+
+    def __call__(self) -> int:
+        self.ticks[0] += 1_000_000
+        return self.ticks[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """A project with its lake."""
+
+    config: Config
+    lake: Lake
+    clock: Clock
+
+    def night(self, name: str = "night-1", **changes: Any) -> Night:
+        return Night(night_id=name, config=self.config, lake=self.lake, clock=self.clock, **changes)
+
+
+SETTINGS: dict[str, Any] = {
+    "sources": [{"path": "logs"}],
+    "rewards": [{"kind": "feedback"}, {"kind": "exact_match"}],
+    "optimize": {"optimizers": ["labeled_few_shot"]},
+    "gate": {"valid_output": "billing|shipping|returns|account"},
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, endpoint: Endpoint) -> Iterator[Desk]:
+    """A project with a hundred logged tickets, not yet taken in."""
+    write_logs(tmp_path, range(100))
+    config = settings.parse(
+        {**SETTINGS, "endpoint": {"base_url": endpoint.url, "model": "toy"}}, root=tmp_path, where="test"
+    )
+    with Lake.create(config.lake_path) as lake:
+        yield Desk(config=config, lake=lake, clock=Clock(ticks=[1_800_000_000_000_000_000]))

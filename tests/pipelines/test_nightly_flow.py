@@ -1,0 +1,122 @@
+"""A whole night on real parts: DuckLake, Prefect, HTTP; only the model behind the endpoint is a rule."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracemill import client
+from tracemill.errors import BusyError
+from tracemill.pipelines import flows, gating, learning, releasing
+
+pytest.importorskip("prefect")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def orchestrator() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def test_a_night_turns_logs_into_a_better_published_prompt(desk: Any, endpoint: Any) -> None:
+    report = flows.nightly(desk.night())
+
+    assert report.ingested["trajectories"] == 100
+    (decision,) = report.decisions
+    assert decision.verdict == "PROMOTE", decision.reason
+    assert decision.candidate_mean is not None
+    assert decision.candidate_mean > 0.9
+    (release,) = report.releases
+    live = client.live_prompt(desk.config.root / "published" / "production")
+    assert live.bundle_id == release.bundle_id
+    answers = {turn["content"] for turn in live.messages(ticket="Where is my parcel?") if turn["role"] == "assistant"}
+    assert answers == {"billing", "shipping", "returns", "account"}
+
+    night = desk.night("afterwards")
+    stages = {row["stage"]: row["status"] for row in night.select("SELECT stage, status FROM runs").to_pylist()}
+    assert stages == {
+        **dict.fromkeys(("ingest", "score", "mine", "optimize", "gate", "publish"), "ok"),
+        "train": "skipped",
+    }
+    tuned_on = night.select(
+        "SELECT DISTINCT t.pool FROM evaluations e JOIN trajectories t ON e.case_id = t.trajectory_id || '/0' "
+        "WHERE e.purpose = 'tune'"
+    )
+    assert tuned_on["pool"].to_pylist() == ["learn"]
+    lineage = night.select("SELECT unnest(lineage) AS trajectory_id FROM candidates WHERE branch = 'prompt'")
+    learnt_from = night.select(
+        "SELECT DISTINCT pool FROM trajectories WHERE trajectory_id IN (SELECT unnest(?))",
+        sorted(set(lineage["trajectory_id"].to_pylist())),
+    )
+    assert learnt_from["pool"].to_pylist() == ["learn"]
+
+    back = releasing.rollback(night, channel="production", actor="test")
+    assert client.live_prompt(desk.config.root / "published" / "production").bundle_id == back.bundle_id
+    assert back.bundle_id != release.bundle_id
+
+
+def test_the_same_night_again_takes_in_nothing_and_pays_for_no_call(desk: Any, endpoint: Any) -> None:
+    first = desk.night()
+    replace_gate = replace(desk.config, gate=replace(desk.config.gate, auto_promote=False))
+    flows.nightly(replace(first, config=replace_gate))
+    asked = len(endpoint.asked)
+    again = flows.nightly(replace(desk.night("night-2"), config=replace_gate))
+    assert again.ingested["spans"] == 0
+    assert sum(again.scored.values()) == 0
+    assert len(endpoint.asked) == asked
+
+
+def test_labels_without_meaning_promote_nothing(desk: Any, tmp_path: Path) -> None:
+    rows = sorted((tmp_path / "logs").glob("reviews-*.jsonl"))
+    for path in rows:
+        reviews = [json.loads(line) for line in path.read_text().splitlines()]
+        queues = [review["correction"] for review in reviews]
+        # Every label moves to a ticket of another queue and wording: still all there, and worth nothing.
+        for place, review in enumerate(reviews):
+            review["correction"] = queues[(place * 37 + 11) % len(queues)]
+            review["value"] = None
+        path.write_text("".join(json.dumps(review) + "\n" for review in reviews))
+    report = flows.nightly(desk.night())
+    assert not report.releases
+    assert all(decision.verdict != "PROMOTE" for decision in report.decisions)
+
+
+def test_without_a_model_the_night_says_so_and_keeps_what_it_took_in(desk: Any) -> None:
+    config = replace(desk.config, endpoint=replace(desk.config.endpoint, base_url=None))
+    report = flows.nightly(replace(desk.night(), config=config))
+    assert report.ingested["trajectories"] == 100
+    assert any("no model to replay with" in reason for reason in report.left_out)
+
+
+def test_a_second_nightly_run_at_the_same_time_is_refused(desk: Any) -> None:
+    from filelock import FileLock
+
+    with FileLock(desk.config.path(".tracemill/nightly.lock")), pytest.raises(BusyError, match="another nightly run"):
+        flows.nightly.fn(desk.night())
+
+
+def test_a_dead_endpoint_names_itself_and_loses_nothing(desk: Any, endpoint: Any) -> None:
+    dead = replace(desk.config, endpoint=replace(desk.config.endpoint, base_url="http://127.0.0.1:9/v1"))
+    with pytest.raises(Exception, match=r"127\.0\.0\.1:9"):
+        flows.nightly(replace(desk.night(), config=dead))
+    report = flows.nightly(desk.night("night-2"))
+    assert report.ingested["spans"] == 0
+    assert report.releases
+
+
+def test_the_gate_judges_on_cases_that_the_branches_never_saw(desk: Any) -> None:
+    night = desk.night()
+    flows.ingest_logs.fn(night)
+    flows.score_logs.fn(night)
+    flows.mine_sites.fn(night)
+    (lesson,), _ = learning.choose(night)
+    seen = {case.task_group for case in lesson.learn}
+    reserved = {case.task_group for case in gating.gate_cases(night, lesson)}
+    assert len(reserved) >= 20
+    assert not seen & reserved
+    assert not {case.task_group for case in lesson.train} & {case.task_group for case in lesson.tune}
