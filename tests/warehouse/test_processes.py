@@ -154,7 +154,7 @@ def killed(tmp_path: Path, empty: Path, build: Callable[..., Any], *, kills: int
 
 
 def test_a_killed_writer_leaves_nothing_half_done(tmp_path: Path, empty_lake: Path, build: Callable[..., Any]) -> None:
-    killed(tmp_path, empty_lake, build, kills=6, seed=1)
+    killed(tmp_path, empty_lake, build, kills=5, seed=1)
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
 """SQL of users reads the lake and can do nothing else."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tracemill.errors import QueryError, StoreError
-from tracemill.warehouse import Lake, sql
+from tracemill.warehouse import Lake, engine, sql
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,32 @@ def test_the_second_fence_holds_alone(full_lake: Lake, monkeypatch: pytest.Monke
     ):
         with pytest.raises(QueryError, match="disabled by configuration"):
             sql.query(full_lake, statement)
+
+
+def test_the_third_fence_holds_alone(full_lake: Lake) -> None:
+    """Even if a statement slipped past the parser's types, the connection itself would refuse it.
+
+    Not so ATTACH of a SQLite file, which opens files past DuckDB's rules: the first two fences stand before that.
+    """
+    con = sql._fenced(full_lake.root, None)
+    extension = full_lake.root / "data" / "planted.duckdb_extension"
+    shutil.copy(engine.extension_path("ducklake"), extension)
+    for statement in (
+        f"LOAD '{extension}'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "ATTACH '/tmp/stolen.duckdb' AS other",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+        "DELETE FROM spans",
+        "COPY (SELECT 1) TO '/tmp/stolen.csv'",
+        "COPY spans FROM '/etc/passwd'",
+        "DROP VIEW llm_calls",
+    ):
+        with pytest.raises(duckdb.Error):
+            con.execute(statement)
+    con.close()
+    extension.unlink()
 
 
 def test_a_refusal_says_what_may_run(full_lake: Lake) -> None:
