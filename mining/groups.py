@@ -1,5 +1,6 @@
 """Task groups: near-duplicate inputs together, and each group whole in the learn pool or in the gate pool."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,16 +8,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracemill.ids import keyed_fraction, keyed_id
-from tracemill.mining.minhash import N_HASHES, normalise, signatures, similar_pairs
+from tracemill.mining.minhash import N_HASHES, Signatures, neighbours, normalise, signatures
 from tracemill.schema import TASK_GROUPS
 
 ASSIGNED = pa.schema([("trajectory_id", pa.string()), ("task_group", pa.string()), ("pool", pa.string())])
-THRESHOLD = 0.4
-"""Estimated Jaccard of words and word pairs from which two inputs are one wording with other fillings.
+ALIKE = 0.4
+"""Estimated Jaccard of words and word pairs with the first text of a group from which a text is a refilling of it.
 
 Low on purpose: a wording that falls apart leaks from one pool into the other, two wordings that fall together only cost
 a cluster. At 0.5 short wordings ("My … arrived broken.") fell apart; at 0.4 unrelated short ones still stay apart.
 """
+NEARLY_EQUAL = 0.65
+"""The same with any text of a group. Higher, as chains of texts that are only alike would end in one group of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +31,15 @@ class GroupAssignment:
 
 
 class _Union:
-    """Disjoint sets of digests; the representative is the one that was added first."""
+    """Disjoint sets of digests. Each is represented by what came first and anchored by the oldest known group."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
         self._order: dict[str, int] = {}
+        self.anchors: dict[str, tuple[int, str]] = {}  # representative -> (first_seen, task_group)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parent)
 
     def find(self, node: str) -> str:
         self._parent.setdefault(node, node)
@@ -42,9 +49,19 @@ class _Union:
             node = self._parent[node]
         return node
 
+    def order(self, node: str) -> int:
+        return self._order[self.find(node)]
+
+    def anchor(self, node: str, known: tuple[int, str]) -> None:
+        root = self.find(node)
+        self.anchors[root] = min(self.anchors.get(root, known), known)
+
     def join(self, a: str, b: str) -> None:
         first, second = sorted((self.find(a), self.find(b)), key=self._order.__getitem__)
-        self._parent[second] = first
+        if first != second:
+            self._parent[second] = first
+            if second in self.anchors:
+                self.anchor(first, self.anchors.pop(second))
 
 
 def group_tasks(
@@ -73,15 +90,12 @@ def group_tasks(
         node = _node(row, named, key, texts, union, declared_nodes)
         union.find(node)
         node_of.append(node)
+    for node in list(union):
+        if node in groups:
+            union.anchor(node, groups[node][:2])
     fresh = {digest: text for digest, text in texts.items() if digest not in groups}
     table = signatures(list(fresh.values()), key)
-    _join_near(union, fresh, table, known)
-
-    by_root: dict[str, tuple[int, str]] = {}  # root -> the oldest known group in its set
-    for digest, (first_seen, group, _) in groups.items():
-        if digest in union._parent:
-            root = union.find(digest)
-            by_root[root] = min(by_root.get(root, (first_seen, group)), (first_seen, group))
+    _join_near(union, list(fresh), table, known, key)
     pools = {group: pool for _, group, pool in groups.values()}
 
     def group_of(node: str) -> str:
@@ -90,7 +104,7 @@ def group_tasks(
         if node in declared_nodes:
             return declared_nodes[node]
         root = union.find(node)
-        return by_root[root][1] if root in by_root else keyed_id(key, "group", root)
+        return union.anchors[root][1] if root in union.anchors else keyed_id(key, "group", root)
 
     def pool_of(group: str) -> str:
         if group not in pools:
@@ -109,7 +123,7 @@ def group_tasks(
             "signature": signature_of[node].tolist() if node in signature_of else None,
             "first_seen": now_ns,
         }
-        for node in union._parent
+        for node in union
         if node not in groups
     ]
     columns = list(zip(*assigned, strict=True)) or [(), (), ()]
@@ -156,15 +170,43 @@ def _node(
     return text_node if text_node is not None else keyed_id(key, "trajectory", str(row["trajectory_id"]))
 
 
-def _join_near(
-    union: _Union, fresh: dict[str, str], table: np.ndarray[tuple[int, int], np.dtype[np.uint32]], known: pa.Table
-) -> None:
-    """Joins new texts to the new and known texts that they nearly repeat."""
-    signed = known.filter(pc.is_valid(known["signature"])).sort_by(
-        [("first_seen", "ascending"), ("digest", "ascending")]
-    )
+def _join_near(union: _Union, fresh: list[str], table: Signatures, known: pa.Table, key: bytes) -> None:
+    """Puts each new text, in order of arrival, to the oldest group that it is alike.
+
+    Known groups are never joined with each other; groups that began in this batch are, where a text nearly equals texts
+    of both.
+    """
+    signed = known.filter(pc.is_valid(known["signature"]))
     signed = signed.filter(pc.equal(pc.list_value_length(signed["signature"]), N_HASHES))
+    signed = signed.sort_by([("first_seen", "ascending"), ("digest", "ascending")])
     old = pc.list_flatten(signed["signature"]).to_numpy().reshape(-1, N_HASHES).astype(np.uint32)
     digests = [*signed["digest"].to_pylist(), *fresh]
-    for older, newer in similar_pairs(np.vstack([old, table]), THRESHOLD, first_new=len(old)):
-        union.join(digests[older], digests[newer])
+    anchors = list(
+        zip((seen or 0 for seen in signed["first_seen"].to_pylist()), signed["task_group"].to_pylist(), strict=True)
+    )
+    # A group is named after its first text, so who leads a known group need not be stored.
+    leads = [keyed_id(key, "group", digest) == group for digest, (_, group) in zip(digests, anchors, strict=False)]
+    for row, others, alike in neighbours(np.vstack([old, table]), len(old)):
+        matched = False
+        best = union.anchors.get(union.find(digests[row]))
+        joins: list[tuple[int, str]] = []
+        for other, score in zip(others.tolist(), alike.tolist(), strict=True):
+            if score < NEARLY_EQUAL and not (score >= ALIKE and leads[other]):
+                continue
+            matched = True
+            if other < len(old):
+                best = anchors[other] if best is None else min(best, anchors[other])
+                continue
+            anchored = union.anchors.get(union.find(digests[other]))
+            if anchored is not None:
+                best = anchored if best is None else min(best, anchored)
+            joins.append((0 if score >= NEARLY_EQUAL else 1, digests[other]))
+        leads.append(not matched)
+        if best is not None:
+            union.anchor(digests[row], best)
+        open_sets = sorted(
+            ((union.order(node), weak, node) for weak, node in joins if union.find(node) not in union.anchors),
+        )
+        for place, (_, weak, node) in enumerate(open_sets):
+            if not weak or (place == 0 and best is None):
+                union.join(node, digests[row])

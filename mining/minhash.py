@@ -11,7 +11,8 @@ import numpy.typing as npt
 from tracemill.ids import PSEUDONYM
 
 N_HASHES = 256
-_ROWS_PER_BAND = 3  # 85 bands: a pair of Jaccard 0.4 is missed once in 280, one of 0.1 is looked at once in 12
+_ROWS_PER_BAND = 3  # 85 bands: a pair of Jaccard 0.4 is missed once in 280, one of 0.1 looked at once in 12
+_SHOWN = 24
 _WORD = re.compile(r"[^\W_]+|[?!]")
 _QUOTED = re.compile(r"(?<!\w)([\"“”«»'‘])(?!\s)[^\"“”«»'‘’\n]{1,60}(?<!\s)([\"“”«»'’])(?!\w)")
 _HAS_DIGIT = re.compile(r"\S*\d\S*")
@@ -19,6 +20,7 @@ _NAME = re.compile(r"(?<=[\w,;)\"'] )[A-Z][\w’'&-]*(?: (?:of |de |van )?[A-Z][
 _MASK = "0"
 
 Signatures = npt.NDArray[np.uint32]
+Places = npt.NDArray[np.int64]
 
 
 def normalise(text: str) -> str:
@@ -56,46 +58,42 @@ def signatures(normalised: list[str], key: bytes) -> Signatures:
     return rows
 
 
-def similar_pairs(rows: Signatures, threshold: float, first_new: int = 0) -> list[tuple[int, int]]:
-    """Pairs (older, newer) of rows whose estimated Jaccard is at least `threshold`; rows come oldest first.
+def neighbours(rows: Signatures, first_new: int) -> Iterator[tuple[int, Places, npt.NDArray[np.float64]]]:
+    """For each row from `first_new` on: its number, earlier rows that may be alike, and their estimated Jaccard.
 
-    Only pairs with a row from `first_new` on are looked for, and only enough of them to connect what belongs together.
+    Not all that are alike: a bucket shows its first rows only, so that many repeats of one text stay cheap.
     """
-    parent = list(range(len(rows)))
-
-    def find(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    found: list[tuple[int, int]] = []
-    for bucket in _buckets(rows):
-        if bucket[-1] < first_new:
-            continue
-        roots = np.array([find(node) for node in bucket.tolist()])
-        # One look-out per connected set, eight per bucket: enough to connect, and linear in the bucket.
-        for place in np.sort(np.unique(roots, return_index=True)[1])[:8].tolist():
-            anchor = int(bucket[place])
-            others = bucket[(bucket > anchor) & (bucket >= first_new) & (roots != roots[place])]
-            near = others[np.mean(rows[others] == rows[anchor], axis=1) >= threshold] if others.size else others
-            for other in near.tolist():
-                found.append((anchor, other))
-                parent[find(other)] = find(anchor)
-    return found
+    bands = range(0, N_HASHES - _ROWS_PER_BAND + 1, _ROWS_PER_BAND)
+    bucket_of = np.full((len(rows) - first_new, len(bands)), -1, dtype=np.int64)
+    buckets: list[list[int]] = []
+    for column, start in enumerate(bands):
+        _, number, counts = np.unique(_band_keys(rows, start), return_inverse=True, return_counts=True)
+        met = (counts > 1) & (np.bincount(number[first_new:], minlength=len(counts)) > 0)
+        place = np.where(met, len(buckets) + np.cumsum(met) - 1, -1)
+        buckets.extend([] for _ in range(int(met.sum())))
+        bucket_of[:, column] = place[number[first_new:]]
+        for row in np.flatnonzero(place[number[:first_new]] >= 0).tolist():
+            _put(buckets[place[number[row]]], row)
+    for row in range(first_new, len(rows)):
+        mine = [buckets[place] for place in bucket_of[row - first_new].tolist() if place >= 0]
+        seen = np.array(sorted({other for bucket in mine for other in bucket}), dtype=np.int64)
+        yield row, seen, np.mean(rows[seen] == rows[row], axis=1) if seen.size else np.empty(0)
+        for bucket in mine:
+            _put(bucket, row)
 
 
-def _buckets(rows: Signatures) -> Iterator[npt.NDArray[np.int64]]:
-    """Row numbers, ascending, that agree in a whole band; two or more at a time."""
-    for start in range(0, N_HASHES - _ROWS_PER_BAND + 1, _ROWS_PER_BAND):
-        band = np.ascontiguousarray(rows[:, start : start + _ROWS_PER_BAND])
-        _, number = np.unique(band, axis=0, return_inverse=True)
-        number = number.ravel()
-        order = np.argsort(number, kind="stable")
-        edges = np.flatnonzero(np.diff(number[order])) + 1
-        for bucket in np.split(order, edges):
-            if len(bucket) > 1:
-                yield bucket
+def _put(bucket: list[int], row: int) -> None:
+    if len(bucket) < _SHOWN:
+        bucket.append(row)
+
+
+def _band_keys(rows: Signatures, start: int) -> npt.NDArray[np.uint64]:
+    """One number per row for a band; that two bands share one by chance only costs a comparison."""
+    key = np.zeros(len(rows), dtype=np.uint64)
+    for column in range(start, start + _ROWS_PER_BAND):
+        key = (key ^ rows[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+    return key
 
 
 def _coefficients() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

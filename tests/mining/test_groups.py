@@ -186,3 +186,10 @@ def test_any_texts_get_a_group_and_equal_texts_the_same(texts: list[str]) -> Non
             assert groups[i] == groups[i + len(texts)]
     assert set(pools) <= {"learn", "gate"}
     assert set(groups) == set(new["task_group"].to_pylist())
+
+
+def test_a_chain_of_texts_each_like_the_next_does_not_become_one_group() -> None:
+    words = [f"{a}{b}" for a in "abcdefghij" for b in "klmnopqrst"]
+    chain = [" ".join(words[i : i + 10]) for i in range(0, 90, 3)]
+    groups, _, _ = groups_of(tasks(list(chain)))
+    assert len(set(groups)) > 5
