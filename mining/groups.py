@@ -1,6 +1,6 @@
 """Task groups: near-duplicate inputs together, and each group whole in the learn pool or in the gate pool."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,9 @@ class _Union:
         self._parent: dict[str, str] = {}
         self._order: dict[str, int] = {}
         self.anchors: dict[str, tuple[int, str]] = {}  # representative -> (first_seen, task_group)
+
+    def __contains__(self, node: str) -> bool:
+        return node in self._parent
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parent)
@@ -87,7 +90,7 @@ def group_tasks(
     union = _Union()
     declared_nodes: dict[str, str] = {}
     for row in rows:
-        node = _node(row, named, key, texts, union, declared_nodes)
+        node = _node(row, named, key, texts, union, declared_nodes, groups)
         union.find(node)
         node_of.append(node)
     for node in list(union):
@@ -149,25 +152,28 @@ def _node(
     texts: dict[str, str],
     union: _Union,
     declared_nodes: dict[str, str],
+    known: Container[str],
 ) -> str:
-    """The digest that stands for a row; text and task_key of one row are joined."""
+    """The digest that stands for a row; a task_key and its first text are joined."""
     task_key = row["task_key"]
     if task_key in named:
         node = keyed_id(key, "declared", named[task_key])
         declared_nodes[node] = named[task_key]
         return node
+    task_node = None if task_key is None else keyed_id(key, "task", task_key)
+    if task_node is not None and (task_node in known or task_node in union):
+        # Attempts at one task are one task, however a simulated user words it; the first wording stands for all, as
+        # chains through every attempt's small talk would end in one group of all tasks.
+        return task_node
     normalised = normalise(row["task_text"] or "")
     text_node = keyed_id(key, "text", normalised) if normalised else None
     if text_node is not None:
         texts.setdefault(text_node, normalised)
         union.find(text_node)
-    if task_key is not None:
-        task_node = keyed_id(key, "task", task_key)
-        if text_node is not None:
-            # Attempts at one task are one task, however a simulated user words it.
+        if task_node is not None:
             union.join(text_node, task_node)
-        return task_node if text_node is None else text_node
-    return text_node if text_node is not None else keyed_id(key, "trajectory", str(row["trajectory_id"]))
+        return text_node
+    return task_node if task_node is not None else keyed_id(key, "trajectory", str(row["trajectory_id"]))
 
 
 def _join_near(union: _Union, fresh: list[str], table: Signatures, known: pa.Table, key: bytes) -> None:
