@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from tracemill.chat import as_text
@@ -47,6 +48,7 @@ class SpanColumns:
         self._keys: set[tuple[str, str]] = set()
         self._late: list[LateContent] = []
         self.response_ids: dict[tuple[str, str], str] = {}
+        self._resource: tuple[dict[str, Any], msgspec.Raw, bool] | None = None
         self.rows = 0
         self.size = 0
         """Characters of the long texts held."""
@@ -90,7 +92,7 @@ class SpanColumns:
             "input_token_ids": None if private_in or private_tools else _ints(span.input_token_ids),
             "output_token_ids": None if private_out else _ints(span.output_token_ids),
             "output_logprobs": None if private_out else _floats(span.output_logprobs, span.output_token_ids),
-            "attributes": redactor.json(span.attributes or None),
+            "attributes": self._attributes(span),
             "source_uri": uri,
             "source_line": span.line,
             "source_format": source_format,
@@ -147,6 +149,17 @@ class SpanColumns:
         if value is None:
             return None
         return self._redactor.text(value) if isinstance(value, str) else as_text(self._redactor.value(value))
+
+    def _attributes(self, span: RawSpan) -> str | None:
+        if span.resource is None:
+            return self._redactor.json(span.attributes or None)
+        if self._resource is None or self._resource[0] is not span.resource:
+            before = self._redactor.hits
+            text = self._redactor.json(span.resource) or "{}"
+            self._resource = (span.resource, msgspec.Raw(text.encode()), self._redactor.hits != before)
+        _, raw, touched = self._resource
+        self._redactor.hits += touched
+        return msgspec.json.encode({**self._redactor.value(span.attributes), "resource": raw}).decode()
 
     def _flush(self) -> None:
         if self._open["day"]:

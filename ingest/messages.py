@@ -140,7 +140,8 @@ class MessageBook:
         clean = self._redactor.value(parts)
         touched = self._redactor.hits != before
         canonical_parts = canonical_json(clean)
-        message_id = keyed_id(self._key, canonical_json([role, name, clean]))
+        # what canonical_json([role, name, parts]) would give, without writing the parts a second time
+        message_id = keyed_id(self._key, f"[{canonical_json(role)},{canonical_json(name)},{canonical_parts}]")
         text = text_of(clean)
         self._content[message_id] = (role, name, canonical_parts, text)
         self.size += len(canonical_parts) + len(text)

@@ -72,6 +72,8 @@ class RawSpan(msgspec.Struct, kw_only=True):
     response_id: str | None = None
     """The provider's id of the answer; twice-instrumented calls share it. Not a column."""
     attributes: dict[str, Any] = {}
+    resource: dict[str, Any] | None = None
+    """What all spans of one process share; stands in the attributes as "resource"."""
     line: int | None = None
     dialect: str | None = None
     flags: list[str] = []

@@ -8,12 +8,14 @@ in JSON inside strings, however often it was encoded.
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from tracemill.ids import keyed_id
 
+_CACHE_NAMES = 10_000
 _CACHE_CHARS = 32_000_000
 """The cache of redacted strings is emptied when it holds this many characters."""
 
@@ -25,69 +27,81 @@ _SECRET_NAME = (
     r"private[_-]?key|(?:access|auth|refresh|session|id|api|bearer)[_-]?token|authorization|account[_-]?key)"
 )
 
-_RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = tuple(
-    (kind, markers, re.compile(pattern, re.IGNORECASE if "(?#i)" in pattern else 0))
-    for kind, markers, pattern in (
-        (
-            "SECRET",
-            ("-----begin",),
-            r"()(-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----[\s\S]*?"
-            r"(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\Z))",
-        ),
-        ("SECRET", ("eyj",), r"()(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
-        ("SECRET", ("sk-", "pk-", "rk-"), rf"()({_START}(?:sk|pk|rk)-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{{16,}})"),
-        (
-            "SECRET",
-            ("sk_live", "sk_test", "rk_live", "rk_test", "whsec_"),
-            r"()((?:(?:sk|rk)_(?:live|test)|whsec)_[A-Za-z0-9]{10,})",
-        ),
-        ("SECRET", ("gh", "github_pat_"), r"()(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
-        ("SECRET", ("glpat-",), r"()(glpat-[A-Za-z0-9_-]{16,})"),
-        ("SECRET", ("akia", "asia"), rf"()({_START}(?:AKIA|ASIA)[A-Z0-9]{{16}}(?![A-Za-z0-9]))"),
-        ("SECRET", ("aiza", "ya29."), r"()(AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{20,})"),
-        ("SECRET", ("xox", "xapp-"), r"()((?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,})"),
-        (
-            "SECRET",
-            (
-                "hf_",
-                "gsk_",
-                "npm_",
-                "pypi-",
-                "dop_v1_",
-                "shpat_",
-                "sq0",
-                "sg.",
-                "lsv2_",
-                "r8_",
-                "pplx-",
-                "tvly-",
-                "xai-",
-            ),
-            rf"()({_START}(?:(?:hf|gsk|npm|dop_v1|shpat|r8)_[A-Za-z0-9]{{20,}}|lsv2_(?:pt|sk)_[A-Za-z0-9_]{{20,}}"
-            r"|(?:pypi|pplx|tvly|xai)-[A-Za-z0-9_-]{20,}|sq0[a-z]{3}-[A-Za-z0-9_-]{20,}"
-            r"|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}))",
-        ),
-        ("SECRET", ("://",), rf"([A-Za-z][A-Za-z0-9+.-]*://[^\s/@:\"'<>]*:){_KNOWN}([^\s/@\"'<>]+)(?=@)"),
-        (
-            "SECRET",
-            ("bearer", "basic"),
-            rf"(?#i)((?:(?<=\\[nrtbf])|\b)(?:bearer|basic)\s+){_KNOWN}([A-Za-z0-9._~+/=-]{{12,}})",
-        ),
-        (
-            "SECRET",
-            ("pass", "pwd", "secret", "key", "token", "authorization"),
-            rf"(?#i)({_SECRET_NAME}(?:\\*[\"'])?\s*(?::=|=>|[:=])\s*(?:\\*[\"'])?)"
-            rf"{_KNOWN}(?!(?:bearer|basic)\s)([^\s\"'\\,;&<>{{}}()\[\]]{{4,}})",
-        ),
-        (
-            "EMAIL",
-            ("@",),
-            r"()((?:(?<=\\[nrtbf])|(?<![A-Za-z0-9._%+\\-]))[A-Za-z0-9_%+](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?"
-            r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24})",
-        ),
-    )
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What to look for. A text is searched only if it holds one of `signs` and one of `markers` (lower case)."""
+
+    kind: str
+    signs: str
+    markers: tuple[str, ...]
+    pattern: re.Pattern[str]
+    """Group 1 stays, group 2 becomes a pseudonym."""
+
+
+def _rule(kind: str, signs: str, markers: str, pattern: str, flags: int = 0) -> _Rule:
+    return _Rule(kind, signs, tuple(markers.split("|")), re.compile(pattern, flags))
+
+
+_RULES = (
+    _rule(
+        "SECRET",
+        "-",
+        "-----begin",
+        r"()(-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----[\s\S]*?"
+        r"(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\Z))",
+    ),
+    _rule("SECRET", ".", "eyj", r"()(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
+    _rule("SECRET", "-", "sk-|pk-|rk-", rf"()({_START}(?:sk|pk|rk)-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{{16,}})"),
+    _rule(
+        "SECRET",
+        "_",
+        "sk_live|sk_test|rk_live|rk_test|whsec_",
+        r"()((?:(?:sk|rk)_(?:live|test)|whsec)_[A-Za-z0-9]{10,})",
+    ),
+    _rule("SECRET", "_", "gh|github_pat_", r"()(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
+    _rule("SECRET", "", "akia|asia", rf"()({_START}(?:AKIA|ASIA)[A-Z0-9]{{16}}(?![A-Za-z0-9]))"),
+    _rule("SECRET", "", "aiza|ya29.", r"()(AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{20,})"),
+    _rule("SECRET", "-", "xox|xapp-", r"()((?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,})"),
+    _rule(
+        "SECRET",
+        "_",
+        "hf_|gsk_|npm_|dop_v1_|shpat_|lsv2_|r8_",
+        rf"()({_START}(?:(?:hf|gsk|npm|dop_v1|shpat|r8)_[A-Za-z0-9]{{20,}}|lsv2_(?:pt|sk)_[A-Za-z0-9_]{{20,}}))",
+    ),
+    _rule(
+        "SECRET",
+        "-",
+        "glpat-|pypi-|pplx-|tvly-|xai-|sq0",
+        rf"()({_START}(?:(?:glpat|pypi|pplx|tvly|xai)-[A-Za-z0-9_-]{{16,}}|sq0[a-z]{{3}}-[A-Za-z0-9_-]{{20,}}))",
+    ),
+    _rule("SECRET", ".", "sg.", rf"()({_START}SG\.[A-Za-z0-9_-]{{16,}}\.[A-Za-z0-9_-]{{16,}})"),
+    _rule("SECRET", "@", "://", rf"([A-Za-z][A-Za-z0-9+.-]*://[^\s/@:\"'<>]*:){_KNOWN}([^\s/@\"'<>]+)(?=@)"),
+    _rule(
+        "SECRET",
+        "",
+        "bearer|basic",
+        rf"((?:(?<=\\[nrtbf])|\b)(?:bearer|basic)\s+){_KNOWN}([A-Za-z0-9._~+/=-]{{12,}})",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "SECRET",
+        ":=",
+        "pass|pwd|secret|key|token|authorization",
+        rf"({_SECRET_NAME}(?:\\*[\"'])?\s*(?::=|=>|[:=])\s*(?:\\*[\"'])?)"
+        rf"{_KNOWN}(?!(?:bearer|basic)\s)([^\s\"'\\,;&<>{{}}()\[\]]{{4,}})",
+        re.IGNORECASE,
+    ),
+    _rule(
+        "EMAIL",
+        "@",
+        "@",
+        r"()((?:(?<=\\[nrtbf])|(?<![A-Za-z0-9._%+\\-]))[A-Za-z0-9_%+](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?"
+        r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24})",
+    ),
 )
 
+_SIGNS = "".join(sorted({sign for rule in _RULES for sign in rule.signs}))
 _SENSITIVE_KEY = re.compile(rf"(?:^|[^a-z]){_SECRET_NAME}$", re.IGNORECASE)
 _LONE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\+u00([2-7][0-9a-fA-F])|\\+(/)")
@@ -107,6 +121,7 @@ class Redactor:
         self._key = key
         self._cache: dict[str, str] = {}
         self._cached_chars = 0
+        self._names: dict[Any, bool] = {}
         self.hits = 0
         """How many strings came out changed so far; compare before and after to know whether a row was touched."""
 
@@ -154,11 +169,20 @@ class Redactor:
         return None if user is None or user == "" else keyed_id(self._key, "user", str(user))
 
     def _keyed(self, key: Any, value: Any) -> Any:
-        if isinstance(value, str) and len(value) >= 4 and _SENSITIVE_KEY.search(str(key)):
+        if isinstance(value, str) and len(value) >= 4 and self._telling(key):
             self.hits += 1
             inner = self._redact(encodable(value))
             return inner if inner != value else self._pseudonym("SECRET", value)
         return self.value(value)
+
+    def _telling(self, key: Any) -> bool:
+        """Whether a name says that its value is a secret."""
+        known = self._names.get(key)
+        if known is None:
+            if len(self._names) > _CACHE_NAMES:
+                self._names.clear()
+            known = self._names[key] = _SENSITIVE_KEY.search(str(key)) is not None
+        return known
 
     def _redact(self, text: str) -> str:
         plain = text
@@ -166,10 +190,13 @@ class Redactor:
             plain = _ESCAPE.sub(_unescape, text)
         low = plain.lower()
         out = plain
-        for kind, markers, rule in _RULES:
-            for marker in markers:
+        signs = {sign: sign in plain for sign in _SIGNS}
+        for rule in _RULES:
+            if rule.signs and not any(signs[sign] for sign in rule.signs):
+                continue
+            for marker in rule.markers:
                 if marker in low:
-                    out = rule.sub(self._replace(kind), out)
+                    out = rule.pattern.sub(self._replace(rule.kind), out)
                     break
         return text if out == plain else out
 

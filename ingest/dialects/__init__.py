@@ -61,9 +61,8 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
         attributes["events"] = [event.plain() for event in events]
     if origin.scope:
         attributes["otel.scope.name"] = origin.scope
-    if origin.resource:
-        attributes["resource"] = origin.resource
     span.attributes = attributes
+    span.resource = origin.resource or None
     return [span, *scores]
 
 

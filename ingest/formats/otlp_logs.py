@@ -42,8 +42,6 @@ def log_items(
             return
     if body is not None:
         attributes["body"] = body
-    if origin.resource:
-        attributes["resource"] = origin.resource
     yield RawSpan(
         trace_id=trace_id,
         span_id=content_id("log", trace_id, span_id, name, time_ns, str(body), str(sorted(attributes)))[:16],
@@ -54,6 +52,7 @@ def log_items(
         end_ns=time_ns,
         service=origin.service,
         attributes=attributes,
+        resource=origin.resource or None,
         line=line,
         dialect="otel-log",
     )

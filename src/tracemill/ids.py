@@ -10,9 +10,12 @@ PSEUDONYM = re.compile(r"\[(EMAIL|SECRET|USER)_[0-9a-f]{8}\]")
 """What redaction leaves in place of personal data: the kind, and a keyed hash that is equal for equal values."""
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no blanks, UTF-8 kept. NaN is refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def content_id(*parts: Any) -> str:

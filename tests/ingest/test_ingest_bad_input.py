@@ -94,7 +94,7 @@ def test_deep_nesting_costs_only_its_record(take: Any) -> None:
     assert [span["session_id"] for span in taken.kind("llm") if span["session_id"]] == ["s1", "s2"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_cutting_and_garbling_never_raises_and_never_loses_a_good_line(take: Any, data: st.DataObject) -> None:
     lines = [json.dumps(call(n)).encode() for n in range(6)]
@@ -179,7 +179,7 @@ def planted(value: Any, path: tuple[Any, ...], what: Any) -> Any:
     return copy
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_anywhere_in_a_record_never_raises_nor_hurts_its_neighbours(take: Any, data: st.DataObject) -> None:
     shape = SHAPES[data.draw(st.sampled_from(sorted(SHAPES)))]

@@ -67,7 +67,7 @@ def escaped(text: str, how: str) -> str:
 HOW = st.sampled_from(("plain", "unicode", "json", "json in json", "slashes"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     planted=PLANTED,
     how=HOW,
@@ -87,7 +87,7 @@ def test_no_planted_secret_survives_in_a_text(planted: Any, how: str, before: st
         assert secret not in json.dumps(found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     value=st.recursive(
         st.text() | st.integers() | st.none(),
