@@ -1,10 +1,10 @@
-"""A writer in a process of its own: `python writer.py LAKE BATCHES [--file-limit BYTES] [--ready]`.
+"""Writers in processes of their own: for each line `LAKE BATCHES FILE_LIMIT` (- for none) on stdin, forks one.
 
 BATCHES is a folder of folders, one per batch, with one Arrow file per table. Each batch becomes one transaction:
-take, rebuild, assign groups. With `--fork` it forks a fresh worker whenever told to, so that killing one costs little.
+take, rebuild, assign groups. Tells `pid …`, `begin` before each batch, `refused …`, and `end` with the exit status.
+No DuckDB runs in this process itself, so it may fork; a killed writer costs no new imports.
 """
 
-import argparse
 import os
 import resource
 import sys
@@ -51,33 +51,22 @@ def work(root: Path, batches: list[Batch]) -> None:
             write(lake, batch)
 
 
-def main() -> int:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("lake", type=Path)
-    arguments.add_argument("batches", type=Path)
-    arguments.add_argument("--file-limit", type=int)
-    arguments.add_argument("--fork", action="store_true")
-    given = arguments.parse_args()
-    if given.file_limit is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_limit, given.file_limit))
-    batches = [read(folder) for folder in sorted(given.batches.iterdir())]
-    if given.fork:
-        # No DuckDB runs in this process, so its children may be made by forking.
-        for _ in sys.stdin:
-            pid = os.fork()
-            if pid == 0:
-                work(given.lake, batches)
-                os._exit(0)
-            print("pid", pid, flush=True)
-            print("end", os.waitpid(pid, 0)[1], flush=True)
-        return 0
-    try:
-        work(given.lake, batches)
-    except StoreError as error:
-        print("refused", error, flush=True)
-        return 2
-    return 0
+def main() -> None:
+    for line in sys.stdin:
+        lake, folder, limit = line.rstrip("\n").split("\t")
+        pid = os.fork()
+        if pid == 0:
+            if limit != "-":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+            try:
+                work(Path(lake), [read(one) for one in sorted(Path(folder).iterdir())])
+            except StoreError as error:
+                print("refused", " ".join(str(error).split()), flush=True)
+                os._exit(2)
+            os._exit(0)
+        print("pid", pid, flush=True)
+        print("end", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
