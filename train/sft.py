@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracemill.train import adapters, datums
+from tracemill.train import adapters
+from tracemill.train.datums import read_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +37,11 @@ class SftTrainer:
         return "sft"
 
     def train(
-        self, datums_path: Path, base_model: str, out: Path, *, report: Callable[[Mapping[str, Any]], None]
+        self, datums: Path, base_model: str, out: Path, *, report: Callable[[Mapping[str, Any]], None]
     ) -> Mapping[str, Any]:
         """protocols.Trainer. Where there is no row the metrics hold `nothing_to_learn`, the reason, and there is no
         adapter. Raises ConfigError for datums of another kind."""
-        table = datums.read_kind(datums_path, "sft").table
+        table = read_kind(datums, "sft").table
         if table.num_rows == 0:
             return {"rows": 0, "nothing_to_learn": "no case has an output known to be right"}
 

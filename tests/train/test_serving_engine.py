@@ -173,3 +173,12 @@ def test_many_waiting_requests_of_different_lengths_are_all_answered(engine: Eng
     expected = {tokens: _greedy(engine, tokens, 4) for tokens in set(prompts)}
     assert [list(answer.token_ids) for answer in answers] == [expected[tokens] for tokens in prompts]
     assert all(math.isfinite(logprob) for answer in answers for logprob in answer.logprobs)
+
+
+def test_a_request_that_was_given_up_does_not_stop_the_engine(engine: Engine) -> None:
+    tokens = _prompts(engine)[0]
+    given_up = [engine.submit("tiny", tokens, Sampling(temperature=0, max_tokens=4)) for _ in range(3)]
+    cancelled = [future.cancel() for future in given_up]
+    answer = engine.submit("tiny", tokens, Sampling(temperature=0, max_tokens=4)).result(timeout=60)
+    assert any(cancelled)
+    assert list(answer.token_ids) == _greedy(engine, tokens, 4)

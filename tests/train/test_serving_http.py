@@ -203,6 +203,7 @@ def test_the_server_does_not_outlive_a_killed_parent(tiny: Path, tmp_path: Path)
     assert gone
 
 
+@pytest.mark.slow
 def test_the_server_is_gone_after_the_block(tiny: Path, tmp_path: Path) -> None:
     said: list[str] = []
     with serving.start(

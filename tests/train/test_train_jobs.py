@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tracemill import protocols
 from tracemill.errors import ConfigError, TrainError
-from tracemill.train import TrainJob, datums, launch
+from tracemill.train import TrainJob, datums, launch, registry
 from tracemill.train.grpo import GrpoTrainer
 from tracemill.train.sft import schedule
 
@@ -153,6 +154,7 @@ def test_a_wrong_job_is_one_clear_sentence(
         launch(replace(job, out=tmp_path / "out", **changes))
 
 
+@pytest.mark.slow
 def test_a_failure_comes_with_the_end_of_the_log(job: TrainJob, tmp_path: Path) -> None:
     torn = tmp_path / "torn"
     torn.mkdir()
@@ -164,6 +166,17 @@ def test_a_failure_comes_with_the_end_of_the_log(job: TrainJob, tmp_path: Path) 
 def test_rows_of_another_kind_are_refused(job: TrainJob, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds sft rows; this trainer learns from grpo rows"):
         GrpoTrainer().train(job.datums, job.base_model, tmp_path, report=lambda facts: None)
+
+
+@pytest.mark.parametrize("name", sorted(registry.TRAINERS))
+def test_every_trainer_says_that_no_rows_are_nothing_to_learn(tiny: Path, tmp_path: Path, name: str) -> None:
+    kind: datums.Kind = "grpo" if name == "grpo" else "sft"
+    empty = datums.Datums(kind=kind, table=datums.SCHEMA.empty_table(), dropped={}).write(tmp_path / "rows.parquet")
+    trainer: protocols.Trainer = registry.build(name, {}, seed=0, init_adapter=None)
+    assert trainer.name == name
+    metrics = trainer.train(empty, str(tiny), tmp_path / "out", report=lambda facts: None)
+    assert metrics["nothing_to_learn"]
+    assert not (tmp_path / "out" / "adapter").exists()
 
 
 def test_no_rows_is_nothing_to_learn_and_no_adapter(job: TrainJob, tmp_path: Path) -> None:

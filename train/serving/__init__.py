@@ -6,6 +6,7 @@
 It gives what learning from logs needs (token ids, log-probabilities, seeded sampling) on a machine without a GPU.
 """
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from tracemill.errors import ConfigError, EndpointError
+from tracemill.errors import ConfigError, EndpointError, MissingExtraError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,8 @@ def start(
     `on_progress` is told what the server is doing, at most once a second. The server's own output goes to `log`.
     Raises ConfigError where the model or an adapter is wrong, EndpointError where the server does not come up.
     """
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+        raise MissingExtraError("train", "serving a model on this machine")
     with TemporaryDirectory(prefix="tracemill-serving-") as scratch:
         port_file = Path(scratch) / "port.json"
         command = [sys.executable, "-m", "tracemill.train.serving", "--model", model, "--cache", str(cache)]

@@ -176,6 +176,10 @@ class Engine:
                 break
             batch.append(request)
         chosen = {id(request) for request in batch}
+        # whose client has gone is not answered; a future that runs can no longer be cancelled under our hands
+        batch = [request for request in batch if request.future.set_running_or_notify_cancel()]
+        if not batch:
+            return [request for request in waiting if id(request) not in chosen]
         try:
             self._switch(head.adapter)
             generations = generate(
@@ -262,6 +266,8 @@ def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def _settle(future: "Future[Any]", run: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
     try:
         future.set_result(run())
     except Exception as error:  # noqa: BLE001 - handed to who asked
