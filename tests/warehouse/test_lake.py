@@ -259,3 +259,26 @@ def test_replays_are_remembered_once(lake: Lake) -> None:
     assert cache.put({"k1": "other", "k3": "{}"}, "m", 2) == 1
     assert cache.get(["k1", "k2", "nowhere"]) == {"k1": "{}", "k2": '{"text":"ä"}'}
     assert cache.get([]) == {}
+
+
+def test_threads_may_share_a_lake(lake: Lake) -> None:
+    failed: list[Exception] = []
+
+    def work(name: str) -> None:
+        cache = ReplayCache(lake)
+        try:
+            for number in range(3):
+                cache.put({f"{name}-{number}": "{}"}, "m", 1)
+                with lake.reader(lake.snapshot_id()) as con:
+                    found = con.execute("SELECT count(*) FROM replays WHERE starts_with(replay_key, ?)", [name])
+                    assert found.fetchone() == (number + 1,)
+        except (AssertionError, StoreError, duckdb.Error) as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=[name]) for name in ("one", "two", "three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert count(lake, "replays") == 9
