@@ -45,6 +45,7 @@ kind = "exact_match"
 # [tasks]              # where logs name benchmark tasks: their gold answers, and what a split must not cut through
 # path = "tasks.jsonl"
 # key = "task_id"
+# format = "intercode"
 # group = "db"
 
 [split]

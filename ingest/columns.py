@@ -129,18 +129,11 @@ class SpanColumns:
     def _messages(
         self, span: RawSpan, day: date | None
     ) -> tuple[list[str] | None, list[str] | None, list[str] | None, bool, bool]:
-        system = span.system
-        prompt = span.input
-        if system and prompt is not None and not any(message[0] == "system" for message in prompt):
-            prompt = [*system, *prompt]
-        elif system and prompt is None:
-            prompt = list(system)
-        if system is None and prompt is not None:
-            system = [message for message in prompt if message[0] == "system"]
+        system, prompt = _apart(span.system, span.input)
         inputs, private_in = self._ids(prompt, day)
         outputs, private_out = self._ids(span.output, day)
-        system_ids, _ = self._ids(system or None, day)
-        return inputs, outputs, system_ids, private_in, private_out
+        system_ids, private_system = self._ids(system, day)
+        return inputs, outputs, system_ids, private_in or private_system, private_out
 
     def _ids(self, messages: Sequence[Message] | None, day: date | None) -> tuple[list[str] | None, bool]:
         return (None, False) if messages is None else self._book.add_all(messages, day)
@@ -184,15 +177,29 @@ class SpanColumns:
                 continue
             day = columns["day"][at]
             if columns["input_ids"][at] is None and content.input:
-                columns["input_ids"][at] = self._book.add_all(content.input, day)[0]
-                system = [message for message in content.input if message[0] == "system"]
-                columns["system_ids"][at] = self._book.add_all(system, day)[0]
+                system, prompt = _apart(None, content.input)
+                columns["input_ids"][at] = self._ids(prompt, day)[0]
+                columns["system_ids"][at] = columns["system_ids"][at] or self._ids(system, day)[0]
             if columns["output_ids"][at] is None and content.output:
                 columns["output_ids"][at] = self._book.add_all(content.output, day)[0]
         for name in ("input_ids", "output_ids", "system_ids"):
             at = table.schema.get_field_index(name)
             table = table.set_column(at, SPANS.field(name), pa.array(columns[name], SPANS.field(name).type))
         return table
+
+
+def _apart(
+    system: Sequence[Message] | None, prompt: Sequence[Message] | None
+) -> tuple[list[Message] | None, list[Message] | None]:
+    """System messages that open a prompt, and what follows them: one after the other they are what the model read.
+
+    A source that gives its system prompt apart and repeats it in the messages means it once.
+    """
+    if prompt is None:
+        return (list(system), None) if system else (None, None)
+    opening = next((at for at, message in enumerate(prompt) if message[0] != "system"), len(prompt))
+    head = [*prompt[:opening]] or [*(system or [])]
+    return head or None, [*prompt[opening:]]
 
 
 _TEXTS = (

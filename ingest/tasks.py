@@ -14,12 +14,14 @@ from tracemill.ingest.tables import rows
 from tracemill.schema import TASKS
 
 
-def read_tasks(path: str | Path, *, key: str, group: str | None = None) -> pa.Table:
+def read_tasks(path: str | Path, *, key: str, group: str | None = None, prefix: str = "") -> pa.Table:
     """Tasks of a JSON lines, CSV or Parquet file with the schema TASKS.
 
     `key` is the column that names a task as the logs do (text: 7 and "7" are one task), `group` the column whose value
-    is the task group. The whole row becomes `attributes`. This file is written by hand, so a bad row is an error:
-    ConfigError where a column is missing, SourceError where a row cannot be read or a task is declared twice.
+    is the task group. The whole row becomes `attributes`. `prefix` is what the logs' reader puts before a task's name,
+    so that the tasks of two benchmarks never meet ("intercode:" for InterCode runs). This file is written by hand, so a
+    bad row is an error: ConfigError where a column is missing, SourceError where a row cannot be read or a task is
+    declared twice.
     """
     tasks: dict[str, tuple[str | None, str]] = {}
     (source,) = find([path])
@@ -35,7 +37,7 @@ def read_tasks(path: str | Path, *, key: str, group: str | None = None) -> pa.Ta
                 raise ConfigError(f"{source.uri}: line {line} has no {key!r}; columns: {', '.join(row)}")
             if group is not None and group not in row and not tasks:
                 raise ConfigError(f"{source.uri}: line {line} has no {group!r}; columns: {', '.join(row)}")
-            name = as_text(row[key])
+            name = prefix + as_text(row[key])
             value = None if group is None else row.get(group)
             task = (None if value is None else as_text(value), canonical_json(row))
             if tasks.setdefault(name, task) != task:

@@ -57,6 +57,7 @@ def _case(row: dict[str, Any], site: Site, messages: Messages, talks: bool) -> C
         case_id=f"{row['trajectory_id']}/{row['step']}",
         trajectory_id=row["trajectory_id"],
         step=row["step"],
+        steps=row["steps"],
         site_id=site.site_id,
         task_key=row["task_key"],
         task_group=row["task_group"],

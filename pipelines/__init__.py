@@ -1,0 +1,11 @@
+"""The map of the system: stages as functions over a Night, and the Prefect flow that runs them.
+
+ingesting   logs in, one batch one transaction, every trajectory in a pool
+judging     reward models, verifiers, call sites
+learning    what tonight is worth learning from, frozen at a snapshot
+branches    better prompts, better weights
+replaying   artifacts on cases: cached, budgeted, recorded
+gating      verdicts on cases that learning never saw
+releasing   bundles, publishers, channels, the way back
+flows       the order of all that
+"""

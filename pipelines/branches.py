@@ -26,6 +26,8 @@ from tracemill.warehouse import ReplayCache
 def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], Mapping[str, Any]]:
     """Candidates of the prompt branch and what the search cost; each is a row before the next is tried."""
     settings = night.config.optimize
+    if not lesson.verifiable:
+        return [], {"status": "skipped", "skipped": "no verifier can judge a replayed answer of this site"}
     start = replaying.on_endpoint(endpoint, lesson.production.artifact)
     ensure_adapter(endpoint, start)
     tune = replaying.spread(lesson.tune, settings.max_tune_cases)

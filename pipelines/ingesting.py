@@ -110,7 +110,8 @@ def declare_tasks(night: Night) -> None:
     declared = night.config.tasks
     if declared is None:
         return
-    table = ingest.read_tasks(night.config.path(declared.path), key=declared.key, group=declared.group)
+    prefix = "" if declared.format is None else f"{declared.format}:"
+    table = ingest.read_tasks(night.config.path(declared.path), key=declared.key, group=declared.group, prefix=prefix)
     with night.lake.transaction(f"{night.night_id}: tasks") as tx:
         tx.replace("tasks", table)
 

@@ -50,12 +50,18 @@ def mine(night: Night) -> Mapping[str, int]:
 
 
 def verifier(config: Config) -> Callable[[Case, str], float | None]:
-    """The reward of a replayed output: the first configured verifier that can judge the case."""
+    """The reward of a replayed output: the first configured verifier that can judge the case.
+
+    None for one call out of an episode of several, unless somebody corrected that very call: what the episode came to
+    says nothing about a call that was replayed alone.
+    """
     verifiers: list[Verifier] = [
         rewards.build_verifier(spec, config.root) for spec in specs(config) if spec.kind in VERIFIERS
     ]
 
     def verify(case: Case, output: str) -> float | None:
+        if case.steps > 1 and case.correction is None:
+            return None
         for one in verifiers:
             value = one.verify(case, output)
             if value is not None:

@@ -10,6 +10,7 @@ from tracemill.mining import cases as mined_cases
 from tracemill.mining import sites as mined_sites
 from tracemill.optimize import artifact as artifacts
 from tracemill.optimize import portfolio
+from tracemill.pipelines import judging
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Candidate, Case, Site
 
@@ -22,6 +23,8 @@ class Lesson:
     production: Candidate
     train: tuple[Case, ...]
     tune: tuple[Case, ...]
+    verifiable: float
+    """Share of the judged cases whose replayed answer a verifier can judge."""
     snapshot: int
 
     @property
@@ -30,12 +33,14 @@ class Lesson:
 
 
 def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list[str]]:
-    """The most valuable sites (traffic × failure) as lessons, and why the others were left out, one sentence each.
+    """The most valuable sites as lessons, and why the others were left out, one sentence each.
 
+    Value is traffic × failure × the share of cases whose replayed answer can be verified.
     A site whose prompt or observations show the reward is never learned from.
     """
     lessons: list[tuple[float, Lesson]] = []
     left: list[str] = []
+    verify = judging.verifier(night.config)
     snapshot = night.lake.snapshot_id()
     with night.lake.reader(snapshot) as con:
         sites = mined_sites.load(con)
@@ -53,15 +58,17 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
                 continue
             judged = [case.reward for case in known if case.reward is not None]
             failure = 1 - sum(judged) / len(judged) if judged else 1.0
+            verifiable = sum(verify(case, case.logged_output) is not None for case in known) / len(known)
             train, tune = portfolio.split_tune(known, seed=night.config.seed, share=night.config.split.tune_share)
             lesson = Lesson(
                 site=site,
                 production=production(con, site, night),
                 train=tuple(train),
                 tune=tuple(tune),
+                verifiable=verifiable,
                 snapshot=snapshot,
             )
-            lessons.append((site.n_calls * failure, lesson))
+            lessons.append((site.n_calls * failure * verifiable, lesson))
     lessons.sort(key=lambda pair: (-pair[0], pair[1].site.site_id))
     keep = night.config.sites_per_night
     left.extend(

@@ -110,7 +110,7 @@ def write_candidate(night: Night, candidate: Candidate, *, snapshot: int) -> Non
 
 def served_by(endpoint: Endpoint, artifact: Artifact) -> bool:
     """True where the endpoint serves the very model that the artifact is deployed with."""
-    return endpoint.model is None or artifact.prompt.get("model") in (None, endpoint.model)
+    return endpoint.model is None or artifact.prompt.get("model") == endpoint.model
 
 
 def on_endpoint(endpoint: Endpoint, artifact: Artifact) -> Artifact:

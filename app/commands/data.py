@@ -1,5 +1,6 @@
 """init, collect, ingest, sql: logs in, questions answered."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -135,17 +136,13 @@ def show(table: pa.Table, *, format: str, output: Path | None) -> None:
     if format == "csv":
         import pyarrow.csv as pc
 
-        flat = table.cast(
-            pa.schema([(name, _flat(kind)) for name, kind in zip(table.schema.names, table.schema.types, strict=True)])
-        )
+        flat = pa.table({name: _flat(table.column(name)) for name in table.column_names})
         if output is None:
             pc.write_csv(flat, sys.stdout.buffer)
         else:
             pc.write_csv(flat, output)
         return
     if format == "json":
-        import json
-
         values = [list(row.values()) for row in table.to_pylist()]
         text = json.dumps({"columns": table.column_names, "rows": values}, default=str, ensure_ascii=False) + "\n"
     else:
@@ -176,5 +173,9 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
 
 
-def _flat(kind: pa.DataType) -> pa.DataType:
-    return pa.string() if pa.types.is_nested(kind) else kind
+def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """CSV knows no lists: they become JSON."""
+    if not pa.types.is_nested(column.type):
+        return column
+    texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
+    return pa.array(texts, pa.string())

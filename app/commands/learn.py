@@ -73,6 +73,8 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
         f"{site['train_cases']} train and {site['tune_cases']} tuning cases, snapshot {site['snapshot']}"
         for site in plan["sites"]
     ]
+    if not plan["sites"]:
+        return "would learn nothing: no site has enough judged cases"
     lines.append(f"prompt branch: {', '.join(plan['optimizers']) or 'off'}; at most {plan['budget_calls']} calls")
     lines.append(f"weights branch: {plan['trainer'] or 'off'}")
     return "\n".join(lines)

@@ -88,7 +88,7 @@ def _run(record: Record, file: str) -> Iterator[Item]:
         kind="agent",
         name="run",
         seq=-1,
-        task_key=task,
+        task_key=f"intercode:{task}",
         attributes={**rest, "rewards": history.get("rewards")},
         **base,
     )

@@ -60,7 +60,7 @@ def _run(record: Record, file: str) -> Iterator[Item]:
         kind="agent",
         name="run",
         seq=-1,
-        task_key=task,
+        task_key=f"tau-bench:{task}",
         attributes=rest,
         **base,
     )

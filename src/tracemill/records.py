@@ -79,6 +79,8 @@ class Case:
     case_id: str  # "trajectory_id/step"
     trajectory_id: str
     step: int
+    steps: int = 1
+    """Calls of the whole trajectory: the outcome of an episode of several is not the outcome of one of them."""
     site_id: str
     task_key: str | None
     task_group: str

@@ -58,6 +58,11 @@ class Taken:
         known = {row["message_id"]: row["text"] for row in self.rows("messages")}
         return None if ids is None else [known[i] for i in ids]
 
+    @staticmethod
+    def prompt(span: dict[str, Any]) -> list[str]:
+        """Ids of what the model read: the opening system messages, then the rest."""
+        return [*(span["system_ids"] or []), *(span["input_ids"] or [])]
+
     def everything(self) -> str:
         """All that would be written, the source's own path left out."""
         rows = [row for name in self.batches[0].tables for row in self.rows(name)]

@@ -28,7 +28,7 @@ def call(messages: list[dict[str, Any]], answer: dict[str, Any] | None, number: 
 def test_a_call_has_model_usage_cost_times_and_parameters(take: Any) -> None:
     taken = take(lines=[call([SYSTEM, HELLO], {"role": "assistant", "content": "yo"})])
     span = taken.span
-    assert taken.texts(span["input_ids"]) == ["Be brief.", "hi"]
+    assert taken.texts(taken.prompt(span)) == ["Be brief.", "hi"]
     assert taken.texts(span["system_ids"]) == ["Be brief."]
     assert taken.texts(span["output_ids"]) == ["yo"]
     assert (span["tokens_in"], span["tokens_out"], span["tokens_cache_read"], span["tokens_reasoning"]) == (10, 4, 6, 1)
@@ -71,7 +71,7 @@ def test_history_repeated_in_every_call_is_stored_once(take: Any) -> None:
         calls.append(call(said, answer, turn))
         said = [*said, answer]
     taken = take(lines=calls)
-    assert sum(len(span["input_ids"]) for span in taken.spans) == 110
+    assert sum(len(taken.prompt(span)) for span in taken.spans) == 110
     assert len([row for row in taken.rows("messages") if row["role"] != "tools"]) == 21
 
 
@@ -114,7 +114,7 @@ def test_a_list_of_messages_is_one_conversation_of_llm_and_tool_spans(take: Any)
     root, first, tool, last = taken.spans
     assert [span["kind"] for span in taken.spans] == ["agent", "llm", "tool", "llm"]
     assert {span["parent_span_id"] for span in (first, tool, last)} == {root["span_id"]}
-    assert [len(span["input_ids"]) for span in (first, last)] == [2, 4]
+    assert [len(taken.prompt(span)) for span in (first, last)] == [2, 4]
     assert taken.texts(last["output_ids"]) == ["done"]
     assert "synthetic" in root["flags"]
     lines = take(lines=messages, name="chat.jsonl")

@@ -48,7 +48,7 @@ def test_intercode_has_2904_trajectories_in_six_variants_with_their_rewards(data
     assert leaking == {"intercode-sql/multiturn-10", "intercode-sql/multiturn-10-handicap"}
     assert tables["quarantine"].num_rows == 0
     tasks = ingest.read_tasks(data / "intercode-sql" / "tasks.jsonl", key="task_id", group="db")
-    assert {root["task_key"] for root in roots} == set(tasks["task_key"].to_pylist())
+    assert {root["task_key"] for root in roots} == {f"intercode:{key}" for key in tasks["task_key"].to_pylist()}
 
 
 def test_tau_bench_has_200_runs_of_which_84_succeed(data: Path) -> None:
@@ -65,7 +65,7 @@ def test_tau_bench_has_200_runs_of_which_84_succeed(data: Path) -> None:
 def test_openhands_logs_42_messages_of_which_12_are_distinct(data: Path) -> None:
     tables = taken(data / "openhands-sdk" / "llm_data" / "llm-logs")
     calls = [span for span in tables["spans"].to_pylist() if span["kind"] == "llm"]
-    logged = [message for call in calls for message in call["input_ids"]]
+    logged = [message for call in calls for message in (*(call["system_ids"] or ()), *call["input_ids"])]
     assert (len(logged), len(set(logged))) == (42, 12)
     assert len({call["trace_id"] for call in calls}) == 1
     ordered = sorted(calls, key=lambda call: call["start_ns"])

@@ -89,7 +89,7 @@ def test_every_spelling_of_a_call_is_the_same_row(take: Any, otlp: Make, request
     expected = take(request_of(otlp(attributes=SPELLINGS["structured"]))).span
     taken = take(request_of(otlp(attributes=SPELLINGS[spelling])))
     assert {name: taken.span[name] for name in COMPARED} == {name: expected[name] for name in COMPARED}
-    assert taken.said(taken.span["input_ids"]) == [(message["role"], message["parts"]) for message in ASKED]
+    assert taken.said(taken.prompt(taken.span)) == [(message["role"], message["parts"]) for message in ASKED]
 
 
 def test_indexed_messages_are_sorted_by_number_and_a_gap_is_flagged(take: Any, otlp: Make, request_of: Make) -> None:
@@ -146,7 +146,7 @@ def test_content_in_span_events(take: Any, otlp: Make, request_of: Make) -> None
     ]
     for events in (old, older, new):
         taken = take(request_of(otlp(attributes=BASE, events=events)))
-        assert taken.texts(taken.span["input_ids"]) == ["Help.", "Weather?"]
+        assert taken.texts(taken.prompt(taken.span)) == ["Help.", "Weather?"]
         assert taken.texts(taken.span["output_ids"]) == ["Rain."]
         assert taken.texts(taken.span["system_ids"]) == ["Help."]
 

@@ -25,11 +25,11 @@ def tau(task: int, trial: int, reward: float = 1.0) -> dict[str, Any]:
 def test_a_tau_run_is_an_agent_span_with_calls_tools_and_a_reward(take: Any) -> None:
     taken = take([tau(3, 0), tau(3, 1, 0.0)], name="gpt-4o-airline.json")
     runs = taken.kind("agent")
-    assert [(run["task_key"], run["agent_name"]) for run in runs] == [("3", "tau-bench/gpt-4o-airline")] * 2
+    assert [(run["task_key"], run["agent_name"]) for run in runs] == [("tau-bench:3", "tau-bench/gpt-4o-airline")] * 2
     assert len({run["trace_id"] for run in runs}) == 2
     first = [span for span in taken.spans if span["trace_id"] == runs[0]["trace_id"]]
     assert [span["kind"] for span in first] == ["agent", "llm", "tool", "llm"]
-    assert [taken.texts(span["input_ids"]) for span in first if span["kind"] == "llm"] == [
+    assert [taken.texts(taken.prompt(span)) for span in first if span["kind"] == "llm"] == [
         ["Policy.", "book 3"],
         ["Policy.", "book 3", "", "booked"],
     ]
@@ -92,7 +92,7 @@ def test_the_six_intercode_variants_are_told_apart(
 def test_an_intercode_run_has_turns_executions_and_its_own_reward(take: Any) -> None:
     taken = take({"7": intercode(7, turns_max=10, thoughts=["hm", "ah"])}, name="react.json")
     root, *turns = taken.spans
-    assert (root["kind"], root["task_key"]) == ("agent", "7")
+    assert (root["kind"], root["task_key"]) == ("agent", "intercode:7")
     assert [span["kind"] for span in turns] == ["llm", "tool", "llm", "tool"]
     assert taken.texts(turns[0]["input_ids"]) == ["question 7"]
     assert taken.texts(turns[0]["output_ids"]) == ["hm\nSELECT 1"]
@@ -117,9 +117,9 @@ def test_a_plan_step_is_asked_for_and_not_said_by_the_model(take: Any) -> None:
 def test_a_torn_intercode_file_keeps_the_runs_before_the_tear(take: Any) -> None:
     text = json.dumps({str(n): intercode(n, turns_max=1) for n in range(5)}, indent=1)
     taken = take(text[: text.index("question 3")], name="runs.json")
-    assert [span["task_key"] for span in taken.kind("agent")] == ["0", "1", "2"]
+    assert [span["task_key"] for span in taken.kind("agent")] == [f"intercode:{task}" for task in (0, 1, 2)]
     assert len(taken.quarantine) == 1
     strange = {"1": intercode(1), "2": {"query": 5}, "3": 7, "4": intercode(4)}
     taken = take(strange, name="runs.json")
-    assert [span["task_key"] for span in taken.kind("agent")] == ["1", "4"]
+    assert [span["task_key"] for span in taken.kind("agent")] == ["intercode:1", "intercode:4"]
     assert len(taken.quarantine) == 2
