@@ -1,6 +1,6 @@
 """Reviewers at the desk: they look at a random sample of sessions and note whether the route was right.
 
-    python reviewer.py --desk desk.jsonl --truth truth.jsonl --rate 0.6 --out feedback.jsonl
+    python reviewer.py --desk desk.jsonl --truth truth.jsonl --rate 0.7 --out feedback.jsonl
 
 Every session has the same chance `--rate` of being looked at, whatever became of it; the chance is written beside each
 review, so that whoever learns from the reviews can weigh them. Reviewers know their queues: here, from the truth file.
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--desk", type=Path, required=True, help="what the agent wrote")
     parser.add_argument("--truth", type=Path, required=True, help="session_id and queue, JSONL")
     parser.add_argument("--out", type=Path, required=True, help="feedback, JSONL")
-    parser.add_argument("--rate", type=float, default=0.6, help="chance of a session to be looked at")
+    parser.add_argument("--rate", type=float, default=0.7, help="chance of a session to be looked at")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--permute", action="store_true", help="labels dealt at random: nothing should be promoted")
     arguments = parser.parse_args()

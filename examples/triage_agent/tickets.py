@@ -1,6 +1,6 @@
 """The mail of a shop's support desk, made up: seeded, so that the same seed writes the same days.
 
-    python tickets.py --out work --seed 7 --wordings 140 60 --copies 2 1
+    python tickets.py --out work --seed 7 --wordings 160 50 --copies 2 1
 
 writes day1.jsonl, day2.jsonl, … (session_id, text) and truth.jsonl (session_id, queue, wording). No wording of one day
 occurs on another. Only the reviewers may see the truth file.
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--wordings", type=int, nargs="+", default=[140, 60], help="how many, for each day")
+    parser.add_argument("--wordings", type=int, nargs="+", default=[160, 50], help="how many, for each day")
     parser.add_argument("--copies", type=int, nargs="+", default=[2, 1], help="tickets of each wording, for each day")
     arguments = parser.parse_args()
     if len(arguments.wordings) != len(arguments.copies):
