@@ -30,7 +30,7 @@ class GrpoTrainer:
     seed: int = 0
     steps: int = 12
     batch_size: int = 32
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     epsilon: float = 0.2
     epsilon_high: float = 0.28
     min_groups: int = 4
@@ -100,13 +100,22 @@ def usable(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dic
 
 
 def _order(rows: Sequence[Mapping[str, Any]], *, n: int, seed: int) -> list[int]:
-    """n row numbers: whole shuffled passes, so that good and bad rollouts come as often as they were logged."""
+    """n row numbers: shuffled passes over whole groups.
+
+    The rows of a group stay together, because only together do their advantages cancel: a batch of strangers pushes
+    all outputs that happen to be good in it, whatever was asked.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
+    of_group: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
+        of_group.setdefault(row["group"], []).append(at)
+    names = sorted(of_group)
     order: list[int] = []
     while len(order) < n:
-        order.extend(int(at) for at in rng.permutation(len(rows)))
+        for choice in rng.permutation(len(names)):
+            order.extend(of_group[names[int(choice)]])
     return order[:n]
 
 

@@ -22,15 +22,15 @@ class SftTrainer:
     init_adapter: Path | None = None
     """Goes on from this adapter; rank, alpha and top_layers are then its own."""
     seed: int = 0
-    steps: int = 20
-    batch_size: int = 16
-    """Rows per optimizer step."""
+    steps: int = 40
+    batch_size: int = 8
+    """Rows per optimizer step. More and smaller steps learned more from the same compute than 20 of 16."""
     learning_rate: float = 1e-3
     rank: int = 16
     alpha: int = 32
     top_layers: int | None = 10
     """Trains the last blocks only, a third of the time of all on a CPU; None trains all."""
-    save_every: int = 5
+    save_every: int = 10
 
     @property
     def name(self) -> str:

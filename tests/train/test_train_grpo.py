@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tracemill.train import datums
-from tracemill.train.grpo import GrpoTrainer, _trainer, usable
+from tracemill.train.grpo import GrpoTrainer, _order, _trainer, usable
 
 KNOBS = GrpoTrainer(steps=4, batch_size=8, learning_rate=5e-3, rank=4, top_layers=2, save_every=4, min_groups=2)
 OUTPUTS = ("billing", "shipping", "returns", "account")
@@ -136,3 +136,11 @@ def test_rows_of_another_temperature_are_left_out_and_counted(rows: list[dict[st
     kept, counts = usable(mixed)
     assert {row["temperature"] for row in kept} == {1.5}
     assert counts["rows_other_temperature"] == 1
+
+
+def test_the_rows_of_a_group_stay_together(rows: list[dict[str, Any]]) -> None:
+    order = _order(rows[::-1], n=24, seed=5)
+    groups = [rows[::-1][at]["group"] for at in order]
+    assert [len(set(groups[at : at + 4])) for at in range(0, 24, 4)] == [1] * 6
+    assert sorted(order[:12]) == list(range(12))
+    assert order == _order(rows[::-1], n=24, seed=5)
