@@ -193,7 +193,7 @@ def test_a_killed_writer_leaves_nothing_half_done(
 def test_a_writer_killed_over_and_over_leaves_nothing_half_done(
     tmp_path: Path, empty_lake: Path, build: Callable[..., Any], writer: Writer
 ) -> None:
-    killed(tmp_path, empty_lake, build, writer, kills=150, seed=2)
+    killed(tmp_path, empty_lake, build, writer, kills=60, seed=2)
 
 
 @pytest.mark.parametrize(("what", "limit"), [("data file", 1_000_000), ("catalog", 50_000)])
