@@ -20,7 +20,9 @@ class Commands(TyperGroup):
             sys.stderr.write(f"Error: {error}\n")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
-            sys.stderr.write("Interrupted. What was done is kept; run the same command again to continue.\n")
+            from tracemill.app.output import INTERRUPTED
+
+            sys.stderr.write(INTERRUPTED)
             raise typer.Exit(130) from error
 
 

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from tracemill.pipelines.progress import Tell
 
+INTERRUPTED = "Interrupted. What was done is kept; run the same command again to continue.\n"
+
 
 class Output:
     """stdout carries the result alone; progress and remarks go to stderr."""

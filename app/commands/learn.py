@@ -1,15 +1,18 @@
 """score, mine, optimize, train, gate, nightly: one stage by hand, or the whole night."""
 
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.table import Table as RichTable
 
 from tracemill.app import project
-from tracemill.app.output import Output
+from tracemill.app.output import INTERRUPTED, Output
 from tracemill.errors import ConfigError, MissingExtraError
 from tracemill.pipelines import branches, gating, judging, learning, releasing
 from tracemill.pipelines.config import Config
@@ -168,7 +171,34 @@ def run_flow(night: Night) -> Any:
         if error.name and error.name.split(".")[0] == "prefect":
             raise MissingExtraError("flows", "tracemill nightly") from error
         raise
-    return flows.nightly(night)
+    with leave_at_once():
+        return flows.nightly(night)
+
+
+@contextmanager
+def leave_at_once() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the process then and there, with its orchestrator.
+
+    An orderly end would wait for both branches, and for an orchestrator that the same Ctrl-C has stopped. Nothing is
+    lost by it: the lake survives a kill at any moment, replays are kept by the chunk, training by the checkpoint, and
+    model server and trainer end with the process that started them.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        os.write(2, INTERRUPTED.encode())
+        from prefect.server.api.server import SubprocessASGIServer
+
+        for server in list(SubprocessASGIServer._instances.values()):
+            if server.server_process is not None:
+                server.server_process.terminate()
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def quiet_orchestrator(config: Config) -> None:

@@ -1,0 +1,169 @@
+"""`tracemill nightly` as a process of its own: what it sends where, and what Ctrl-C leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracemill.warehouse import Lake
+
+pytest.importorskip("prefect")
+
+GUARD = """\
+'''Notes every look-up and connection that would leave the machine, in every Python process of the run.'''
+import os, socket, sys
+
+NOTES = os.environ["GUARD_NOTES"]
+
+def local(host):
+    return host in (None, "", "localhost", "::1", b"localhost") or str(host).startswith("127.")
+
+def note(what, host):
+    with open(NOTES, "a") as notes:
+        notes.write(f"{what} {host!r} by {sys.argv[:3]}\\n")
+
+def audit(event, args):
+    if event == "socket.getaddrinfo" and not local(args[0]):
+        note("looked up", args[0])
+    if event == "socket.connect" and isinstance(args[1], tuple) and not local(args[1][0]):
+        note("connected to", args[1][0])
+
+sys.addaudithook(audit)
+"""
+
+
+@pytest.fixture
+def project(desk: Any, endpoint: Any, tmp_path: Path) -> Path:
+    """The toy desk as a project with a settings file."""
+    desk.lake.close()
+    (tmp_path / "tracemill.toml").write_text(
+        f"""
+[[sources]]
+path = "logs"
+[[rewards]]
+kind = "feedback"
+[[rewards]]
+kind = "exact_match"
+[endpoint]
+base_url = "{endpoint.url}"
+model = "toy"
+[optimize]
+optimizers = ["labeled_few_shot"]
+[gate]
+valid_output = "billing|shipping|returns|account"
+"""
+    )
+    return tmp_path
+
+
+def command(project: Path) -> list[str]:
+    return [sys.executable, "-m", "tracemill", "nightly", "--json", "--project", str(project)]
+
+
+def clean_environment() -> dict[str, str]:
+    """As a user has it: none of what the tests set to keep Prefect quiet."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DO_NOT"))}
+
+
+def test_nothing_leaves_the_machine(project: Path, tmp_path: Path) -> None:
+    guard = tmp_path / "guard"
+    guard.mkdir()
+    (guard / "sitecustomize.py").write_text(GUARD)
+    notes = tmp_path / "notes.txt"
+    environment = {**clean_environment(), "PYTHONPATH": str(guard), "GUARD_NOTES": str(notes)}
+    probe = "import socket\ntry: socket.getaddrinfo('example.invalid', 80)\nexcept OSError: pass"
+    subprocess.run([sys.executable, "-c", probe], env=environment, check=True)
+    assert "example.invalid" in notes.read_text(), "the guard itself does not work"
+    notes.unlink()
+
+    done = subprocess.run(command(project), env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["decisions"][0]["verdict"] == "PROMOTE"
+    assert not notes.exists(), notes.read_text()
+
+
+def interrupt_at(project: Path, mark: str) -> tuple[int, str]:
+    """Runs a night and presses Ctrl-C when it says `mark`; its exit code and what it said."""
+    process = subprocess.Popen(
+        command(project),
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    said: list[str] = []
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith(mark):
+                os.killpg(process.pid, signal.SIGINT)  # a terminal interrupts the whole group
+                break
+        process.wait(60)
+        said.append(process.stderr.read())
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        if process.stdout is not None:
+            process.stdout.close()
+    return process.returncode, "".join(said)
+
+
+def left_over(group_leader_of: Path) -> list[str]:
+    """Processes of the night that still run."""
+    mark = str(group_leader_of)
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if mark.encode() in words:
+                found.append(words[:200].decode(errors="replace"))
+    return found
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "optimize: model calls",
+        *(
+            pytest.param(stage, marks=pytest.mark.slow)
+            for stage in ("ingest: ", "score: ", "mine: ", "optimize: production", "gate: ")
+        ),
+    ],
+)
+def test_ctrl_c_loses_nothing_and_the_next_run_goes_on(project: Path, endpoint: Any, mark: str) -> None:
+    code, said = interrupt_at(project, mark)
+    assert code == 130, said
+    assert "Interrupted" in said
+    assert "Traceback" not in said
+    deadline = time.monotonic() + 20
+    while left_over(project) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left_over(project)
+
+    asked = len(endpoint.asked)
+    done = subprocess.run(
+        command(project), env=clean_environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["decisions"][0]["verdict"] == "PROMOTE"
+    with Lake.open(project / ".tracemill" / "lake") as lake, lake.reader() as con:
+        assert con.execute("SELECT count(*) FROM trajectories").fetchone() == (100,)
+        (kept,) = con.execute("SELECT count(*) FROM replays").fetchone() or (0,)
+    if mark.startswith("optimize"):
+        assert asked > 0
+    # What was answered before the interruption was kept, but for the chunk that was under way.
+    assert len(endpoint.asked) <= kept + 32
