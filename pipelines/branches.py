@@ -78,10 +78,11 @@ def writer(night: Night, ledger: Ledger) -> PromptModel | None:
     return PromptModel(chat=cached, name=settings.reflection_model)
 
 
-def train_weights(
-    night: Night, lesson: Lesson, endpoint_model: str | None
-) -> tuple[Candidate | None, Mapping[str, Any]]:
-    """The adapter of the weights branch as a candidate, or None with the reason in the detail that comes along."""
+def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Candidate | None, Mapping[str, Any]]:
+    """The adapter of the weights branch as a candidate, or None with the reason in the detail that comes along.
+
+    `deployed` is production's artifact on the model that the adapter is for (replaying.on_endpoint).
+    """
     settings = night.config.train
     if settings.base_model is None:
         return None, {"skipped": "[train] base_model is not set"}
@@ -93,7 +94,7 @@ def train_weights(
     trainer = choose_trainer(night, lesson, logged)
     rows = datums.build(
         lesson.learn,
-        production,
+        deployed,
         kind="grpo" if trainer == "grpo" else "sft",
         model_folder=base,
         transitions=logged,
@@ -137,9 +138,8 @@ def train_weights(
         optimizer=trainer,
         artifact=Artifact(
             prompt={
-                **production.prompt,
-                "model": endpoint_model or production.prompt.get("model"),
-                "adapter": f"{lesson.site.agent_name or 'site'}-{result.content_hash[:8]}",
+                **deployed.prompt,
+                "adapter": f"{lesson.site.agent_name or 'site'}-{result.content_hash[:8]}".replace("/", "-"),
             },
             adapter_path=str(result.adapter),
         ),

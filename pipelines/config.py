@@ -57,6 +57,8 @@ class EndpointConfig:
     """Name to ask for; default: the site's own model."""
     api_key_env: str | None = None
     """Environment variable that holds the key."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Sampling parameters for sites whose logs do not tell theirs (max_tokens, temperature)."""
     threads: int | None = None
     """Of a local model."""
     concurrency: int = 16

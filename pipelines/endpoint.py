@@ -1,9 +1,10 @@
 """The model that replays cases: a configured server, or a small model that is served for as long as it is needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.endpoint import HttpChatModel
@@ -20,6 +21,8 @@ class Endpoint:
     model: str | None
     """The base model's name there; None: whatever name a site's logs give."""
     chat: HttpChatModel
+    params: Mapping[str, Any]
+    """For artifacts that do not say how to sample."""
 
 
 def configured(night: Night) -> bool:
@@ -33,11 +36,10 @@ def open_endpoint(night: Night) -> Iterator[Endpoint]:
     settings = night.config.endpoint
     key = api_key(night, settings.api_key_env)
     if settings.base_url is not None:
-        yield Endpoint(base_url=settings.base_url, model=settings.model, chat=_chat(night, settings.base_url, key))
+        yield _endpoint(night, settings.base_url, settings.model, key)
         return
     if settings.local is None:
         raise ConfigError("no model to replay with: set base_url or local in [endpoint]")
-    night.tell("endpoint", f"starting {settings.local}")
     with serving.start(
         settings.local,
         cache=night.config.work_path / "models",
@@ -45,11 +47,13 @@ def open_endpoint(night: Night) -> Iterator[Endpoint]:
         threads=settings.threads,
         on_progress=lambda said: night.tell("endpoint", said),
     ) as server:
-        yield Endpoint(
-            base_url=server.base_url,
-            model=settings.model or server.model,
-            chat=_chat(night, server.base_url, key),
-        )
+        yield _endpoint(night, server.base_url, settings.model or server.model, key)
+
+
+def _endpoint(night: Night, base_url: str, model: str | None, key: str | None) -> Endpoint:
+    settings = night.config.endpoint
+    chat = HttpChatModel(base_url, api_key=key, concurrency=settings.concurrency, timeout_s=settings.timeout_s)
+    return Endpoint(base_url=base_url, model=model, chat=chat, params=settings.params)
 
 
 def api_key(night: Night, variable: str | None) -> str | None:
@@ -67,8 +71,3 @@ def ensure_adapter(endpoint: Endpoint, artifact: Artifact) -> None:
     name = artifact.prompt.get("adapter")
     if name is not None and artifact.adapter_path is not None:
         serving.load_adapter(endpoint.base_url, str(name), Path(artifact.adapter_path))
-
-
-def _chat(night: Night, base_url: str, key: str | None) -> HttpChatModel:
-    settings = night.config.endpoint
-    return HttpChatModel(base_url, api_key=key, concurrency=settings.concurrency, timeout_s=settings.timeout_s)

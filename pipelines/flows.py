@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tracemill.errors import BusyError
-from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing
+from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, configured, open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
@@ -69,7 +69,8 @@ def optimize_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> list[C
 @task(name="train", cache_policy=NO_CACHE)
 def train_weights(night: Night, lesson: Lesson, endpoint: Endpoint) -> list[Candidate]:
     with night.stage("train") as detail:
-        candidate, facts = branches.train_weights(night, lesson, endpoint.model)
+        deployed = replaying.on_endpoint(endpoint, lesson.production.artifact)
+        candidate, facts = branches.train_weights(night, lesson, deployed)
         detail.update(site=lesson.site.site_id, **facts)
         if candidate is None:
             detail["status"] = "skipped"

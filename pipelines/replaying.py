@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tracemill.ids import content_id
 from tracemill.optimize.replay import Budget, Replayer
@@ -114,10 +115,16 @@ def served_by(endpoint: Endpoint, artifact: Artifact) -> bool:
 
 
 def on_endpoint(endpoint: Endpoint, artifact: Artifact) -> Artifact:
-    """The artifact with the endpoint's model in place of its own: what candidates start from where the two differ."""
+    """The artifact as it runs on the endpoint: what candidates start from.
+
+    Where production's model is another one, the endpoint's takes its place; sampling that the logs do not tell is the
+    endpoint's.
+    """
+    known = artifact.prompt.get("params") or {}
+    params = {**endpoint.params, **known}
     if served_by(endpoint, artifact):
-        return artifact
-    return Artifact(prompt={**artifact.prompt, "model": endpoint.model, "adapter": None})
+        return artifact if params == known else replace(artifact, prompt={**artifact.prompt, "params": params})
+    return Artifact(prompt={**artifact.prompt, "model": endpoint.model, "adapter": None, "params": params})
 
 
 def spread(cases: Sequence[Case], limit: int) -> tuple[Case, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tracemill.train import adapters
 from tracemill.train.datums import read_kind
+from tracemill.train.prefix import completion_loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,19 @@ class SftTrainer:
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
         )
-        trainer = SFTTrainer(
+
+        class SharedPrefix(SFTTrainer):  # type: ignore[misc]
+            """The same loss; what all rows of a batch begin with is computed once."""
+
+            def compute_loss(
+                self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+            ) -> Any:
+                loss = None if return_outputs else completion_loss(model, inputs, items=num_items_in_batch)
+                if loss is None:
+                    return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+                return loss
+
+        trainer = SharedPrefix(
             model=model,
             args=arguments,
             train_dataset=drawn,

@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from tracemill.app import project
 from tracemill.app.output import INTERRUPTED, Output
 from tracemill.errors import ConfigError, MissingExtraError
-from tracemill.pipelines import branches, gating, judging, learning, releasing
+from tracemill.pipelines import branches, gating, judging, learning, releasing, replaying
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
@@ -104,8 +104,11 @@ def train(given: Path | None, site: str | None, *, as_json: bool, dry_run: bool)
             plan = _plan(lessons, night.config)
             output.result(plan, _plan_text(plan))
             return
-        served = night.config.endpoint.model or night.config.endpoint.local
-        results = [branches.train_weights(night, lesson, served) for lesson in lessons]
+        with open_endpoint(night) as endpoint:
+            results = [
+                branches.train_weights(night, one, replaying.on_endpoint(endpoint, one.production.artifact))
+                for one in lessons
+            ]
     found = [candidate for candidate, _ in results if candidate is not None]
     reasons = [str(detail["skipped"]) for candidate, detail in results if candidate is None]
     output.result(
