@@ -26,8 +26,8 @@ from tracemill.errors import ConfigError, EndpointError, TracemillError
 from tracemill.warehouse import Lake
 
 MARK = ".tracemill-demo"
-DAY1, DAY2 = (140, 2), (60, 1)
-"""Wordings of a day, and tickets of each."""
+DAY1, LAST_DAY, DAY_BETWEEN = (160, 2), (50, 1), (50, 4)
+"""Wordings of a day, and tickets of each. Reinforcement learning compares several answers to one wording."""
 REVIEWED = 0.7
 
 
@@ -111,7 +111,7 @@ def _set_up(folder: Path, seed: int, nights: int, output: Output) -> Stage:
     for name in ("feedback", "desk"):
         (folder / name).mkdir()
     Lake.create(project.load(folder).lake_path).close()
-    days = [DAY1, *[DAY2] * nights]
+    days = [DAY1, *[DAY_BETWEEN] * (nights - 1), LAST_DAY]
     sizes, copies = ([str(day[place]) for day in days] for place in (0, 1))
     tickets: list[str | Path] = [sys.executable, example / "tickets.py", "--out", "tickets", "--seed", str(seed)]
     stage.run([*tickets, "--wordings", *sizes, "--copies", *copies])

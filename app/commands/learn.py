@@ -2,14 +2,16 @@
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from tracemill.app import project
 from tracemill.app.output import INTERRUPTED, Output
@@ -132,7 +134,7 @@ def gate(given: Path | None, candidate: str, *, as_json: bool, dry_run: bool) ->
             return
         with open_endpoint(night) as endpoint:
             decisions = gating.judge(night, lesson, [found], endpoint)
-    output.result({"decisions": [asdict(one) for one in decisions]}, decisions_table(decisions))
+    output.result({"decisions": [asdict(one) for one in decisions]}, decisions_text(decisions))
 
 
 def nightly(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
@@ -158,7 +160,7 @@ def nightly(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
             "decisions": [asdict(one) for one in decisions],
             "releases": [asdict(one) for one in report.releases],
         },
-        decisions_table(decisions) if decisions else "no candidate reached the gate",
+        decisions_text(decisions) if decisions else "no candidate reached the gate",
     )
     for release in report.releases:
         if not as_json:
@@ -239,22 +241,20 @@ def candidates_table(found: list[Candidate]) -> RichTable:
     return table
 
 
-def decisions_table(decisions: list[Decision]) -> RichTable:
-    table = RichTable(show_edge=False, header_style="bold")
-    for name in ("candidate", "verdict", "production", "candidate", "difference (95 %)", "e-value", "why"):
-        table.add_column(name)
+def decisions_text(decisions: Sequence[Decision]) -> Group:
+    """One paragraph per verdict: figures first, then why."""
+    styles = {"PROMOTE": "bold green", "BLOCKED": "bold red", "REJECT": "bold red"}
+    paragraphs = []
     for one in decisions:
-        interval = "–" if one.delta is None else f"{one.delta:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
-        table.add_row(
-            one.candidate_id[:8],
-            one.verdict,
-            _figure(one.baseline_mean),
-            _figure(one.candidate_mean),
-            interval,
-            "–" if one.e_value is None else f"{one.e_value:.3g}",
-            one.reason,
+        interval = "" if one.delta is None else f", {one.delta:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+        figures = f"production {_figure(one.baseline_mean)}, candidate {_figure(one.candidate_mean)}{interval}"
+        paragraphs.append(
+            Text.assemble(
+                (one.verdict, styles.get(one.verdict, "bold yellow")),
+                f"  {one.candidate_id[:8]}: {figures}\n  {one.reason}",
+            )
         )
-    return table
+    return Group(*paragraphs)
 
 
 def _figure(value: float | None) -> str:

@@ -24,7 +24,7 @@ GROUP BY agent_version ORDER BY min(start_ns)""",
     ),
     (
         "Which tool calls fail, and how?",
-        """SELECT tool_name, left(error_message, 60) AS error, count(*) AS calls
+        """SELECT tool_name, left(error_message, 44) AS error, count(*) AS calls
 FROM tool_calls WHERE status = 'error'
 GROUP BY ALL ORDER BY calls DESC LIMIT 5""",
     ),
@@ -123,7 +123,9 @@ def gather(lake: Lake, *, title: str, versions: Mapping[str, str]) -> Facts:
 
 def _arm(name: str, where: str, rows: Sequence[Mapping[str, Any]]) -> Arm:
     judged = [row for row in rows if row["reward"] is not None]
-    interval = clustered_mean([float(row["reward"]) for row in judged], [str(row["task_group"]) for row in judged])
+    interval = clustered_mean(
+        [float(row["reward"]) for row in judged], [str(row["task_group"]) for row in judged], per="cluster"
+    )
 
     def average(key: str) -> float | None:
         values = [row[key] for row in rows if row.get(key) is not None]
@@ -158,12 +160,14 @@ def _gate_arms(select: Any) -> list[Arm]:
 
 
 def _live_arms(select: Any, versions: Mapping[str, str]) -> list[Arm]:
+    """What each agent version came to after the last night."""
     arms = []
     for version, label in versions.items():
         rows = select(
             "SELECT t.task_group, r.value AS reward, l.tokens_in, l.tokens_out, l.latency_ms "
             "FROM trajectories t LEFT JOIN rewards r ON r.trajectory_id = t.trajectory_id AND r.name = 'combined' "
-            "LEFT JOIN llm_calls l ON l.trajectory_id = t.trajectory_id WHERE t.agent_version = ?",
+            "LEFT JOIN llm_calls l ON l.trajectory_id = t.trajectory_id "
+            "WHERE t.agent_version = ? AND t.start_ns > (SELECT max(ended_ns) FROM runs)",
             version,
         )
         if rows:

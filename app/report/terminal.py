@@ -9,7 +9,7 @@ from rich.text import Text
 from tracemill.app.report.facts import Arm, Facts
 from tracemill.app.report.page import figure, share, summary
 
-_BAR = 28
+_BAR = 20
 
 
 def render(facts: Facts) -> RenderableType:
@@ -43,18 +43,18 @@ def render(facts: Facts) -> RenderableType:
 def arms_table(arms: list[Arm]) -> Table:
     table = Table(show_edge=False, header_style="bold")
     for name in ("where", "artifact"):
-        table.add_column(name)
-    table.add_column("success", justify="right")
-    table.add_column("95 % interval")
-    table.add_column("", min_width=_BAR)
-    for name in ("cases", "tokens in", "ms"):
-        table.add_column(name, justify="right")
+        table.add_column(name, no_wrap=True)
+    table.add_column("success", justify="right", no_wrap=True)
+    table.add_column("95 %", no_wrap=True)
+    table.add_column("", min_width=_BAR, no_wrap=True)
+    for name in ("cases", "tokens", "ms"):
+        table.add_column(name, justify="right", no_wrap=True)
     for arm in arms:
         table.add_row(
             arm.where,
             arm.name,
             share(arm.mean),
-            f"{share(arm.low)} to {share(arm.high)}",
+            f"{share(arm.low)}-{share(arm.high)}",
             bar(arm),
             str(arm.n),
             figure(arm.tokens_in),
