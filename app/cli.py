@@ -58,12 +58,15 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo works and leaves its report.")] = Path("demo-run"),
     nights: Annotated[int, typer.Option(min=1, max=2, help="2 adds a night of offline RL.")] = 1,
     seed: Annotated[int, typer.Option(help="Draws tickets, samples and splits.")] = 0,
+    permute: Annotated[
+        bool, typer.Option("--permute", help="The control: labels dealt at random, one night, nothing to be promoted.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """The whole loop on this machine: an agent works, learns overnight, works again. No network, key or GPU."""
     from tracemill.app import demo as room
 
-    room.run(folder, nights=nights, seed=seed, as_json=json)
+    room.run(folder, nights=nights, seed=seed, permute=permute, as_json=json)
 
 
 @app.command()

@@ -71,8 +71,11 @@ class Arm:
     prompt: Path
 
 
-def run(folder: Path, *, nights: int, seed: int, as_json: bool) -> None:
-    """Plays the whole loop in `folder` and writes `folder/report.html`."""
+def run(folder: Path, *, nights: int, seed: int, permute: bool, as_json: bool) -> None:
+    """Plays the whole loop in `folder` and writes `folder/report.html`.
+
+    `permute`: the control, in which reviewers deal their labels at random; it ends after the first night.
+    """
     output = Output(as_json=as_json)
     began = time.perf_counter()
     stage = _set_up(folder.resolve(), seed, nights, output)
@@ -80,10 +83,13 @@ def run(folder: Path, *, nights: int, seed: int, as_json: bool) -> None:
         stage.say("Day 1: the agent works with the prompt it was shipped with")
         with _collector(stage):
             _work(stage, "day1", prompt=stage.example / "prompt.json", version="shipped")
-        _review(stage, "day1", truth="truth.jsonl", rate=REVIEWED, seed=seed)
+        _review(stage, "day1", truth="truth.jsonl", rate=REVIEWED, seed=seed, permute=permute)
         stage.say("Night 1: tracemill learns from the logs")
         stage.tracemill("nightly")
         arms = [Arm(version="shipped", label="production", prompt=stage.example / "prompt.json")]
+        if permute:
+            _report(stage, arms, began)
+            return
         arms += _candidates(stage, 1)
         _day(stage, 2, arms, seed)
         for night in range(2, nights + 1):
@@ -179,11 +185,12 @@ def _work(stage: Stage, tickets: str, *, prompt: Path, version: str) -> None:
     )
 
 
-def _review(stage: Stage, tickets: str, *, truth: str, rate: float, seed: int) -> None:
+def _review(stage: Stage, tickets: str, *, truth: str, rate: float, seed: int, permute: bool = False) -> None:
     stage.run(
         [
             *(sys.executable, stage.example / "reviewer.py", "--rate", str(rate), "--seed", str(seed)),
             *("--desk", f"desk/{tickets}.jsonl", "--out", f"feedback/{tickets}.jsonl", "--truth", f"tickets/{truth}"),
+            *(("--permute",) if permute else ()),
         ]
     )
 
@@ -244,6 +251,9 @@ def _report(stage: Stage, arms: Sequence[Arm], began: float) -> None:
             "seconds": round(time.perf_counter() - began, 1),
             "live": {arm.name: {"mean": arm.mean, "low": arm.low, "high": arm.high} for arm in found.live},
             "gate": {arm.name: {"mean": arm.mean, "low": arm.low, "high": arm.high} for arm in found.gate},
+            "released": [
+                str(row["bundle_id"]) for row in found.releases if row["verdict_id"] and row["channel"] == "production"
+            ],
             "verdicts": {str(row["branch"]): str(row["verdict"]) for row in found.decisions},
         },
         terminal.render(found),

