@@ -9,7 +9,7 @@ from rich.text import Text
 from tracemill.app.report.facts import Arm, Facts
 from tracemill.app.report.page import figure, share, summary
 
-_BAR = 20
+_BAR = 11
 
 
 def render(facts: Facts) -> RenderableType:
@@ -52,9 +52,9 @@ def arms_table(arms: list[Arm]) -> Table:
     for arm in arms:
         table.add_row(
             arm.where,
-            arm.name,
+            arm.name.removeprefix("best "),
             share(arm.mean),
-            f"{share(arm.low)}-{share(arm.high)}",
+            f"{share(arm.low).rstrip('%')}-{share(arm.high)}",
             bar(arm),
             str(arm.n),
             figure(arm.tokens_in),
