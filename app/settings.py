@@ -73,6 +73,9 @@ alpha = 0.05           # expected share of false promotions, over the whole life
 wanted_effect = 0.08
 # valid_output = "billing|shipping|returns"
 
+# [bind.AGENT]         # what redacted constants of an agent's prompt stand for; nothing unbound is published
+# email_1 = "help@example.com"
+
 [[publish]]
 kind = "folder"
 path = "published"

@@ -147,6 +147,8 @@ class Config:
     optimize: OptimizeConfig = OptimizeConfig()
     train: TrainConfig = TrainConfig()
     gate: GateConfig = GateConfig()
+    bind: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`[bind.AGENT]`: what redacted constants of that agent's prompts stand for, by slot (email_1 = "help@…")."""
     publish: tuple[PublishConfig, ...] = (PublishConfig(kind="folder", path="published"),)
 
     def path(self, relative: str) -> Path:

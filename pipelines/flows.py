@@ -37,7 +37,7 @@ class NightReport:
 @task(name="ingest", cache_policy=NO_CACHE)
 def ingest_logs(night: Night) -> Mapping[str, Any]:
     with night.stage("ingest") as detail:
-        report = ingesting.take_in(night, ingesting.configured_sources(night))
+        report = ingesting.take_in_configured(night)
         detail.update(asdict(report))
     return detail
 

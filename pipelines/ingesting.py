@@ -1,14 +1,16 @@
 """Logs in: source objects become batches, a batch becomes one transaction with its trajectories and their pools."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pyarrow as pa
 
 from tracemill import ingest
 from tracemill.mining import groups
+from tracemill.pipelines.config import Config
 from tracemill.pipelines.night import Night
 from tracemill.records import Batch
 from tracemill.warehouse import Transaction
@@ -28,17 +30,30 @@ class IngestReport:
     seconds: float = 0.0
 
 
-def configured_sources(night: Night) -> list[str]:
-    """The `[[sources]]` of the project that exist; a folder that nobody wrote to yet is no error."""
+def configured_sources(config: Config) -> list[tuple[str, str]]:
+    """Place and format of the `[[sources]]` that exist; a folder that nobody wrote to yet is no error."""
     found = []
-    for source in night.config.sources:
+    for source in config.sources:
         if "://" in source.path:
-            found.append(source.path)
+            found.append((source.path, source.format))
             continue
-        path = night.config.path(source.path)
+        path = config.path(source.path)
         if path.exists() or any(mark in source.path for mark in "*?["):
-            found.append(str(path))
+            found.append((str(path), source.format))
     return found
+
+
+def take_in_configured(night: Night) -> IngestReport:
+    """Takes in what is new among the `[[sources]]`, each in its own format."""
+    of_format: dict[str, list[str]] = {}
+    for uri, format in configured_sources(night.config):
+        of_format.setdefault(format, []).append(uri)
+    reports = [take_in(night, uris, format=format) for format, uris in of_format.items()]
+    totals: dict[str, Any] = {}
+    for report in reports:
+        for name, value in asdict(report).items():
+            totals[name] = totals.get(name, 0) + value
+    return IngestReport(**totals)
 
 
 def take_in(

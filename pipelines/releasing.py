@@ -1,12 +1,13 @@
 """Promoted candidates become bundles, bundles go to every publisher, and then the channel moves."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
-from tracemill.errors import ConfigError
+from tracemill.errors import ConfigError, PublishError
 from tracemill.mining import sites as mined_sites
 from tracemill.pipelines.config import PublishConfig
 from tracemill.pipelines.learning import one_site
@@ -15,7 +16,7 @@ from tracemill.promote import bundle as bundles
 from tracemill.promote import publishers as publishing
 from tracemill.promote import registry
 from tracemill.promote.publishers import StagedPublisher
-from tracemill.records import Artifact, Candidate, Decision, Guardrail
+from tracemill.records import Artifact, Candidate, Decision, Guardrail, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,33 @@ def release(night: Night, candidate: Candidate, *, channel: str, actor: str, for
     return _release(night, candidate, decided, channel=channel, actor=f"{actor} (forced)" if force else actor)
 
 
+def bound(night: Night, candidate: Candidate, site: Site) -> Candidate:
+    """The candidate with what was redacted in its constant text put back by the operator's `[bind.AGENT]`.
+
+    PublishError where a slot that stands for redacted text has no value there: nothing unbound is published.
+    """
+    values = night.config.bind.get(site.agent_name or "", {})
+    missing = [slot for slot in site.unbound if slot not in values]
+    if missing:
+        raise PublishError(
+            f"the prompt of site {site.site_id[:8]} ({site.agent_name}) holds redacted text, now the slot "
+            f"{missing[0]!r}; say what it stands for in [bind.{site.agent_name}] of tracemill.toml"
+        )
+    if not site.unbound:
+        return candidate
+
+    def fill(piece: Any) -> Any:
+        slot = piece.get("slot") if isinstance(piece, Mapping) else None
+        return values[slot] if slot in site.unbound else piece
+
+    messages = [
+        {**item, "content": [fill(piece) for piece in item["content"]]} if item.get("content") else item
+        for item in candidate.artifact.prompt["messages"]
+    ]
+    prompt = {**candidate.artifact.prompt, "messages": messages}
+    return replace(candidate, artifact=replace(candidate.artifact, prompt=prompt))
+
+
 def _release(
     night: Night, candidate: Candidate, decided: tuple[str, Decision] | None, *, channel: str, actor: str
 ) -> Release:
@@ -113,7 +141,7 @@ def _release(
         site = one_site(mined_sites.load(con), candidate.site_id)
     snapshot = night.lake.snapshot_id()
     bundle = bundles.build(
-        candidate,
+        bound(night, candidate, site),
         None if decided is None else decided[1],
         site=site,
         evaluations=night.select(

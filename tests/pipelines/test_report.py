@@ -1,0 +1,63 @@
+"""The report of a night: true to the lake, and one file that needs nothing beside itself."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tracemill.app.report import facts, page, terminal
+from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing
+from tracemill.pipelines.endpoint import open_endpoint
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def night(desk: Any) -> Any:
+    """A night by hand, stage by stage, up to the release."""
+    night = desk.night()
+    with night.stage("ingest"):
+        ingesting.take_in(night, ingesting.configured_sources(night))
+    judging.score(night)
+    judging.mine(night)
+    (lesson,), _ = learning.choose(night)
+    with open_endpoint(night) as endpoint, night.stage("optimize"):
+        found, _ = branches.search_prompts(night, lesson, endpoint)
+        (decision,) = gating.judge(night, lesson, branches.winner(found), endpoint)
+        assert decision.verdict == "PROMOTE", decision.reason
+        releasing.release(night, branches.winner(found)[0], channel="production", actor="test")
+    return night
+
+
+def test_a_report_is_one_page_with_the_outcome_the_verdict_and_the_answers(night: Any, tmp_path: Path) -> None:
+    found = facts.gather(night.lake, title="A night", versions={})
+    assert [arm.name for arm in found.gate] == ["production", "best prompt"]
+    by_name = {arm.name: arm for arm in found.gate}
+    assert by_name["production"].mean is not None
+    assert by_name["best prompt"].mean is not None
+    assert by_name["best prompt"].mean > by_name["production"].mean
+    assert "+" in found.diff
+    assert all("error" not in answer.table.column_names for answer in found.answers if answer.table.num_rows)
+
+    html = page.write(found, tmp_path / "report.html").read_text()
+    assert "PROMOTE" in html
+    assert html.count("<svg") == 2
+    assert not re.search(r"""(src|href)=["']?(http|//)""", html)
+    assert "<script" not in html
+    for answer in found.answers:
+        assert answer.question.split(",")[0] in html
+
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - closed with the process
+    console.print(terminal.render(found))
+    console.file.close()
+    shown = console.export_text()
+    assert "PROMOTE" in shown
+    assert "best prompt" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
+
+
+def test_logged_text_cannot_break_out_of_the_page(night: Any) -> None:
+    found = facts.gather(night.lake, title="<script>alert(1)</script>", versions={})
+    assert "<script>" not in page.render(found)
