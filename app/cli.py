@@ -17,7 +17,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except TracemillError as error:
-            sys.stderr.write(f"Error: {error}\n")
+            sys.stderr.write(f"Error: {' '.join(str(error).split())}\n")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             from tracemill.app.output import INTERRUPTED
@@ -35,6 +35,22 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tracemill {version('tracemill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")] = False,
+) -> None:
+    """Every night, yesterday's production agent logs become better prompts and better weights."""
+
 
 Project = Annotated[
     Path | None, typer.Option("--project", help="Project folder; default: the nearest with a tracemill.toml.")
@@ -71,7 +87,7 @@ def demo(
 
 @app.command()
 def collect(
-    port: Annotated[int, typer.Option(help="0: any free port.")] = 4318,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 4318,
     host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
     token_env: Annotated[str | None, typer.Option(help="Environment variable with a bearer token to demand.")] = None,
     project: Project = None,
@@ -103,7 +119,9 @@ def ingest(
 @app.command()
 def sql(
     query: Annotated[str | None, typer.Argument(help="One SELECT; none: a prompt, or SQL on stdin.")] = None,
-    format: Annotated[str, typer.Option(help="table, json, csv or parquet.")] = "table",
+    format: Annotated[
+        str | None, typer.Option(help="table, json, csv or parquet; default: what --output ends in, else table.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead of stdout.")] = None,
     snapshot: Annotated[int | None, typer.Option(help="Query the lake as of this snapshot.")] = None,
     project: Project = None,
@@ -214,7 +232,7 @@ def schedule(
 @app.command(name="serve-model")
 def serve_model(
     model: Annotated[str, typer.Argument(help='"smollm2", or a folder with a transformers model.')] = "smollm2",
-    port: Annotated[int, typer.Option(help="0: any free port.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
     host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
     adapter: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of a LoRA adapter to load.")] = None,
     project: Project = None,

@@ -26,8 +26,15 @@ class Output:
         """The command's answer, as JSON or as text."""
         if self.as_json:
             sys.stdout.write(json.dumps(data, default=str, ensure_ascii=False) + "\n")
+        elif isinstance(text, str):
+            # Unwrapped and verbatim: a command in it can be copied, a [table] of the settings is no markup.
+            self.stdout.print(text, markup=False, soft_wrap=True)
         elif text is not None:
-            self.stdout.print(text)
+            self.stdout.print(text, crop=False)
+
+    def remark(self, text: str) -> None:
+        """A sentence beside the answer."""
+        self.stderr.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self) -> Iterator[Tell]:
@@ -56,11 +63,11 @@ class _Lines:
 
     def __call__(self, stage: str, message: str, done: int | None = None, total: int | None = None) -> None:
         tenth = 10 * (done or 0) // total if total else 0
-        if self._last.get(stage) == (message, tenth) and done != total:
+        if self._last.get(stage) == (message, tenth):
             return
         self._last[stage] = (message, tenth)
         count = f" {done}/{total}" if total and done is not None else ""
-        self._console.print(f"{stage}: {message}{count}", markup=False)
+        self._console.print(f"{stage}: {message}{count}", markup=False, soft_wrap=True)
 
 
 class _Bars:

@@ -1,6 +1,7 @@
 """From `tracemill.toml` and the environment to a Config. The only reader of the environment, beside the clock."""
 
 import os
+import re
 import time
 import tomllib
 from collections.abc import Mapping
@@ -128,7 +129,13 @@ def parse(raw: Mapping[str, Any], *, root: Path, where: str) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: '{key}': {first['msg'].lower()}") from error
+        raise ConfigError(f"{where}: '{key}': {_plainly(first['msg'])}") from error
+
+
+def _plainly(message: str) -> str:
+    """Pydantic's sentence in the words of TOML."""
+    message = re.sub(r"a dictionary or an instance of \w+", "a table", message)
+    return (message[:1].lower() + message[1:]).replace("a valid tuple", "a list").replace("value error, ", "")
 
 
 def _refuse_unknown(values: Mapping[str, Any], kind: type, *, where: str, at: str) -> None:

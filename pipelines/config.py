@@ -1,9 +1,26 @@
 """What a project configures: frozen values, one class per table of `tracemill.toml`; app/settings parses them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from error
+    return text
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Pattern = Annotated[str, AfterValidator(_regex)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +57,8 @@ class RewardConfig:
 class SplitConfig:
     """`[split]`: what is kept from learning, so that the gate can judge."""
 
-    gate_share: float = 0.4
-    tune_share: float = 0.35
+    gate_share: Share = 0.4
+    tune_share: Share = 0.35
     """Share of the learn pool's task groups that candidates are compared on."""
 
 
@@ -59,10 +76,10 @@ class EndpointConfig:
     """Environment variable that holds the key."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Sampling parameters for sites whose logs do not tell theirs (max_tokens, temperature)."""
-    threads: int | None = None
+    threads: Count | None = None
     """Of a local model."""
-    concurrency: int = 16
-    timeout_s: float = 120.0
+    concurrency: Count = 16
+    timeout_s: Positive = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +94,11 @@ class OptimizeConfig:
     """A capable model that writes prompts for gepa and mipro, by its name at `reflection_url`."""
     reflection_url: str | None = None
     reflection_key_env: str | None = None
-    max_tune_cases: int = 48
-    max_calls: int = 2_000
-    max_tokens: int | None = None
-    max_usd: float | None = None
-    max_seconds: float | None = None
+    max_tune_cases: Count = 48
+    max_calls: Count = 2_000
+    max_tokens: Count | None = None
+    max_usd: Positive | None = None
+    max_seconds: Positive | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +110,11 @@ class TrainConfig:
     """"smollm2", or a folder with a transformers model; without one the branch has nothing to train."""
     trainer: str = "auto"
     """auto: offline GRPO once a tuned policy has logged log-probabilities, else SFT."""
-    min_rows: int = 16
-    max_tokens: int = 1024
+    min_rows: Count = 16
+    max_tokens: Count = 1024
     """Longer rows are dropped and counted."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    threads: int = 1
+    threads: Count = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +124,13 @@ class GateConfig:
     channel: str = "production"
     alpha: float = 0.05
     """Expected share of false promotions among all promotions over the life of the deployment."""
-    wanted_effect: float = 0.08
+    wanted_effect: Share = 0.08
     """Smallest gain worth a promotion, as a difference in mean reward."""
-    max_cases: int = 120
-    max_nights: int = 5
-    valid_output: str | None = None
+    max_cases: Count = 120
+    max_nights: Count = 5
+    valid_output: Pattern | None = None
     """Regular expression that a well-formed output matches in full; default: any non-empty output."""
-    latency_ratio: float = 3.0
+    latency_ratio: Positive = 3.0
     auto_promote: bool = True
 
 
@@ -134,7 +151,7 @@ class Config:
     name: str = "tracemill"
     lake: str = ".tracemill/lake"
     seed: int = 0
-    sites_per_night: int = 1
+    sites_per_night: Count = 1
     sources: tuple[SourceConfig, ...] = ()
     tasks: TasksConfig | None = None
     rewards: tuple[RewardConfig, ...] = (

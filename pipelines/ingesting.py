@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from glob import iglob
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,14 +32,14 @@ class IngestReport:
 
 
 def configured_sources(config: Config) -> list[tuple[str, str]]:
-    """Place and format of the `[[sources]]` that exist; a folder that nobody wrote to yet is no error."""
+    """Place and format of the `[[sources]]` that exist; a folder or glob without a file yet is no error."""
     found = []
     for source in config.sources:
         if "://" in source.path:
             found.append((source.path, source.format))
             continue
         path = config.path(source.path)
-        if path.exists() or any(mark in source.path for mark in "*?["):
+        if path.exists() or next(iglob(str(path), recursive=True), None) is not None:
             found.append((str(path), source.format))
     return found
 

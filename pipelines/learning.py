@@ -47,7 +47,7 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
         if site_id is not None:
             sites = [one_site(sites, site_id)]
         for site in sites:
-            label = f"site {site.site_id[:8]} ({site.agent_name})"
+            label = f"site {called(site)}"
             if "reward_leak" in site.flags:
                 left.append(f"{label}: its observations show the gold reward; never learned from")
                 continue
@@ -71,18 +71,20 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             lessons.append((site.n_calls * failure * verifiable, lesson))
     lessons.sort(key=lambda pair: (-pair[0], pair[1].site.site_id))
     keep = night.config.sites_per_night
-    left.extend(
-        f"site {lesson.site.site_id[:8]} ({lesson.site.agent_name}): not tonight, [sites_per_night] is {keep}"
-        for _, lesson in lessons[keep:]
-    )
+    left.extend(f"site {called(lesson.site)}: not tonight, sites_per_night is {keep}" for _, lesson in lessons[keep:])
     return [lesson for _, lesson in lessons[:keep]], left
+
+
+def called(site: Site) -> str:
+    """How messages call a site: the beginning of its id, and whose call it is where the logs say so."""
+    return f"{site.site_id[:8]} ({site.agent_name or 'agent without a name'})"
 
 
 def one_site(sites: Sequence[Site], prefix: str) -> Site:
     """The site whose id begins with `prefix`, or whose agent is called so."""
     found = [site for site in sites if site.site_id.startswith(prefix) or site.agent_name == prefix]
     if len(found) != 1:
-        known = ", ".join(f"{site.site_id[:8]} ({site.agent_name})" for site in sites) or "none yet"
+        known = ", ".join(called(site) for site in sites) or "none yet"
         what = "unknown site" if not found else "more than one site matches"
         raise ConfigError(f"{what} {prefix!r}; known: {known}")
     return found[0]

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError, PublishError
 from tracemill.mining import sites as mined_sites
-from tracemill.pipelines.config import PublishConfig
+from tracemill.pipelines.config import Config, PublishConfig
 from tracemill.pipelines.learning import one_site
 from tracemill.pipelines.night import Night
 from tracemill.promote import bundle as bundles
@@ -29,20 +29,20 @@ class Release:
     uris: tuple[str, ...]
 
 
-def publishers(night: Night) -> list[StagedPublisher]:
-    """The publishers of `[[publish]]`."""
-    return [_publisher(night, settings) for settings in night.config.publish]
+def publishers(config: Config) -> list[StagedPublisher]:
+    """The publishers of `[[publish]]`. Raises ConfigError where one cannot be made."""
+    return [_publisher(config, settings) for settings in config.publish]
 
 
-def _publisher(night: Night, settings: PublishConfig) -> StagedPublisher:
+def _publisher(config: Config, settings: PublishConfig) -> StagedPublisher:
     if settings.kind == "folder":
         if settings.path is None:
             raise ConfigError("[[publish]] kind = 'folder': set path")
-        return publishing.build("folder", root=night.config.path(settings.path))
+        return publishing.build("folder", root=config.path(settings.path))
     if settings.url is None:
         raise ConfigError(f"[[publish]] kind = {settings.kind!r}: set url")
     if settings.kind == "endpoint":
-        return publishing.build("endpoint", base_url=settings.url, state=night.config.path(".tracemill/endpoint"))
+        return publishing.build("endpoint", base_url=settings.url, state=config.path(".tracemill/endpoint"))
     return publishing.build(settings.kind, url=settings.url)
 
 
@@ -152,7 +152,7 @@ def _release(
         out=night.config.bundles_path,
         now_ns=night.clock(),
     )
-    uris = publishing.publish_all(publishers(night), bundle.path, bundle.bundle_id, channel)
+    uris = publishing.publish_all(publishers(night.config), bundle.path, bundle.bundle_id, channel)
     _write(
         night,
         registry.promote(
@@ -180,7 +180,7 @@ def rollback(night: Night, *, channel: str, actor: str) -> Release:
     past = _releases(night)
     target = registry.rollback(past, channel)
     bundle = night.config.bundles_path / target["bundle_id"]
-    uris = publishing.publish_all(publishers(night), bundle, target["bundle_id"], channel)
+    uris = publishing.publish_all(publishers(night.config), bundle, target["bundle_id"], channel)
     _write(night, registry.rolled_back(past, channel, actor=actor, at=night.clock()))
     return Release(
         channel=channel, bundle_id=target["bundle_id"], candidate_id=target["candidate_id"], uris=tuple(uris)

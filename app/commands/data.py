@@ -1,18 +1,17 @@
 """init, collect, ingest, sql: logs in, questions answered."""
 
-import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
-from rich.table import Table as RichTable
 
 from tracemill import ingest as reading
-from tracemill.app import project, settings
+from tracemill.app import project, settings, tables
 from tracemill.app.output import Output
-from tracemill.errors import ConfigError, QueryError
+from tracemill.errors import ConfigError, TracemillError
 from tracemill.pipelines import ingesting, judging
 from tracemill.warehouse import Lake
 from tracemill.warehouse import sql as queries
@@ -38,7 +37,8 @@ def init(folder: Path, *, as_json: bool) -> None:
     output.result(
         {"settings": str(path), "lake": str(config.lake_path), "wrote_settings": wrote, "made_lake": made},
         f"{'Wrote' if wrote else 'Kept'} {path}\n{'Made' if made else 'Kept'} the lake at {config.lake_path}\n"
-        "Next: tracemill ingest PATH…, then tracemill sql 'SELECT * FROM llm_calls LIMIT 5'",
+        "Next: tracemill ingest PATH…, then: "
+        "tracemill sql 'SELECT agent_name, model, input_text, output_text FROM llm_calls LIMIT 5'",
     )
 
 
@@ -70,45 +70,100 @@ def ingest(
     config = project.load(given)
     if not sources and not scores and not config.sources:
         raise ConfigError("nothing to ingest: give files or folders, or declare [[sources]] in tracemill.toml")
+    if dry_run:
+        chosen = list(sources) or ([] if scores else [uri for uri, _ in ingesting.configured_sources(config)])
+        listing = [{"uri": one.uri, "size_bytes": one.size_bytes} for one in reading.find(chosen)]
+        lines = [f"would read {one['uri']}" for one in listing] or ["would read nothing: no source has a file yet"]
+        output.result({"would_read": listing}, "\n".join(lines))
+        return
     with project.ensure_lake(config) as lake, output.progress() as tell:
         night = project.night(config, lake, tell)
-        wanted = list(sources) or ([] if scores else ingesting.configured_sources(night))
-        if dry_run:
-            listing = [{"uri": one.uri, "size_bytes": one.size_bytes} for one in reading.find(wanted)]
-            output.result({"would_read": listing}, "\n".join(f"would read {one['uri']}" for one in listing))
-            return
-        report = ingesting.take_in(night, wanted, format=format, scores=scores, on=on)
+        began = night.clock()
+        if sources or scores:
+            report = ingesting.take_in(night, sources, format=format, scores=scores, on=on)
+        else:
+            report = ingesting.take_in_configured(night)
         if report.spans:
             judging.mine(night)
+        refused = night.select(_REFUSED, began) if report.quarantined else None
+    output.result(asdict(report), _told(report, refused))
+
+
+_REFUSED = """
+SELECT reason, count(*) AS n, any_value(source_uri) AS example
+FROM quarantine
+WHERE ingested_at >= ?
+GROUP BY reason
+ORDER BY n DESC, reason
+"""
+
+
+def _told(report: ingesting.IngestReport, refused: pa.Table | None) -> str:
+    """What was taken in, and why the rest was not: the three most frequent reasons, each with a place to look at."""
+    if not report.files and not report.spans and not report.scores and not report.quarantined:
+        return (
+            "Nothing new: what is there was taken in before. (tracemill collect hands a file over when it is a minute "
+            "old.)"
+        )
     lines = [
-        f"{report.files} new files: {report.spans} spans, {report.messages} messages, "
-        f"{report.trajectories} trajectories, {report.scores} scores in {report.seconds:.1f} s",
+        f"{count(report.files, 'new file')}: {count(report.spans, 'span')}, {count(report.messages, 'message')}, "
+        f"{count(report.trajectories, 'trajectory', 'trajectories')}, {count(report.scores, 'score')} "
+        f"in {report.seconds:.1f} s"
     ]
     if report.duplicates:
-        lines.append(f"{report.duplicates} duplicates left out")
-    if report.quarantined:
-        lines.append(
-            f"{report.quarantined} records refused; see: "
-            "tracemill sql 'SELECT source_uri, line, reason FROM quarantine'"
-        )
-    output.result(asdict(report), "\n".join(lines))
+        lines.append(f"{count(report.duplicates, 'duplicate')} left out")
+    if refused is not None:
+        lines.append(f"{count(report.quarantined, 'record')} refused:")
+        rows = refused.to_pylist()
+        lines += [f"  {row['n']} × {_short(row['reason'])}, as in {row['example']}" for row in rows[:3]]
+        if len(rows) > 3:
+            lines.append(f"  and {count(len(rows) - 3, 'other reason')}")
+        lines.append("All of them: tracemill sql 'SELECT source_uri, line, reason FROM quarantine'")
+    return "\n".join(lines)
 
 
-def sql(given: Path | None, query: str | None, *, format: str, output: Path | None, snapshot: int | None) -> None:
-    """Answers one query; without one, reads SQL from stdin or asks for it line by line."""
+def count(number: int, one: str, many: str | None = None) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _short(reason: str, limit: int = 120) -> str:
+    return reason if len(reason) <= limit else reason[:limit].rstrip(" ,") + " …"
+
+
+def sql(
+    given: Path | None, query: str | None, *, format: str | None, output: Path | None, snapshot: int | None
+) -> None:
+    """Answers one query; without one, reads SQL from stdin or asks for it line by line.
+
+    Without a format it is the one that the output file's name ends in, else a table.
+    """
+    format = format or ("table" if output is None else output.suffix.removeprefix(".").lower())
     if format not in ("table", "json", "csv", "parquet"):
         raise ConfigError(f"--format {format!r}: one of table, json, csv, parquet")
+    if output is not None and format == "table":
+        raise ConfigError("--output wants --format json, csv or parquet")
+    if output is None and format == "parquet":
+        raise ConfigError("--format parquet needs --output FILE")
     config = project.load(given)
     with project.open_lake(config) as lake:
         if query is None and sys.stdin.isatty():
             _prompt(lake, format=format, snapshot=snapshot)
             return
         text = query if query is not None else sys.stdin.read()
+        if not text.strip():
+            raise ConfigError("no SQL was given; try: tracemill sql 'SHOW TABLES'")
         show(queries.query(lake, text, snapshot=snapshot), format=format, output=output)
 
 
 def _prompt(lake: Lake, *, format: str, snapshot: int | None) -> None:
-    print("SQL over the lake, read-only. End a statement with ';', leave with Ctrl-D.")
+    # Its import gives input() a history and arrow keys.
+    with suppress(ImportError):
+        import readline  # noqa: F401
+
+    print(
+        "SQL over the lake, read-only. End a statement with ';', leave with Ctrl-D. SHOW TABLES; lists what is there."
+    )
     lines: list[str] = []
     while True:
         try:
@@ -116,66 +171,46 @@ def _prompt(lake: Lake, *, format: str, snapshot: int | None) -> None:
         except EOFError:
             print()
             return
-        if lines[-1].rstrip().endswith(";"):
+        except KeyboardInterrupt:
+            print()
+            lines.clear()
+            continue
+        said = "\n".join(lines).strip()
+        if said.rstrip(";").lower() in ("exit", "quit", ".exit", ".quit", "\\q"):
+            return
+        if said.strip(";") == "":
+            lines.clear()
+        elif said.endswith(";"):
             try:
-                show(queries.query(lake, "\n".join(lines), snapshot=snapshot), format=format, output=None)
-            except QueryError as error:
+                show(queries.query(lake, said, snapshot=snapshot), format=format, output=None)
+            except TracemillError as error:
                 print(f"Error: {error}", file=sys.stderr)
             lines.clear()
 
 
 def show(table: pa.Table, *, format: str, output: Path | None) -> None:
     """A result in the wanted form, on stdout or into a file."""
-    if format == "parquet":
-        if output is None:
-            raise ConfigError("--format parquet needs --output FILE")
-        import pyarrow.parquet as pq
+    if output is None:
+        if format == "csv":
+            import pyarrow.csv as pc
 
-        pq.write_table(table, output)
-        return
-    if format == "csv":
-        import pyarrow.csv as pc
-
-        flat = pa.table({name: _flat(table.column(name)) for name in table.column_names})
-        if output is None:
-            pc.write_csv(flat, sys.stdout.buffer)
+            pc.write_csv(tables.flat(table), sys.stdout.buffer)
+        elif format == "json":
+            sys.stdout.write(tables.as_json(table))
         else:
-            pc.write_csv(flat, output)
+            Output(as_json=False).result({}, tables.Rows(table))
         return
-    if format == "json":
-        values = [list(row.values()) for row in table.to_pylist()]
-        text = json.dumps({"columns": table.column_names, "rows": values}, default=str, ensure_ascii=False) + "\n"
-    else:
-        text = ""
-    if output is not None:
-        if format == "table":
-            raise ConfigError("--output wants --format json, csv or parquet")
-        output.write_text(text, encoding="utf-8")
-    elif format == "json":
-        sys.stdout.write(text)
-    else:
-        Output(as_json=False).result({}, as_table(table))
+    try:
+        if format == "parquet":
+            import pyarrow.parquet as pq
 
+            pq.write_table(table, output)
+        elif format == "csv":
+            import pyarrow.csv as pc
 
-def as_table(table: pa.Table, *, limit: int = 200) -> RichTable:
-    """At most `limit` rows drawn as a table; NULL is shown as a dash."""
-    drawn = RichTable(show_edge=False, header_style="bold")
-    for name, kind in zip(table.schema.names, table.schema.types, strict=True):
-        drawn.add_column(name, justify="right" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else "left")
-    for row in table.slice(0, limit).to_pylist():
-        drawn.add_row(*("–" if value is None else _cell(value) for value in row.values()))
-    if table.num_rows > limit:
-        drawn.caption = f"{limit} of {table.num_rows} rows"
-    return drawn
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
-
-
-def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
-    """CSV knows no lists: they become JSON."""
-    if not pa.types.is_nested(column.type):
-        return column
-    texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
-    return pa.array(texts, pa.string())
+            pc.write_csv(tables.flat(table), output)
+        else:
+            output.write_text(tables.as_json(table), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    Output(as_json=False).remark(f"{count(table.num_rows, 'row')} in {output}")

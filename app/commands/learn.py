@@ -42,13 +42,19 @@ def mine(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
             output.result({"stage": "mine"}, "would recover the call sites of calls that have none yet")
             return
         found = judging.mine(night)
-    output.result(found, f"{found['sites']} sites, {found['assigned']} calls assigned to them")
+    output.result(found, _mined(found))
+
+
+def _mined(found: Mapping[str, int]) -> str:
+    if not found["assigned"]:
+        return "every call that belongs to a call site has one already"
+    return f"{found['assigned']} calls assigned; {found['sites']} call sites are new or changed"
 
 
 def _lessons(night: Night, site: str | None, output: Output) -> list[Lesson]:
     lessons, left_out = learning.choose(night, site)
     for reason in left_out:
-        output.stderr.print(f"left out: {reason}", markup=False)
+        output.remark(f"left out: {reason}")
     if not lessons:
         raise ConfigError("no site to learn from; `tracemill doctor` says what is missing")
     return lessons
@@ -74,7 +80,7 @@ def _plan(lessons: list[Lesson], config: Config) -> dict[str, Any]:
 
 def _plan_text(plan: Mapping[str, Any]) -> str:
     lines = [
-        f"would learn at site {site['site_id'][:8]} ({site['agent']}): "
+        f"would learn at site {site['site_id'][:8]} ({site['agent'] or 'agent without a name'}): "
         f"{site['train_cases']} train and {site['tune_cases']} tuning cases, snapshot {site['snapshot']}"
         for site in plan["sites"]
     ]
@@ -143,11 +149,11 @@ def nightly(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
         if dry_run:
             lessons, left_out = learning.choose(night)
             plan = _plan(lessons, night.config) | {"left_out": left_out}
-            output.result(plan, "\n".join([_plan_text(plan), *left_out]))
+            output.result(plan, "\n".join([_plan_text(plan), *(f"left out: {reason}" for reason in left_out)]))
             return
         report = run_flow(night)
     for reason in report.left_out:
-        output.stderr.print(f"left out: {reason}", markup=False)
+        output.remark(f"left out: {reason}")
     decisions = list(report.decisions)
     output.result(
         {
@@ -230,7 +236,9 @@ def _row(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def candidates_table(found: list[Candidate]) -> RichTable:
+def candidates_table(found: list[Candidate]) -> RichTable | str:
+    if not found:
+        return "no candidate was found"
     table = RichTable(show_edge=False, header_style="bold")
     for name in ("candidate", "branch", "optimizer"):
         table.add_column(name)

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tracemill.app import project, settings
-from tracemill.app.commands.data import as_table
 from tracemill.app.output import Output
+from tracemill.app.tables import Rows
 from tracemill.pipelines import releasing
 
 
@@ -49,7 +49,7 @@ def releases(given: Path | None, *, channel: str | None, as_json: bool) -> None:
     output = Output(as_json=as_json)
     with project.opened(given, output) as night:
         table = night.select(_HISTORY, channel, channel)
-    text = as_table(table) if table.num_rows else "nothing was released yet"
+    text = Rows(table) if table.num_rows else "nothing was released yet"
     output.result({"releases": table.to_pylist()}, text)
 
 

@@ -9,15 +9,20 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from tracemill import ingest as reading
+from tracemill import rewards
 from tracemill.app import project, settings
 from tracemill.app.output import Output
 from tracemill.errors import ConfigError, TracemillError
+from tracemill.optimize import optimizers
+from tracemill.pipelines import ingesting, judging, releasing
 from tracemill.pipelines.config import Config
+from tracemill.train import registry as trainers
 from tracemill.warehouse import Lake
 
 
@@ -92,16 +97,74 @@ def _checks(given: Path | None) -> Iterator[Check]:
             health="ok" if found else "off",
             detail=f"{module} is installed" if found else f"not installed; {needed_for} need it",
         )
+    there_now = {uri for uri, _ in ingesting.configured_sources(config)}
     for source in config.sources:
-        path = config.path(source.path)
-        remote = "://" in source.path
-        yield Check(
-            name="source",
-            health="ok" if remote or path.exists() or "*" in source.path else "warn",
-            detail=source.path if remote or path.exists() else f"{source.path}: not there yet",
-        )
+        there = bool({source.path, str(config.path(source.path))} & there_now)
+        detail = source.path if there else f"{source.path}: nothing there yet"
+        yield Check(name="source", health="ok" if there else "warn", detail=detail)
+    yield from _parts(config)
     yield from _endpoint(config)
     yield _base_model(config)
+
+
+def _parts(config: Config) -> Iterator[Check]:
+    """What the settings name by a kind, made once on trial: a night would find out at the end of its work."""
+    for name, make in (
+        ("tasks", _tasks),
+        ("rewards", _rewards),
+        ("optimizers", _optimizers),
+        ("trainer", _trainer),
+        ("publish", _publish),
+    ):
+        try:
+            detail = make(config)
+        except TracemillError as error:
+            yield Check(name=name, health="fail", detail=str(error))
+        else:
+            if detail is not None:
+                yield Check(name=name, health="ok", detail=detail)
+
+
+def _tasks(config: Config) -> str | None:
+    if config.tasks is None:
+        return None
+    path = config.path(config.tasks.path)
+    table = reading.read_tasks(path, key=config.tasks.key, group=config.tasks.group)
+    return f"{config.tasks.path}: {table.num_rows} tasks"
+
+
+def _rewards(config: Config) -> str:
+    models = rewards.build(judging.specs(config), root=config.root)
+    judging.verifier(config)
+    return ", ".join(model.name for model in models)
+
+
+def _optimizers(config: Config) -> str | None:
+    settings = config.optimize
+    if not settings.enabled:
+        return None
+    writer: Any = object()  # stands for the model that writes: making an optimizer calls nobody
+    for name in {*settings.optimizers, *settings.options}:
+        known = dict(settings.options.get(name, {}))
+        wanted = settings.reflection_model is not None or name not in settings.optimizers
+        optimizers.build(name, reflection=writer if wanted else None, **known)
+    return ", ".join(settings.optimizers)
+
+
+def _trainer(config: Config) -> str | None:
+    if not config.train.enabled or config.train.base_model is None:
+        return None
+    named = {config.train.trainer} - {"auto"}
+    for name in {*named, *config.train.options}:
+        trainers.build(name, config.train.options.get(name, {}), seed=0, init_adapter=None)
+    return config.train.trainer
+
+
+def _publish(config: Config) -> str:
+    if not config.publish:
+        raise ConfigError("no [[publish]]: a promoted bundle would have nowhere to go")
+    releasing.publishers(config)
+    return ", ".join(one.path or one.url or one.kind for one in config.publish)
 
 
 def _lake(config: Config) -> Check:
@@ -145,7 +208,7 @@ def _endpoint(config: Config) -> Iterator[Check]:
         # Answers at all: a key may be wanted for the list of models.
         yield Check(name="endpoint", health="ok", detail=f"{url} answers {error.code}")
     except (OSError, ValueError) as error:
-        yield Check(name="endpoint", health="fail", detail=f"{url}: {error}")
+        yield Check(name="endpoint", health="fail", detail=f"{url}: {getattr(error, 'reason', error)}")
 
 
 def _base_model(config: Config) -> Check:

@@ -20,7 +20,7 @@ def test_a_redacted_constant_is_bound_by_the_operator_or_not_published(desk: Any
         plain = "Name the queue of the ticket."
         path.write_text(path.read_text().replace(plain, f"{plain} In doubt ask {ADDRESS}."))
     night = desk.night()
-    ingesting.take_in(night, ingesting.configured_sources(night))
+    ingesting.take_in_configured(night)
     judging.score(night)
     judging.mine(night)
     stored = json.dumps(night.select("SELECT * FROM messages").to_pylist(), default=str)

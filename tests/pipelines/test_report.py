@@ -19,7 +19,7 @@ def night(desk: Any) -> Any:
     """A night by hand, stage by stage, up to the release."""
     night = desk.night()
     with night.stage("ingest"):
-        ingesting.take_in(night, ingesting.configured_sources(night))
+        ingesting.take_in_configured(night)
     judging.score(night)
     judging.mine(night)
     (lesson,), _ = learning.choose(night)
