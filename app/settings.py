@@ -70,6 +70,7 @@ max_calls = 2000
 # base_model = "smollm2"                # or a folder with a transformers model; without one only prompts are learned
 
 [gate]
+channel = "production" # one bundle at a time; several agents need "production.{{agent}}"
 alpha = 0.05           # expected share of false promotions, over the whole life of the deployment
 wanted_effect = 0.08
 # valid_output = "billing|shipping|returns"

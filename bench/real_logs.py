@@ -65,6 +65,7 @@ max_tokens = 512
 steps = {steps}
 
 [gate]
+channel = "production.{{agent}}"
 max_cases = {cases}
 """
 

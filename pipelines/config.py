@@ -122,7 +122,8 @@ class GateConfig:
     """`[gate]`: what it takes to be promoted."""
 
     channel: str = "production"
-    alpha: float = 0.05
+    """A channel holds one bundle: an agent of several sites, or a project of several agents, writes {agent} into it."""
+    alpha: Share = 0.05
     """Expected share of false promotions among all promotions over the life of the deployment."""
     wanted_effect: Share = 0.08
     """Smallest gain worth a promotion, as a difference in mean reward."""
@@ -171,6 +172,10 @@ class Config:
     def path(self, relative: str) -> Path:
         """A path of the settings, relative to the project's folder."""
         return self.root / relative
+
+    def channel(self, agent: str | None) -> str:
+        """The channel that an agent's site is released to."""
+        return self.gate.channel.format(agent=re.sub(r"[^\w.-]+", "-", agent or "agent"))
 
     @property
     def lake_path(self) -> Path:

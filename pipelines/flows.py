@@ -95,7 +95,7 @@ def publish_best(
             detail["status"] = "skipped"
             return []
         candidate = next(one for one in candidates if one.candidate_id == chosen.candidate_id)
-        release = releasing.release(night, candidate, channel=night.config.gate.channel, actor="nightly")
+        release = releasing.release(night, candidate, channel=chosen.channel, actor="nightly")
         detail.update(asdict(release))
     return [release]
 

@@ -59,7 +59,7 @@ def decide(
     rails = guardrails.GuardrailPolicy(max_latency_ratio=night.config.gate.latency_ratio)
     logged = [text for case in lesson.learn for text in case.values.values() if isinstance(text, str)]
     checks = guardrails.check(candidate, lesson.production, outcomes, baseline, logged_texts=logged, policy=rails)
-    channel = night.config.gate.channel
+    channel = night.config.channel(lesson.site.agent_name)
     past = night.select("SELECT * FROM verdicts")
     decision = gate.decide(
         candidate,

@@ -38,6 +38,11 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     Value is traffic × failure × the share of cases whose replayed answer can be verified.
     A site whose prompt or observations show the reward is never learned from.
     """
+    if night.config.sites_per_night > 1 and "{agent}" not in night.config.gate.channel:
+        raise ConfigError(
+            "sites_per_night is above 1, and a channel holds one bundle: set [gate] channel = "
+            f"'{night.config.gate.channel}.{{agent}}' in tracemill.toml"
+        )
     lessons: list[tuple[float, Lesson]] = []
     left: list[str] = []
     verify = judging.verifier(night.config)
@@ -95,7 +100,7 @@ def production(con: duckdb.DuckDBPyConnection, site: Site, night: Night) -> Cand
     row = con.execute(
         "SELECT c.artifact, c.site_version FROM releases r JOIN candidates c USING (candidate_id) "
         "WHERE r.channel = ? AND c.site_id = ? ORDER BY r.at DESC LIMIT 1",
-        [night.config.gate.channel, site.site_id],
+        [night.config.channel(site.agent_name), site.site_id],
     ).fetchone()
     artifact = artifacts.baseline(site) if row is None else Artifact.from_json(row[0])
     return Candidate(

@@ -139,6 +139,7 @@ def _release(
 ) -> Release:
     with night.lake.reader() as con:
         site = one_site(mined_sites.load(con), candidate.site_id)
+    _refuse_foreign(night, site, channel)
     snapshot = night.lake.snapshot_id()
     bundle = bundles.build(
         bound(night, candidate, site),
@@ -168,6 +169,35 @@ def _release(
         ),
     )
     return Release(channel=channel, bundle_id=bundle.bundle_id, candidate_id=candidate.candidate_id, uris=tuple(uris))
+
+
+def channel_of(night: Night, candidate: Candidate) -> str:
+    """The channel that a candidate's site is released to, as `[gate] channel` names it."""
+    with night.lake.reader() as con:
+        site = one_site(mined_sites.load(con), candidate.site_id)
+    return night.config.channel(site.agent_name)
+
+
+def only_channel(night: Night) -> str:
+    """The channel of `[gate]`. ConfigError, with those there are, where every agent has its own."""
+    name = night.config.gate.channel
+    if "{agent}" not in name:
+        return name
+    known = sorted(set(_releases(night)["channel"].to_pylist()))
+    raise ConfigError(f"every agent has its own channel: give --channel, one of {', '.join(known) or '(none yet)'}")
+
+
+def _refuse_foreign(night: Night, site: Site, channel: str) -> None:
+    """A channel holds one bundle: another site's agents would be handed this one's prompt."""
+    standing = registry.current(_releases(night), channel)
+    if standing is None or standing["candidate_id"] is None:
+        return
+    theirs = find_candidate(night, standing["candidate_id"]).site_id
+    if theirs != site.site_id:
+        raise ConfigError(
+            f"channel {channel!r} serves site {theirs[:8]}, not {site.site_id[:8]} ({site.agent_name}); "
+            "give this site a channel of its own, such as [gate] channel = 'production.{agent}'"
+        )
 
 
 def rollback_target(night: Night, *, channel: str) -> str:

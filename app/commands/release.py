@@ -21,7 +21,7 @@ def promote(
     output = Output(as_json=as_json)
     with project.opened(given, output) as night:
         found = releasing.find_candidate(night, candidate)
-        wanted = channel or night.config.gate.channel
+        wanted = channel or releasing.channel_of(night, found)
         if dry_run:
             targets = [asdict(one) for one in night.config.publish]
             plan = {"candidate_id": found.candidate_id, "channel": wanted, "publish": targets}
@@ -35,7 +35,7 @@ def rollback(given: Path | None, *, channel: str | None, as_json: bool, dry_run:
     """Moves the channel to the bundle before."""
     output = Output(as_json=as_json)
     with project.opened(given, output) as night:
-        wanted = channel or night.config.gate.channel
+        wanted = channel or releasing.only_channel(night)
         if dry_run:
             target = releasing.rollback_target(night, channel=wanted)
             output.result({"channel": wanted, "bundle_id": target}, f"would move {wanted} back to {target[:12]}")
