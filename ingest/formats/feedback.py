@@ -80,7 +80,7 @@ def _row(line: int, row: Mapping[str, Any], on: str | None) -> Iterator[Item]:
         return
     correction = row.get("correction")
     if value is None and label is None and correction is None:
-        yield _bad(line, row, "neither value nor label nor correction")
+        yield _bad(line, row, f"neither value nor label nor correction among {', '.join(row)}")
         return
     rest = {name: v for name, v in row.items() if name not in _COLUMNS and name not in KEYS and v is not None}
     score = RawScore(
