@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from tracemill.errors import ConfigError, TrainError
 from tracemill.train import adapters, advantages
 from tracemill.train.datums import read_kind
+from tracemill.train.prefix import completion_logps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +176,16 @@ def _trainer(
                 "old_per_token_logps": padded("logprobs", 0.0, "right"),
                 "num_items_in_batch": completion_mask.sum(),
             }
+
+        def _get_per_token_logps_and_entropies(
+            self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *rest: Any, **more: Any
+        ) -> Any:
+            found = completion_logps(model, input_ids, attention_mask, logits_to_keep, temperature=self.temperature)
+            if found is None:
+                return super()._get_per_token_logps_and_entropies(
+                    model, input_ids, attention_mask, logits_to_keep, *rest, **more
+                )
+            return *found, None
 
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
             if not self.ratios:

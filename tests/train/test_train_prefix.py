@@ -68,3 +68,25 @@ def test_rows_that_share_little_take_the_ordinary_path(tiny: Path) -> None:
 
     assert completion_loss(None, batch([([1, 2], [3]), ([4, 5], [6])])) is None
     assert completion_loss(None, batch(ROWS[:1])) is None
+
+
+@pytest.mark.parametrize("rows", [ROWS, [(SHARED, [8]), (SHARED, [9, 10])]])
+def test_log_probabilities_of_drawn_completions_are_those_of_every_row_alone(tiny: Path, rows: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from tracemill.train.prefix import completion_logps
+
+    model = AutoModelForCausalLM.from_pretrained(tiny).eval()
+    widest, longest = max(len(p) for p, _ in rows), max(len(c) for _, c in rows)
+    ids = torch.tensor([[0] * (widest - len(p)) + p + c + [0] * (longest - len(c)) for p, c in rows])
+    mask = torch.tensor([[0] * (widest - len(p)) + [1] * (len(p) + len(c)) + [0] * (longest - len(c)) for p, c in rows])
+    with torch.no_grad():
+        found = completion_logps(model, ids, mask, longest, temperature=0.7)
+        assert found is not None
+        for at, (prompt, completion) in enumerate(rows):
+            logits = model(input_ids=torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+            alone = (logits / 0.7).log_softmax(-1)
+            said = alone.gather(-1, torch.tensor(completion)[:, None]).squeeze(-1)
+            torch.testing.assert_close(found[0][at, : len(completion)], said, rtol=1e-4, atol=1e-4)
+            entropy = -(alone.exp() * alone).sum(-1)
+            torch.testing.assert_close(found[1][at, : len(completion)], entropy, rtol=1e-4, atol=1e-4)
