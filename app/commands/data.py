@@ -102,8 +102,8 @@ def _told(report: ingesting.IngestReport, refused: pa.Table | None) -> str:
     """What was taken in, and why the rest was not: the three most frequent reasons, each with a place to look at."""
     if not report.files and not report.spans and not report.scores and not report.quarantined:
         return (
-            "Nothing new: what is there is empty or was taken in before. (tracemill collect hands a file over when it is a "
-            "minute old.)"
+            "Nothing new: what is there is empty or was taken in before. "
+            "(tracemill collect hands a file over when it is a minute old.)"
         )
     lines = [
         f"{count(report.files, 'new file')}: {count(report.spans, 'span')}, {count(report.messages, 'message')}, "
