@@ -62,11 +62,11 @@ Channel = Annotated[str | None, typer.Option(help="Channel; default: the one of 
 
 
 @app.command()
-def init(project: Project = None, json: Json = False) -> None:
+def init(project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
     """Write a commented tracemill.toml and an empty warehouse."""
     from tracemill.app.commands import data
 
-    data.init(project or Path.cwd(), as_json=json)
+    data.init(project or Path.cwd(), as_json=json, dry_run=dry_run)
 
 
 @app.command()
@@ -91,11 +91,13 @@ def collect(
     host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
     token_env: Annotated[str | None, typer.Option(help="Environment variable with a bearer token to demand.")] = None,
     project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Receive OTLP/HTTP from agents (JSON and protobuf); a 200 means the spans are on disk."""
     from tracemill.app.commands import data
 
-    data.collect(project, host=host, port=port, token_env=token_env)
+    data.collect(project, host=host, port=port, token_env=token_env, as_json=json, dry_run=dry_run)
 
 
 @app.command()
@@ -221,12 +223,13 @@ def nightly(project: Project = None, json: Json = False, dry_run: DryRun = False
 def schedule(
     cron: Annotated[str, typer.Option(help="When, as cron writes it.")] = "0 2 * * *",
     project: Project = None,
+    json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
     """Serve the nightly flow as a Prefect deployment on a schedule; runs until stopped."""
     from tracemill.app import schedule as room
 
-    room.serve(project, cron=cron, dry_run=dry_run)
+    room.serve(project, cron=cron, as_json=json, dry_run=dry_run)
 
 
 @app.command(name="serve-model")

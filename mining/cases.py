@@ -1,7 +1,7 @@
 """Cases: the logged calls of one site, bound to its current template, with what is known about the right output."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -9,7 +9,7 @@ import duckdb
 from tracemill.chat import answer_text
 from tracemill.mining.binding import bind
 from tracemill.mining.lake import Messages, table
-from tracemill.records import Case, ChatMessage, Pool, Site
+from tracemill.records import Case, ChatMessage, Pool, Site, Template
 
 
 def load(
@@ -20,7 +20,10 @@ def load(
     since_ns: int | None = None,
     allow_leak: bool = False,
 ) -> list[Case]:
-    """Cases of a site from one pool (None: both), oldest first: calls of any version that `site.template` binds.
+    """Cases of a site from one pool (None: both), oldest first.
+
+    They are the calls that `site.template` binds, and calls of versions that differ from it in demonstrations only:
+    they ask the same, and their values fill the same slots.
 
     Calls marked untrainable and calls without a pool are left out, and so is everything that showed the agent its
     reward, unless `allow_leak`. `since_ns` keeps calls that are known to have started then or later. The reward is the
@@ -38,14 +41,34 @@ def load(
     messages = Messages(con)
     messages.fetch(i for row in rows for column in ("system_ids", "input_ids", "output_ids") for i in row[column] or ())
     talks = "conversation" in site.template.slots
-    cases = (_case(row, site, messages, talks) for row in rows)
+    asks = _turns(site.template)
+    others = {
+        row["site_version"]: template
+        for row in table(con, "known_sites").to_pylist()
+        if row["site_id"] == site.site_id and _turns(template := Template.from_json(row["template"])) == asks
+    }
+    cases = (_case(row, site, messages, talks, others) for row in rows)
     return [case for case in cases if case is not None]
 
 
-def _case(row: dict[str, Any], site: Site, messages: Messages, talks: bool) -> Case | None:
+def _turns(template: Template) -> list[Mapping[str, Any]]:
+    """A template without the constant turns that it shows the model (demonstrations)."""
+    return [
+        item
+        for item in template.messages
+        if item.get("role") not in ("user", "assistant")
+        or any(not isinstance(piece, str) for piece in item.get("content") or ())
+    ]
+
+
+def _case(
+    row: dict[str, Any], site: Site, messages: Messages, talks: bool, others: Mapping[str, Template]
+) -> Case | None:
     logged = _said(messages, [*(row["system_ids"] or ()), *(row["input_ids"] or ())])
     answer = _said(messages, row["output_ids"] or ())
     values = bind(site.template, logged) if logged else None
+    if logged and values is None and row["site_version"] in others:
+        values = bind(others[row["site_version"]], logged)
     if logged is None or answer is None or values is None:
         return None
     correction, propensity = row["own_correction"], row["own_propensity"]

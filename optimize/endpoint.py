@@ -81,6 +81,15 @@ class HttpChatModel:
                 raise EndpointError(self.url, tries[0].completion.error or "no answer")
         return [one.completion for one in tries]
 
+    def models(self) -> frozenset[str]:
+        """Names that the server lists; empty where it gives no list."""
+        url = self.url.removesuffix("/chat/completions") + "/models"
+        try:
+            answer = httpx.get(url, headers=self._headers, timeout=self._timeout, trust_env=False)
+            return frozenset(str(model["id"]) for model in answer.json()["data"])
+        except (httpx.TransportError, ValueError, KeyError, TypeError):
+            return frozenset()
+
     def _call(self, http: httpx.Client, request: ChatRequest, nobody_there: threading.Event) -> _Try:
         body = self._body(request)
         failed = _Try(completion=Completion(text=None, error="not tried: the endpoint cannot be reached"), down=True)

@@ -18,7 +18,7 @@ from tracemill.pipelines import replaying
 from tracemill.pipelines.endpoint import Endpoint, api_key, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
-from tracemill.records import Artifact, Candidate, Case, Outcome
+from tracemill.records import Artifact, Branch, Candidate, Case, Outcome
 from tracemill.train import datums, models
 from tracemill.warehouse import ReplayCache
 
@@ -30,7 +30,8 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         return [], {"status": "skipped", "skipped": "no verifier can judge a replayed answer of this site"}
     start = replaying.on_endpoint(endpoint, lesson.production.artifact)
     ensure_adapter(endpoint, start)
-    tune = replaying.spread(lesson.tune, settings.max_tune_cases)
+    # By the groups' keyed names: a draw that neither time nor content decides.
+    tune = replaying.spread(sorted(lesson.tune, key=lambda case: case.task_group), settings.max_tune_cases)
     replay = replaying.replayer(night, endpoint, budget=replaying.budget(night))
     reflection = writer(night, replay.ledger)
     searches = [
@@ -41,7 +42,8 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
 
     def evaluate(artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
         outcomes = replay(artifact, cases)
-        candidate_id = replace(lesson.production, branch="prompt", artifact=artifact).candidate_id
+        branch: Branch = "production" if artifact == start else "prompt"
+        candidate_id = replace(lesson.production, branch=branch, artifact=artifact).candidate_id
         replaying.record(night, candidate_id, outcomes, purpose="tune", fidelity="single_step")
         night.tell("optimize", "model calls", replay.ledger.spent.calls, settings.max_calls)
         return outcomes
@@ -88,7 +90,8 @@ def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Can
         return None, {"skipped": "[train] base_model is not set"}
     night.tell("train", "loading the base model")
     cache = night.config.work_path / "models"
-    base = models.resolve(settings.base_model, cache)
+    base_model = night.config.model(settings.base_model)
+    base = models.resolve(base_model, cache)
     production = lesson.production.artifact
     logged = transitions(night, lesson)
     trainer = choose_trainer(night, lesson, logged)
@@ -113,7 +116,7 @@ def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Can
     result = train.launch(
         train.TrainJob(
             trainer=trainer,
-            base_model=settings.base_model,
+            base_model=base_model,
             cache=cache,
             datums=rows.write(folder / "datums.parquet"),
             out=folder / "run",

@@ -190,3 +190,8 @@ class Config:
     def work_path(self) -> Path:
         """Where runs keep checkpoints, converted models and logs; may be deleted between nights."""
         return self.path(".tracemill/work")
+
+    def model(self, name: str) -> str:
+        """A model of the settings: a folder of the project by its full path, any other name as it is."""
+        folder = self.path(name)
+        return str(folder) if folder.is_dir() else name

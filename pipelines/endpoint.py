@@ -41,7 +41,7 @@ def open_endpoint(night: Night) -> Iterator[Endpoint]:
     if settings.local is None:
         raise ConfigError("no model to replay with: set base_url or local in [endpoint]")
     with serving.start(
-        settings.local,
+        night.config.model(settings.local),
         cache=night.config.work_path / "models",
         log=night.config.work_path / "model-server.log",
         threads=settings.threads,
@@ -67,7 +67,7 @@ def api_key(night: Night, variable: str | None) -> str | None:
 
 
 def ensure_adapter(endpoint: Endpoint, artifact: Artifact) -> None:
-    """Makes the endpoint serve the artifact's adapter, where it has one."""
+    """Makes the endpoint serve the artifact's adapter, where it has one; its name tells the weights."""
     name = artifact.prompt.get("adapter")
-    if name is not None and artifact.adapter_path is not None:
+    if name is not None and artifact.adapter_path is not None and name not in endpoint.chat.models():
         serving.load_adapter(endpoint.base_url, str(name), Path(artifact.adapter_path))

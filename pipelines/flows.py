@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tracemill.errors import BusyError
+from tracemill.errors import BusyError, StoreError
 from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, configured, open_endpoint
 from tracemill.pipelines.learning import Lesson
@@ -90,12 +90,17 @@ def publish_best(
     night: Night, candidates: Sequence[Candidate], decisions: Sequence[Decision]
 ) -> list[releasing.Release]:
     with night.stage("publish") as detail:
-        chosen = releasing.best(list(decisions))
+        proposed = {one.candidate_id: one for one in candidates}
+        refused = {
+            one.candidate_id: releasing.refusal(night, proposed[one.candidate_id], channel=one.channel)
+            for one in decisions
+        }
+        detail["refused"] = [why for why in refused.values() if why is not None]
+        chosen = releasing.best([one for one in decisions if refused[one.candidate_id] is None])
         if chosen is None or not night.config.gate.auto_promote:
             detail["status"] = "skipped"
             return []
-        candidate = next(one for one in candidates if one.candidate_id == chosen.candidate_id)
-        release = releasing.release(night, candidate, channel=chosen.channel, actor="nightly")
+        release = releasing.release(night, proposed[chosen.candidate_id], channel=chosen.channel, actor="nightly")
         detail.update(asdict(release))
     return [release]
 
@@ -130,7 +135,8 @@ def _night(night: Night) -> NightReport:
     elif lessons:
         with open_endpoint(night) as endpoint:
             for lesson in lessons:
-                found, judged, released = _learn(night, lesson, endpoint)
+                found, judged, released, failures = _learn(night, lesson, endpoint)
+                left_out += failures
                 candidates += found
                 decisions += judged
                 releases += released
@@ -150,15 +156,32 @@ def _night(night: Night) -> NightReport:
 
 def _learn(
     night: Night, lesson: Lesson, endpoint: Endpoint
-) -> tuple[list[Candidate], list[Decision], list[releasing.Release]]:
-    """Both branches at once from one frozen snapshot, then the gate, then the release."""
-    prompts = optimize_prompts.submit(night, lesson, endpoint) if night.config.optimize.enabled else None
-    weights = train_weights.submit(night, lesson, endpoint) if night.config.train.enabled else None
-    found = prompts.result() if prompts is not None else []
-    tuned = weights.result() if weights is not None else []
-    winners = [*branches.winner(found), *tuned]
+) -> tuple[list[Candidate], list[Decision], list[releasing.Release], list[str]]:
+    """Both branches at once from one frozen snapshot, then the gate, then the release.
+
+    A branch that fails does not cost what the other found: its sentence comes last in the result. Where nothing was
+    found to judge, its error is raised.
+    """
+    running = {}
+    if night.config.optimize.enabled:
+        running["optimize"] = optimize_prompts.submit(night, lesson, endpoint)
+    if night.config.train.enabled:
+        running["train"] = train_weights.submit(night, lesson, endpoint)
+    found: list[Candidate] = []
+    failures: dict[str, Exception] = {}
+    for name, future in running.items():
+        try:
+            found += future.result()
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the other branch has its own result
+            failures[name] = error
+    winners = [*branches.winner(found), *(one for one in found if one.branch == "weights")]
+    if failures and not winners:
+        raise next(iter(failures.values()))
     decisions = gate_candidates(night, lesson, winners, endpoint)
-    return [*found, *tuned], decisions, publish_best(night, winners, decisions)
+    released = publish_best(night, winners, decisions)
+    return found, decisions, released, [f"{name} failed: {error}" for name, error in failures.items()]
 
 
 def markdown(report: NightReport) -> str:

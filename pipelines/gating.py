@@ -1,7 +1,7 @@
 """The gate: production and the winners of both branches on the same cases, which nothing before has seen."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
@@ -29,7 +29,7 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
     """One verdict per winner, each a row with the evaluations it rests on."""
     if not winners:
         return []
-    cases = gate_cases(night, lesson)
+    cases = gate_cases(night, lesson, winners)
     baseline, fidelity = _production_outcomes(night, lesson, cases, endpoint)
     replaying.write_candidate(night, lesson.production, snapshot=lesson.snapshot)
     replaying.record(night, lesson.production.candidate_id, baseline, purpose="gate", fidelity=fidelity)
@@ -43,11 +43,22 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
     return decisions
 
 
-def gate_cases(night: Night, lesson: Lesson) -> tuple[Case, ...]:
-    """Judged cases of the gate pool, newest first, at most `[gate] max_cases` and spread over task groups."""
+def gate_cases(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> tuple[Case, ...]:
+    """Judged cases of the gate pool, at most `[gate] max_cases`, spread over task groups and newest first.
+
+    Groups on which none of the winners was judged on an earlier night come before all others: evidence that goes on
+    from night to night counts a group once.
+    """
     with night.lake.reader(lesson.snapshot) as con:
         cases = mined_cases.load(con, lesson.site, pool="gate")
-    known = [case for case in cases if case.reward is not None or case.correction is not None]
+    spent = night.select(
+        "SELECT DISTINCT task_group FROM evaluations "
+        "WHERE purpose = 'gate' AND night_id <> ? AND candidate_id IN (SELECT unnest(?::VARCHAR[]))",
+        night.night_id,
+        [one.candidate_id for one in winners],
+    )
+    known = [case for case in reversed(cases) if case.reward is not None or case.correction is not None]
+    known.sort(key=lambda case: case.task_group in set(spent["task_group"].to_pylist()))
     return replaying.spread(known, night.config.gate.max_cases)
 
 
@@ -57,7 +68,7 @@ def decide(
     """Guardrails first, then the verdict under what is left of the deployment's budget of false promotions."""
     rules = policy(night)
     rails = guardrails.GuardrailPolicy(max_latency_ratio=night.config.gate.latency_ratio)
-    logged = [text for case in lesson.learn for text in case.values.values() if isinstance(text, str)]
+    logged = [text for case in lesson.learn for text in _said(case)]
     checks = guardrails.check(candidate, lesson.production, outcomes, baseline, logged_texts=logged, policy=rails)
     channel = night.config.channel(lesson.site.agent_name)
     past = night.select("SELECT * FROM verdicts")
@@ -83,6 +94,17 @@ def decide(
     return decision
 
 
+def _said(case: Case) -> Iterator[str]:
+    """What a user wrote in a case: its slot values, and the turns of a conversation that are not the model's own."""
+    for value in case.values.values():
+        if isinstance(value, str):
+            yield value
+            continue
+        for turn in value:
+            if turn.get("role") != "assistant" and isinstance(turn.get("content"), str):
+                yield turn["content"]
+
+
 def verdict_row(night: Night, decision: Decision, snapshot: int) -> dict[str, object]:
     values = asdict(decision)
     values["guardrails"] = canonical_json(values["guardrails"])
@@ -99,7 +121,9 @@ def _production_outcomes(
     night: Night, lesson: Lesson, cases: Sequence[Case], endpoint: Endpoint
 ) -> tuple[list[Outcome], str]:
     if replaying.served_by(endpoint, lesson.production.artifact):
-        return _outcomes(night, lesson.production, cases, endpoint), "single_step"
+        # Sampled as the candidates are, also where the logs do not tell how production samples.
+        running = replace(lesson.production, artifact=replaying.on_endpoint(endpoint, lesson.production.artifact))
+        return _outcomes(night, running, cases, endpoint), "single_step"
     return replaying.as_logged(cases, night), "logged"
 
 

@@ -1,7 +1,8 @@
 """What a night learns from: the sites worth it, production's artifact, and cases split into train and tune."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import duckdb
 
@@ -98,11 +99,11 @@ def one_site(sites: Sequence[Site], prefix: str) -> Site:
 def production(con: duckdb.DuckDBPyConnection, site: Site, night: Night) -> Candidate:
     """What the channel serves for this site: the released artifact, else the prompt recovered from the logs."""
     row = con.execute(
-        "SELECT c.artifact, c.site_version FROM releases r JOIN candidates c USING (candidate_id) "
+        "SELECT c.artifact, c.site_version, r.bundle_id FROM releases r JOIN candidates c USING (candidate_id) "
         "WHERE r.channel = ? AND c.site_id = ? ORDER BY r.at DESC LIMIT 1",
         [night.config.channel(site.agent_name), site.site_id],
     ).fetchone()
-    artifact = artifacts.baseline(site) if row is None else Artifact.from_json(row[0])
+    artifact = artifacts.baseline(site) if row is None else _at_hand(Artifact.from_json(row[0]), night, str(row[2]))
     return Candidate(
         branch="production",
         site_id=site.site_id,
@@ -110,3 +111,10 @@ def production(con: duckdb.DuckDBPyConnection, site: Site, night: Night) -> Cand
         optimizer="production",
         artifact=artifact,
     )
+
+
+def _at_hand(artifact: Artifact, night: Night, bundle_id: str) -> Artifact:
+    """A released artifact with its adapter where it still lies: the work folder may have been emptied since."""
+    if artifact.adapter_path is None or Path(artifact.adapter_path).is_dir():
+        return artifact
+    return replace(artifact, adapter_path=str(night.config.bundles_path / bundle_id / "adapter"))

@@ -52,6 +52,21 @@ def best(decisions: Sequence[Decision]) -> Decision | None:
     return max(passed, key=lambda decision: (decision.low or 0.0, decision.delta or 0.0), default=None)
 
 
+def refusal(night: Night, candidate: Candidate, *, channel: str) -> str | None:
+    """Why a channel must not move to a candidate by itself; None where it may.
+
+    What an operator took back stays back, and a channel serves one site: whoever reads it would get another's prompt.
+    """
+    foreign = _foreign(night, candidate.site_id, channel)
+    if foreign is not None:
+        return foreign
+    rows = [row for row in _releases(night).to_pylist() if row["channel"] == channel]
+    back = {row["previous_bundle_id"] for row in rows if row["action"] == "rollback"}
+    if any(row["candidate_id"] == candidate.candidate_id and row["bundle_id"] in back for row in rows):
+        return f"candidate {candidate.candidate_id[:8]} was rolled back on channel {channel!r}"
+    return None
+
+
 def find_candidate(night: Night, prefix: str) -> Candidate:
     """The candidate whose id begins with `prefix`."""
     found = night.select(
@@ -93,7 +108,7 @@ def release(night: Night, candidate: Candidate, *, channel: str, actor: str, for
     """Builds the bundle, brings it to every publisher, moves the channel, writes the row.
 
     The first release of a channel is preceded by one of what production ran before, so that there is a way back.
-    ConfigError without a PROMOTE verdict unless `force`.
+    ConfigError without a PROMOTE verdict, or where `refusal` has a reason, unless `force`.
     """
     decided = last_decision(night, candidate)
     if not force and (decided is None or decided[1].verdict != "PROMOTE"):
@@ -101,6 +116,9 @@ def release(night: Night, candidate: Candidate, *, channel: str, actor: str, for
         raise ConfigError(
             f"candidate {candidate.candidate_id[:8]} has {stands}; run `tracemill gate` first, or promote with --force"
         )
+    reason = refusal(night, candidate, channel=channel)
+    if not force and reason is not None:
+        raise ConfigError(f"{reason}; promote it with --force where that is what you want")
     if decided is not None and registry.current(_releases(night), channel) is None:
         before = find_candidate(night, decided[1].baseline_id)
         _release(night, before, None, channel=channel, actor=actor)
@@ -139,7 +157,9 @@ def _release(
 ) -> Release:
     with night.lake.reader() as con:
         site = one_site(mined_sites.load(con), candidate.site_id)
-    _refuse_foreign(night, site, channel)
+    foreign = _foreign(night, candidate.site_id, channel)
+    if foreign is not None:
+        raise ConfigError(foreign)
     snapshot = night.lake.snapshot_id()
     bundle = bundles.build(
         bound(night, candidate, site),
@@ -187,17 +207,18 @@ def only_channel(night: Night) -> str:
     raise ConfigError(f"every agent has its own channel: give --channel, one of {', '.join(known) or '(none yet)'}")
 
 
-def _refuse_foreign(night: Night, site: Site, channel: str) -> None:
-    """A channel holds one bundle: another site's agents would be handed this one's prompt."""
+def _foreign(night: Night, site_id: str, channel: str) -> str | None:
+    """A channel holds one bundle: another site's agents would be handed this one's prompt. None where they are not."""
     standing = registry.current(_releases(night), channel)
     if standing is None or standing["candidate_id"] is None:
-        return
+        return None
     theirs = find_candidate(night, standing["candidate_id"]).site_id
-    if theirs != site.site_id:
-        raise ConfigError(
-            f"channel {channel!r} serves site {theirs[:8]}, not {site.site_id[:8]} ({site.agent_name}); "
-            "give this site a channel of its own, such as [gate] channel = 'production.{agent}'"
-        )
+    if theirs == site_id:
+        return None
+    return (
+        f"channel {channel!r} serves site {theirs[:8]}, not {site_id[:8]}; "
+        "give this site a channel of its own, such as [gate] channel = 'production.{agent}'"
+    )
 
 
 def rollback_target(night: Night, *, channel: str) -> str:

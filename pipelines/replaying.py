@@ -46,14 +46,23 @@ def replayer(night: Night, endpoint: Endpoint, *, budget: Budget) -> Replayer:
 
 
 def as_logged(cases: Sequence[Case], night: Night) -> list[Outcome]:
-    """Production's outcomes as the logs have them, for a production model that the endpoint does not serve."""
-    valid = validity(night)
+    """Production's outcomes as the logs have them, for a production model that the endpoint does not serve.
+
+    Judged by the verifiers that judge replays, so that both sides are measured with one rule.
+    """
+    valid, verify = validity(night), judging.verifier(night.config)
+    measured = night.select(
+        "SELECT trajectory_id || '/' || step AS case_id, tokens_in, tokens_out, cost_usd, "
+        "(latency_ms * 1e6)::BIGINT AS latency_ns FROM llm_calls WHERE trajectory_id IN (SELECT unnest(?::VARCHAR[]))",
+        [case.trajectory_id for case in cases],
+    )
+    figures = {row.pop("case_id"): row for row in measured.to_pylist()}
     return [
         Outcome(
             case_id=case.case_id,
             task_group=case.task_group,
-            completion=Completion(text=case.logged_output),
-            reward=case.reward,
+            completion=Completion(text=case.logged_output, **figures.get(case.case_id, {})),
+            reward=verify(case, case.logged_output),
             valid=valid(case, case.logged_output),
         )
         for case in cases
@@ -128,14 +137,14 @@ def on_endpoint(endpoint: Endpoint, artifact: Artifact) -> Artifact:
 
 
 def spread(cases: Sequence[Case], limit: int) -> tuple[Case, ...]:
-    """At most `limit` cases, taken round-robin over task groups: many groups say more than many repeats of one."""
+    """At most `limit` cases, round-robin over task groups in the order given: many groups say more than repeats."""
     by_group: dict[str, list[Case]] = {}
     for case in cases:
         by_group.setdefault(case.task_group, []).append(case)
     chosen: list[Case] = []
     depth = 0
     while len(chosen) < min(limit, len(cases)):
-        for group in sorted(by_group):
+        for group in by_group:
             if depth < len(by_group[group]) and len(chosen) < limit:
                 chosen.append(by_group[group][depth])
         depth += 1

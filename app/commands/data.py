@@ -17,9 +17,15 @@ from tracemill.warehouse import Lake
 from tracemill.warehouse import sql as queries
 
 
-def init(folder: Path, *, as_json: bool) -> None:
+def init(folder: Path, *, as_json: bool, dry_run: bool) -> None:
     """A settings file where there is none yet, and a lake where there is none yet."""
     output = Output(as_json=as_json)
+    if dry_run:
+        config = settings.load(folder.resolve())
+        missing = [path for path in (folder.resolve() / settings.SETTINGS_FILE, config.lake_path) if not path.exists()]
+        text = "\n".join(f"would make {path}" for path in missing) or "would keep everything as it is"
+        output.result({"would_make": [str(path) for path in missing]}, text)
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / settings.SETTINGS_FILE
@@ -42,7 +48,7 @@ def init(folder: Path, *, as_json: bool) -> None:
     )
 
 
-def collect(given: Path | None, *, host: str, port: int, token_env: str | None) -> None:
+def collect(given: Path | None, *, host: str, port: int, token_env: str | None, as_json: bool, dry_run: bool) -> None:
     """Receives OTLP until stopped."""
     from tracemill.app import collect as receiver
 
@@ -52,7 +58,16 @@ def collect(given: Path | None, *, host: str, port: int, token_env: str | None) 
         token = settings.environment().get(token_env)
         if not token:
             raise ConfigError(f"--token-env: the environment variable {token_env} is not set")
-    receiver.serve(config.path(".tracemill/landing"), host=host, port=port, token=token)
+    landing = config.path(".tracemill/landing")
+    plan = {"host": host, "port": port, "landing": str(landing), "token": token is not None}
+    output = Output(as_json=as_json)
+    if dry_run:
+        output.result(plan, f"would receive OTLP on {host}:{port}, into {landing}")
+        return
+    if as_json:
+        output.result(plan)
+        sys.stdout.flush()
+    receiver.serve(landing, host=host, port=port, token=token)
 
 
 def ingest(

@@ -100,8 +100,15 @@ def optimize(given: Path | None, site: str | None, *, as_json: bool, dry_run: bo
             output.result(plan, _plan_text(plan))
             return
         with open_endpoint(night) as endpoint:
-            found = [one for lesson in lessons for one in branches.search_prompts(night, lesson, endpoint)[0]]
-    output.result({"candidates": [_row(one) for one in found]}, candidates_table(found))
+            results = [branches.search_prompts(night, lesson, endpoint) for lesson in lessons]
+    found = [one for candidates, _ in results for one in candidates]
+    skipped = [str(detail["skipped"]) for _, detail in results if "skipped" in detail]
+    failed = {name: why for _, detail in results for name, why in detail.get("failed", {}).items()}
+    for reason in (*skipped, *(f"{name} failed: {why}" for name, why in failed.items())):
+        output.stderr.print(reason, markup=False)
+    output.result(
+        {"candidates": [_row(one) for one in found], "skipped": skipped, "failed": failed}, candidates_table(found)
+    )
 
 
 def train(given: Path | None, site: str | None, *, as_json: bool, dry_run: bool) -> None:
@@ -130,7 +137,7 @@ def gate(given: Path | None, candidate: str, *, as_json: bool, dry_run: bool) ->
     with project.opened(given, output) as night:
         found = releasing.find_candidate(night, candidate)
         lesson = _lessons(night, found.site_id, output)[0]
-        cases = gating.gate_cases(night, lesson)
+        cases = gating.gate_cases(night, lesson, [found])
         if dry_run:
             groups = len({case.task_group for case in cases})
             output.result(
@@ -175,7 +182,7 @@ def nightly(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
 
 def run_flow(night: Night) -> Any:
     """The nightly flow in this process, on an orchestrator that stays on this machine and tells nobody."""
-    quiet_orchestrator(night.config)
+    quiet_orchestrator(night.config, log_level="CRITICAL")  # what goes wrong is told once, by the command line
     try:
         from tracemill.pipelines import flows
     except ModuleNotFoundError as error:
@@ -212,13 +219,13 @@ def leave_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def quiet_orchestrator(config: Config) -> None:
+def quiet_orchestrator(config: Config, *, log_level: str) -> None:
     """Prefect's own settings, before it is imported: no telemetry, its database beside the lake."""
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_LEVEL": log_level,
         "PREFECT_HOME": str(config.path(".tracemill/prefect")),
     }
     for name, value in quiet.items():

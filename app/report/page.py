@@ -42,9 +42,9 @@ def summary(facts: Facts) -> str:
     arms = facts.live or facts.gate
     known = [f"{arm.name} {share(arm.mean)} ({share(arm.low)} to {share(arm.high)})" for arm in arms]
     moved = [row for row in facts.releases if row["action"] == "promote"]
-    promoted = [
-        row["optimizer"] for row in facts.decisions if row["candidate_id"] in {m["candidate_id"] for m in moved}
-    ]
+    # Shadow channels move too; what counts is the channel that the verdict was about.
+    served = {(row["candidate_id"], row["channel"]) for row in moved}
+    promoted = [row["optimizer"] for row in facts.decisions if (row["candidate_id"], row["channel"]) in served]
     tail = f"Promoted to production: {promoted[-1]}." if promoted else "Nothing was promoted."
     return f"Success: {', '.join(known) or 'not measured'}. {tail}"
 

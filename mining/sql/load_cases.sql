@@ -2,7 +2,7 @@
 -- correction counts for the call it names, else for the calls of the trajectory or session it names (the choice
 -- between several is made in Python, which knows the template).
 with calls as (
-    select t.trajectory_id, t.step, t.span_id, t.system_ids, t.input_ids, t.output_ids, t.start_ns,
+    select t.trajectory_id, t.step, t.span_id, t.site_version, t.system_ids, t.input_ids, t.output_ids, t.start_ns,
         r.session_id, r.task_key, r.task_group, r.pool, r.n_llm_calls as steps
     from transitions t join trajectories r using (trajectory_id)
     where t.site_id = $site_id and t.trainable is not false and r.pool is not null and r.task_group is not null

@@ -86,7 +86,7 @@ class Case:
     task_group: str
     pool: Pool
     values: Mapping[str, Any]
-    """Slot name -> logged text, so that rendering the site's template with them gives what production sent."""
+    """Slot name -> logged text: rendering the template of the call's version with them gives what production sent."""
     logged_messages: tuple[ChatMessage, ...]
     """What production sent, as redacted."""
     logged_output: str

@@ -154,6 +154,8 @@ def test_a_torn_last_line_is_quarantined_and_comes_in_when_it_is_whole(project: 
         (["rollback"], "has no release"),
         (["collect", "--token-env", "NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE"),
         (["schedule", "--cron", "often"], "five fields"),
+        (["schedule", "--cron", "99 99 * * *"], "five fields"),
+        (["sql", "SELECT 1 AS a", "--format", "csv", "--output", "/nowhere/at/all.csv"], "cannot be written"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(project: Path, arguments: list[str], says: str) -> None:
@@ -185,11 +187,15 @@ def test_dry_runs_change_nothing(project: Path, tmp_path: Path) -> None:
     log = tmp_path / "trace.json"
     log.write_text(json.dumps(OTLP))
     before = answer("sql", "SELECT count(*) FROM spans", project=project)
-    for command in (["ingest", str(log)], ["score"], ["mine"], ["nightly"], ["schedule"]):
+    for command in (["init"], ["collect"], ["ingest", str(log)], ["score"], ["mine"], ["nightly"], ["schedule"]):
         result = run(*command, "--dry-run", project=project)
         assert result.exit_code == 0, result.output
         assert "would" in result.output
     assert answer("sql", "SELECT count(*) FROM spans", project=project) == before
+    fresh = tmp_path / "fresh"
+    assert "would make" in run("init", "--dry-run", project=fresh).output
+    assert "would read" in run("ingest", str(log), "--dry-run", project=fresh).output
+    assert not fresh.exists()
 
 
 def test_doctor_says_what_would_fail_tonight(project: Path) -> None:
@@ -203,3 +209,11 @@ def test_doctor_says_what_would_fail_tonight(project: Path) -> None:
 
 def test_no_release_yet_is_an_empty_list(project: Path) -> None:
     assert answer("releases", project=project) == {"releases": []}
+
+
+def test_a_source_is_read_in_the_format_it_names(project: Path) -> None:
+    (project / "trace.json").write_text(json.dumps(OTLP))
+    (project / "tracemill.toml").write_text('[[sources]]\npath = "trace.json"\nformat = "no-such-format"\n')
+    assert "no-such-format" in run("ingest", project=project).stderr
+    (project / "tracemill.toml").write_text('[[sources]]\npath = "trace.json"\nformat = "otlp-json"\n')
+    assert answer("ingest", project=project)["spans"] == 1

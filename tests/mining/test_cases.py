@@ -151,3 +151,17 @@ def test_an_output_of_tool_calls_is_their_canonical_json(desk: Any) -> None:
     desk.trajectory("tool")
     expected = '[{"function":{"arguments":"{\\"queue\\": \\"a\\"}","name":"route"},"id":"c1","type":"function"}]'
     assert learn(desk)["tool"].logged_output == expected
+
+
+def test_calls_with_other_demonstrations_stay_cases(desk: Any) -> None:
+    learn(desk)
+    demos = [{"role": "user", "content": "Ticket: Late\nQueue:"}, {"role": "assistant", "content": "shipping"}]
+    for i, ticket in enumerate(["cup cracked", "no parcel", "card stolen"]):
+        question = ask(ticket)
+        desk.call(f"n{i}", [question[0], *demos, question[1]], "q", at=1_000 + i)
+        desk.trajectory(f"n{i}", group=f"n{i}", pool="learn")
+    found = learn(desk)
+    assert len(sites.load(desk.con)) == 1
+    assert set(found) == {"t0", "t1", "t2", "t3", "n0", "n1", "n2"}
+    assert found["t0"].values == {"ticket": "I lost my card"}
+    assert found["n0"].values == {"ticket": "cup cracked"}

@@ -167,3 +167,14 @@ def test_ctrl_c_loses_nothing_and_the_next_run_goes_on(project: Path, endpoint: 
         assert asked > 0
     # What was answered before the interruption was kept, but for the chunk that was under way.
     assert len(endpoint.asked) <= kept + 32
+
+
+def test_what_stops_a_night_is_told_in_one_line(project: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(project / ".tracemill" / "nightly.lock"):
+        done = subprocess.run(
+            command(project), env=clean_environment(), capture_output=True, text=True, timeout=240, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == f"Error: another nightly run of {project} is going; wait for it to end\n"

@@ -86,6 +86,24 @@ def test_labels_without_meaning_promote_nothing(desk: Any, tmp_path: Path) -> No
     assert all(decision.verdict != "PROMOTE" for decision in report.decisions)
 
 
+def test_what_an_operator_took_back_is_not_promoted_again_by_the_next_night(desk: Any) -> None:
+    (release,) = flows.nightly(desk.night()).releases
+    back = releasing.rollback(desk.night("by-hand"), channel="production", actor="test")
+    report = flows.nightly(desk.night("night-2"))
+    assert release.candidate_id in {one.candidate_id for one in report.decisions if one.verdict == "PROMOTE"}
+    assert not report.releases
+    assert client.live_prompt(desk.config.root / "published" / "production").bundle_id == back.bundle_id
+    stage = desk.night().select("SELECT detail FROM runs WHERE stage = 'publish' AND night_id = 'night-2'")
+    assert "was rolled back" in stage["detail"][0].as_py()
+
+
+def test_a_branch_that_fails_does_not_cost_what_the_other_found(desk: Any) -> None:
+    config = replace(desk.config, train=replace(desk.config.train, base_model="nobody/knows-this"))
+    report = flows.nightly(replace(desk.night(), config=config))
+    assert report.releases
+    assert [reason for reason in report.left_out if reason.startswith("train failed: unknown model")]
+
+
 def test_without_a_model_the_night_says_so_and_keeps_what_it_took_in(desk: Any) -> None:
     config = replace(desk.config, endpoint=replace(desk.config.endpoint, base_url=None))
     report = flows.nightly(replace(desk.night(), config=config))
@@ -116,7 +134,7 @@ def test_the_gate_judges_on_cases_that_the_branches_never_saw(desk: Any) -> None
     flows.mine_sites.fn(night)
     (lesson,), _ = learning.choose(night)
     seen = {case.task_group for case in lesson.learn}
-    reserved = {case.task_group for case in gating.gate_cases(night, lesson)}
+    reserved = {case.task_group for case in gating.gate_cases(night, lesson, [])}
     assert len(reserved) >= 20
     assert not seen & reserved
     assert not {case.task_group for case in lesson.train} & {case.task_group for case in lesson.tune}

@@ -1,0 +1,136 @@
+"""The gate's side of the pipeline: which cases, which baseline, which channel."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tracemill.errors import ConfigError
+from tracemill.optimize.artifact import demo_from_case, with_demonstrations
+from tracemill.pipelines import gating, ingesting, judging, learning, releasing, replaying
+from tracemill.pipelines.endpoint import open_endpoint
+from tracemill.pipelines.learning import Lesson
+from tracemill.pipelines.night import Night
+from tracemill.records import Candidate
+
+
+@pytest.fixture
+def night(desk: Any) -> Any:
+    """A night whose logs are taken in, scored and mined."""
+    found = desk.night()
+    ingesting.take_in_configured(found)
+    judging.score(found)
+    judging.mine(found)
+    return found
+
+
+def lesson_of(night: Night) -> Lesson:
+    (lesson,), _ = learning.choose(night)
+    return lesson
+
+
+def four_queues(lesson: Lesson) -> Candidate:
+    """A prompt that shows one demonstration of every queue."""
+    start = lesson.production.artifact
+    by_queue = {case.expected: case for case in reversed(lesson.learn)}
+    demos = [demo_from_case(start, case) for case in by_queue.values()]
+    return Candidate(
+        branch="prompt",
+        site_id=lesson.site.site_id,
+        site_version=lesson.site.site_version,
+        optimizer="by hand",
+        artifact=with_demonstrations(start, demos),
+        lineage=tuple(case.trajectory_id for case in by_queue.values()),
+    )
+
+
+def with_gate(night: Night, **changes: Any) -> Night:
+    return replace(night, config=replace(night.config, gate=replace(night.config.gate, **changes)))
+
+
+def test_the_gate_takes_new_groups_first_and_the_newest_of_them(night: Any) -> None:
+    lesson = lesson_of(night)
+    everything = gating.gate_cases(night, lesson, [])
+    few = with_gate(night, max_cases=10)
+    first = gating.gate_cases(few, lesson, [])
+    newest = sorted(everything, key=lambda case: case.trajectory_id, reverse=True)  # ids count up with time
+    assert [case.case_id for case in first] == [case.case_id for case in newest[:10]]
+
+    winner = four_queues(lesson)
+    with open_endpoint(few) as endpoint:
+        gating.judge(few, lesson, [winner], endpoint)
+    again = gating.gate_cases(replace(few, night_id="night-2"), lesson, [winner])
+    assert not {case.task_group for case in first} & {case.task_group for case in again}
+    assert gating.gate_cases(replace(few, night_id="night-2"), lesson, []) == first
+
+
+def test_a_production_model_that_nobody_serves_is_judged_by_what_it_logged(night: Any) -> None:
+    config = replace(night.config, endpoint=replace(night.config.endpoint, model="another"))
+    elsewhere = replace(night, config=config)
+    lesson = lesson_of(elsewhere)
+    winner = four_queues(lesson)
+    with open_endpoint(elsewhere) as endpoint:
+        winner = replace(winner, artifact=replaying.on_endpoint(endpoint, winner.artifact))
+        (decision,) = gating.judge(elsewhere, lesson, [winner], endpoint)
+    rails = {rail.name: rail for rail in decision.guardrails}
+    assert rails["latency"].baseline == pytest.approx(0.9)  # ms, as logged
+    logged = night.select(
+        "SELECT DISTINCT fidelity FROM evaluations WHERE candidate_id = ?", lesson.production.candidate_id
+    )
+    assert logged["fidelity"].to_pylist() == ["logged"]
+    assert decision.baseline_mean is not None
+    assert decision.baseline_mean < 0.5
+
+
+def test_sampling_that_the_logs_do_not_tell_is_the_same_for_both_sides(night: Any) -> None:
+    config = replace(night.config, endpoint=replace(night.config.endpoint, params={"max_tokens": 3}))
+    sampled = replace(night, config=config)
+    lesson = lesson_of(sampled)
+    assert not lesson.production.artifact.prompt["params"]
+    with open_endpoint(sampled) as endpoint:
+        bare = replaying.replayer(sampled, endpoint, budget=replaying.budget(sampled))
+        cases = gating.gate_cases(sampled, lesson, [])
+        bare(replaying.on_endpoint(endpoint, lesson.production.artifact), cases)
+        gating.judge(sampled, lesson, [four_queues(lesson)], endpoint)
+    recorded = night.select("SELECT cached FROM evaluations WHERE candidate_id = ?", lesson.production.candidate_id)
+    assert recorded["cached"].to_pylist() == [True] * len(cases)
+
+
+def test_a_channel_serves_one_site(night: Any) -> None:
+    lesson = lesson_of(night)
+    winner = four_queues(lesson)
+    with open_endpoint(night) as endpoint:
+        gating.judge(night, lesson, [winner], endpoint)
+    replaying.write_candidate(night, winner, snapshot=lesson.snapshot)
+    releasing.release(night, winner, channel="production", actor="test")
+    other = replace(winner, site_id="f" * 32)
+    assert "serves site" in str(releasing.refusal(night, other, channel="production"))
+    assert releasing.refusal(night, other, channel="elsewhere") is None
+    with pytest.raises(ConfigError, match="no verdict yet"):
+        releasing.release(night, other, channel="production", actor="test")
+
+
+def test_a_released_adapter_is_found_in_its_bundle_when_the_work_folder_was_emptied(night: Any, tmp_path: Any) -> None:
+    lesson = lesson_of(night)
+    folder = tmp_path / "work" / "adapter-1"
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    artifact = replace(
+        lesson.production.artifact,
+        prompt={**lesson.production.artifact.prompt, "adapter": "desk-1"},
+        adapter_path=str(folder),
+    )
+    tuned = replace(lesson.production, branch="weights", optimizer="sft", artifact=artifact)
+    replaying.write_candidate(night, tuned, snapshot=lesson.snapshot)
+    release = releasing.release(night, tuned, channel="production", actor="test", force=True)
+    assert lesson_of(night).production.artifact == artifact
+    (folder / "adapter_model.safetensors").unlink()
+    folder.rmdir()
+    kept = lesson_of(night).production.artifact.adapter_path
+    assert kept == str(night.config.bundles_path / release.bundle_id / "adapter")
+
+
+def test_what_a_user_said_in_a_conversation_counts_as_a_logged_text(night: Any) -> None:
+    case = lesson_of(night).train[0]
+    turns = [{"role": "user", "content": "from me"}, {"role": "assistant", "content": "from the model"}]
+    assert list(gating._said(replace(case, values={"ticket": "a", "conversation": turns}))) == ["a", "from me"]
