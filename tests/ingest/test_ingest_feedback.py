@@ -1,10 +1,12 @@
 """Feedback rows and declared tasks."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tracemill import ingest
@@ -50,9 +52,11 @@ def test_jsonl_csv_and_parquet_say_the_same(tmp_path: Path) -> None:
         {"session_id": "s3", "value": None, "label": "bad", "propensity": None, "at": None, "note": 'he said "no"'},
     ]
     (tmp_path / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    frame = pl.DataFrame(rows)
-    frame.write_csv(tmp_path / "f.csv")
-    frame.write_parquet(tmp_path / "f.parquet")
+    with (tmp_path / "f.csv").open("w", newline="") as target:
+        sheet = csv.DictWriter(target, list(rows[0]))
+        sheet.writeheader()
+        sheet.writerows(rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet")
     expected, _ = scores(tmp_path / "f.jsonl")
     assert [(row["value"], row["label"], row["at"]) for row in expected] == [
         (1.0, "good", 1_700_000_000_000_000_000),
@@ -129,7 +133,7 @@ def test_tasks_keep_their_row_and_their_group(tmp_path: Path) -> None:
     table = ingest.read_tasks(tmp_path / "t.jsonl", key="task_id", group="db")
     assert [(row["task_key"], row["task_group"]) for row in table.to_pylist()] == [("7", "pets"), ("8", None)]
     assert json.loads(table["attributes"][0].as_py()) == rows[0]
-    pl.DataFrame(rows).write_parquet(tmp_path / "t.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     parquet = ingest.read_tasks(tmp_path / "t.parquet", key="task_id", group="db")
     assert parquet["task_key"].to_pylist() == ["7", "8"]
     assert ingest.read_tasks(tmp_path / "t.jsonl", key="gold")["task_group"].to_pylist() == [None, None]
