@@ -95,8 +95,13 @@ def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Can
     production = lesson.production.artifact
     logged = transitions(night, lesson)
     trainer = choose_trainer(night, lesson, logged)
+    cases = lesson.learn
+    if trainer == "grpo":
+        # Importance weights correct small differences: what another policy said is no evidence about this one.
+        own = set(_drawn_by(production, logged))
+        cases = tuple(case for case in cases if case.case_id in own)
     rows = datums.build(
-        lesson.learn,
+        cases,
         deployed,
         kind="grpo" if trainer == "grpo" else "sft",
         model_folder=base,
@@ -169,12 +174,18 @@ def choose_trainer(night: Night, lesson: Lesson, logged: pa.Table) -> str:
     if wanted != "auto":
         return wanted
     artifact = lesson.production.artifact
-    own = [
-        row
-        for row in logged.select(["model", "output_logprobs"]).to_pylist()
+    enough = len(_drawn_by(artifact, logged)) >= night.config.train.min_rows
+    return "grpo" if artifact.adapter_path and enough else "sft"
+
+
+def _drawn_by(artifact: Artifact, logged: pa.Table) -> list[str]:
+    """Ids of the cases that this very policy answered, with its log-probabilities."""
+    rows = logged.select(["trajectory_id", "step", "model", "output_logprobs"]).to_pylist()
+    return [
+        f"{row['trajectory_id']}/{row['step']}"
+        for row in rows
         if row["output_logprobs"] and row["model"] == artifact.model
     ]
-    return "grpo" if artifact.adapter_path and len(own) >= night.config.train.min_rows else "sft"
 
 
 def winner(found: Sequence[Candidate]) -> list[Candidate]:

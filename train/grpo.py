@@ -31,7 +31,7 @@ class GrpoTrainer:
     seed: int = 0
     steps: int = 12
     batch_size: int = 32
-    learning_rate: float = 1e-4
+    learning_rate: float = 5e-5
     epsilon: float = 0.2
     epsilon_high: float = 0.28
     min_groups: int = 4
