@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tracemill.app import project
+from tracemill.app import project, ready
 from tracemill.app.output import INTERRUPTED, Output
 from tracemill.errors import ConfigError, MissingExtraError
 from tracemill.pipelines import branches, gating, judging, learning, releasing, replaying
@@ -94,6 +94,7 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
 def optimize(given: Path | None, site: str | None, *, as_json: bool, dry_run: bool) -> None:
     output = Output(as_json=as_json)
     with project.opened(given, output) as night:
+        ready.prompt_branch(night.config)
         lessons = _lessons(night, site, output)
         if dry_run:
             plan = _plan(lessons, night.config)
@@ -153,6 +154,7 @@ def gate(given: Path | None, candidate: str, *, as_json: bool, dry_run: bool) ->
 def nightly(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
     output = Output(as_json=as_json)
     with project.opened(given, output) as night:
+        ready.demand(night.config)
         if dry_run:
             lessons, left_out = learning.choose(night)
             plan = _plan(lessons, night.config) | {"left_out": left_out}

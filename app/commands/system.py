@@ -9,20 +9,18 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from tracemill import ingest as reading
 from tracemill import rewards
-from tracemill.app import project, settings
+from tracemill.app import project, ready, settings
 from tracemill.app.output import Output
 from tracemill.errors import ConfigError, TracemillError
-from tracemill.optimize import optimizers
 from tracemill.pipelines import ingesting, judging, releasing
 from tracemill.pipelines.config import Config
-from tracemill.train import registry as trainers
 from tracemill.warehouse import Lake
 
 
@@ -112,8 +110,8 @@ def _parts(config: Config) -> Iterator[Check]:
     for name, make in (
         ("tasks", _tasks),
         ("rewards", _rewards),
-        ("optimizers", _optimizers),
-        ("trainer", _trainer),
+        ("optimizers", ready.prompt_branch),
+        ("trainer", ready.weights_branch),
         ("publish", _publish),
     ):
         try:
@@ -137,27 +135,6 @@ def _rewards(config: Config) -> str:
     models = rewards.build(judging.specs(config), root=config.root)
     judging.verifier(config)
     return ", ".join(model.name for model in models)
-
-
-def _optimizers(config: Config) -> str | None:
-    settings = config.optimize
-    if not settings.enabled:
-        return None
-    writer: Any = object()  # stands for the model that writes: making an optimizer calls nobody
-    for name in {*settings.optimizers, *settings.options}:
-        known = dict(settings.options.get(name, {}))
-        wanted = settings.reflection_model is not None or name not in settings.optimizers
-        optimizers.build(name, reflection=writer if wanted else None, **known)
-    return ", ".join(settings.optimizers)
-
-
-def _trainer(config: Config) -> str | None:
-    if not config.train.enabled or config.train.base_model is None:
-        return None
-    named = {config.train.trainer} - {"auto"}
-    for name in {*named, *config.train.options}:
-        trainers.build(name, config.train.options.get(name, {}), seed=0, init_adapter=None)
-    return config.train.trainer
 
 
 def _publish(config: Config) -> str:

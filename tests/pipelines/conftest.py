@@ -4,6 +4,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,9 +25,11 @@ VOCABULARY = [a + b for a in ("ba", "ko", "mi", "ru", "sel", "tor") for b in ("n
 
 @dataclass
 class Endpoint:
-    """What the server was asked, and how it answers: right only where a demonstration shows the right queue."""
+    """What the server was asked, and how it answers; by default right only where a demonstration shows the queue."""
 
     url: str
+    answering: Callable[[dict[str, Any]], str]
+    """From a request's body to the text of the answer."""
     asked: list[list[dict[str, Any]]] = field(default_factory=list)
     fail_with: int | None = None
 
@@ -41,8 +44,10 @@ def answer(messages: list[dict[str, Any]]) -> str:
     return wanted if wanted in shown else "billing"
 
 
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
+@contextmanager
+def serving(answering: Callable[[dict[str, Any]], str]) -> Iterator[Endpoint]:
+    """An OpenAI-compatible server for the length of the block."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -53,7 +58,7 @@ def endpoint() -> Iterator[Endpoint]:
             choice = {
                 "index": 0,
                 "finish_reason": "stop",
-                "message": {"role": "assistant", "content": answer(body["messages"])},
+                "message": {"role": "assistant", "content": state.answering(body)},
             }
             usage = {"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 51}
             self._reply(
@@ -72,13 +77,28 @@ def endpoint() -> Iterator[Endpoint]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = Endpoint(url=f"http://127.0.0.1:{server.server_address[1]}/v1")
+    state = Endpoint(url=f"http://127.0.0.1:{server.server_address[1]}/v1", answering=answering)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with serving(lambda body: answer(body["messages"])) as state:
+        yield state
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[dict[str, Any]], str]], Endpoint]]:
+    """Starts further endpoints that answer as they are told."""
+    with ExitStack() as stack:
+        yield lambda answering: stack.enter_context(serving(answering))
 
 
 def ticket(number: int) -> tuple[str, str]:
@@ -198,6 +218,10 @@ class Desk:
 
     def night(self, name: str = "night-1", **changes: Any) -> Night:
         return Night(night_id=name, config=self.config, lake=self.lake, clock=self.clock, **changes)
+
+    def log(self, numbers: range) -> None:
+        """Further tickets, not yet taken in."""
+        write_logs(self.config.root, numbers)
 
 
 SETTINGS: dict[str, Any] = {
