@@ -105,6 +105,21 @@ def publish_best(
     return [release]
 
 
+@task(name="upkeep", cache_policy=NO_CACHE)
+def keep_up(night: Night) -> str | None:
+    """The lake's files merged, and forgotten what is older than its history goes back. The sentence where it failed.
+
+    A failure is a row of `runs` and undoes nothing: the next night tries again.
+    """
+    try:
+        with night.stage("upkeep") as detail:
+            night.tell("upkeep", "merging small files")
+            detail.update(asdict(night.lake.checkpoint(now_ns=night.clock())))
+    except Exception as error:  # noqa: BLE001 - what the night found and released stands, whatever this was
+        return f"upkeep failed: {error}"
+    return None
+
+
 @flow(name="tracemill nightly", validate_parameters=False)
 def nightly(night: Night) -> NightReport:
     """One night. A night that was interrupted is continued by running it again: every stage takes up what is there.
@@ -140,6 +155,9 @@ def _night(night: Night) -> NightReport:
                 candidates += found
                 decisions += judged
                 releases += released
+    failed = keep_up(night)
+    if failed is not None:
+        left_out.append(failed)
     report = NightReport(
         night_id=night.night_id,
         ingested=ingested,
@@ -159,6 +177,8 @@ def _learn(
 ) -> tuple[list[Candidate], list[Decision], list[releasing.Release], list[str]]:
     """Both branches at once from one frozen snapshot, then the gate, then the release.
 
+    Beside tonight's winners the gate goes on with those that it could not decide on earlier nights.
+
     A branch that fails does not cost what the other found: its sentence comes last in the result. Where nothing was
     found to judge, its error is raised.
     """
@@ -177,6 +197,7 @@ def _learn(
         except Exception as error:  # noqa: BLE001 - whatever it was, the other branch has its own result
             failures[name] = error
     winners = [*branches.winner(found), *(one for one in found if one.branch == "weights")]
+    winners += gating.undecided(night, lesson, winners)
     if failures and not winners:
         raise next(iter(failures.values()))
     decisions = gate_candidates(night, lesson, winners, endpoint)

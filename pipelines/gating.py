@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
 from tracemill.optimize.replay import Budget
-from tracemill.pipelines import replaying
+from tracemill.pipelines import releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
@@ -43,6 +44,31 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
     return decisions
 
 
+def undecided(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates of earlier nights whose test goes on tonight beside the `winners`, at most one per branch.
+
+    That is the newest one whose last verdict against what production runs now is CONTINUE, where it has nights left
+    and the gate has task groups that it was never judged on. Without such groups it waits, and no night is counted.
+    """
+    channel = night.config.channel(lesson.site.agent_name)
+    last = night.select(_UNDECIDED, channel, lesson.site.site_id, lesson.production.candidate_id)
+    kept: dict[str, Candidate] = {}
+    for row in last.to_pylist():
+        candidate = releasing.find_candidate(night, row["candidate_id"])
+        if candidate.branch in kept or row["nights"] >= night.config.gate.max_nights:
+            continue
+        path = candidate.artifact.adapter_path
+        if (path is None or Path(path).is_dir()) and _fresh(night, lesson, candidate):
+            kept[candidate.branch] = candidate
+    tonight = {one.candidate_id for one in winners}
+    return [one for one in kept.values() if one.candidate_id not in tonight]
+
+
+def _fresh(night: Night, lesson: Lesson, candidate: Candidate) -> bool:
+    cases = gate_cases(night, lesson, [candidate])
+    return bool({case.task_group for case in cases} - _judged_on(night, [candidate]))
+
+
 def gate_cases(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> tuple[Case, ...]:
     """Judged cases of the gate pool, at most `[gate] max_cases`, spread over task groups and newest first.
 
@@ -51,15 +77,21 @@ def gate_cases(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> tu
     """
     with night.lake.reader(lesson.snapshot) as con:
         cases = mined_cases.load(con, lesson.site, pool="gate")
-    spent = night.select(
+    spent = _judged_on(night, winners)
+    known = [case for case in reversed(cases) if case.reward is not None or case.correction is not None]
+    known.sort(key=lambda case: case.task_group in spent)
+    return replaying.spread(known, night.config.gate.max_cases)
+
+
+def _judged_on(night: Night, candidates: Sequence[Candidate]) -> frozenset[str]:
+    """Task groups of earlier nights' evidence on any of the candidates."""
+    found = night.select(
         "SELECT DISTINCT task_group FROM evaluations "
         "WHERE purpose = 'gate' AND night_id <> ? AND candidate_id IN (SELECT unnest(?::VARCHAR[]))",
         night.night_id,
-        [one.candidate_id for one in winners],
+        [one.candidate_id for one in candidates],
     )
-    known = [case for case in reversed(cases) if case.reward is not None or case.correction is not None]
-    known.sort(key=lambda case: case.task_group in set(spent["task_group"].to_pylist()))
-    return replaying.spread(known, night.config.gate.max_cases)
+    return frozenset(found["task_group"].to_pylist())
 
 
 def decide(
@@ -130,3 +162,11 @@ def _production_outcomes(
 def _outcomes(night: Night, candidate: Candidate, cases: Sequence[Case], endpoint: Endpoint) -> list[Outcome]:
     ensure_adapter(endpoint, candidate.artifact)
     return replaying.replayer(night, endpoint, budget=Budget())(candidate.artifact, cases)
+
+
+_UNDECIDED = """
+SELECT candidate_id, count(DISTINCT night_id) FILTER (e_value IS NOT NULL) AS nights
+FROM verdicts WHERE channel = ? AND site_id = ? AND baseline_id = ?
+GROUP BY candidate_id HAVING arg_max(verdict, "at") = 'CONTINUE' ORDER BY max("at") DESC
+"""
+"""Candidates whose last verdict on a channel, about a site, against a baseline is CONTINUE, newest first."""

@@ -134,3 +134,37 @@ def test_what_a_user_said_in_a_conversation_counts_as_a_logged_text(night: Any) 
     case = lesson_of(night).train[0]
     turns = [{"role": "user", "content": "from me"}, {"role": "assistant", "content": "from the model"}]
     assert list(gating._said(replace(case, values={"ticket": "a", "conversation": turns}))) == ["a", "from me"]
+
+
+def test_an_undecided_candidate_comes_again_when_there_are_new_groups(night: Any) -> None:
+    first = with_gate(night, max_cases=12, alpha=1e-3)
+    lesson = lesson_of(first)
+    found = four_queues(lesson)
+    replaying.write_candidate(first, found, snapshot=lesson.snapshot)
+    with open_endpoint(first) as endpoint:
+        (decision,) = gating.judge(first, lesson, [found], endpoint)
+        assert decision.verdict == "CONTINUE", decision.reason
+        second = replace(first, night_id="night-2")
+        (again,) = gating.undecided(second, lesson, [])
+        assert again.candidate_id == found.candidate_id
+        assert gating.undecided(second, lesson, [found]) == []
+        assert gating.undecided(with_gate(second, max_nights=1), lesson, []) == []
+        assert gating.undecided(with_gate(second, channel="elsewhere"), lesson, []) == []
+        moved = replace(lesson, production=replace(lesson.production, artifact=found.artifact))
+        assert gating.undecided(second, moved, []) == []
+
+        (decision,) = gating.judge(second, lesson, [again], endpoint)
+        assert decision.n_clusters == 24
+        assert decision.verdict == "PROMOTE", decision.reason
+        assert gating.undecided(replace(first, night_id="night-3"), lesson, []) == []
+
+
+def test_an_undecided_candidate_waits_for_new_groups(night: Any) -> None:
+    strict = with_gate(night, alpha=1e-30)
+    lesson = lesson_of(strict)
+    found = four_queues(lesson)
+    replaying.write_candidate(strict, found, snapshot=lesson.snapshot)
+    with open_endpoint(strict) as endpoint:
+        (decision,) = gating.judge(strict, lesson, [found], endpoint)
+    assert decision.verdict == "CONTINUE", decision.reason
+    assert gating.undecided(replace(strict, night_id="night-2"), lesson, []) == []

@@ -40,7 +40,7 @@ def test_a_night_turns_logs_into_a_better_published_prompt(desk: Any, endpoint: 
     night = desk.night("afterwards")
     stages = {row["stage"]: row["status"] for row in night.select("SELECT stage, status FROM runs").to_pylist()}
     assert stages == {
-        **dict.fromkeys(("ingest", "score", "mine", "optimize", "gate", "publish"), "ok"),
+        **dict.fromkeys(("ingest", "score", "mine", "optimize", "gate", "publish", "upkeep"), "ok"),
         "train": "skipped",
     }
     tuned_on = night.select(
@@ -84,6 +84,33 @@ def test_labels_without_meaning_promote_nothing(desk: Any, tmp_path: Path) -> No
     report = flows.nightly(desk.night())
     assert not report.releases
     assert all(decision.verdict != "PROMOTE" for decision in report.decisions)
+
+
+def test_a_candidate_that_was_not_decided_comes_again_with_new_logs(desk: Any) -> None:
+    config = replace(desk.config, gate=replace(desk.config.gate, max_cases=12, alpha=1e-3))
+    first = flows.nightly(replace(desk.night(), config=config))
+    assert [one.verdict for one in first.decisions] == ["CONTINUE"], first.decisions
+    desk.log(range(100, 140))
+    still = replace(config, optimize=replace(config.optimize, enabled=False))
+    second = flows.nightly(replace(desk.night("night-2"), config=still))
+    assert [one.candidate_id for one in second.decisions] == [first.decisions[0].candidate_id]
+    assert second.decisions[0].n_clusters == 24
+    assert second.releases
+
+
+def test_upkeep_that_fails_undoes_nothing_and_is_told(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("tracemill.warehouse.upkeep.checkpoint", refuse)
+    report = flows.nightly(desk.night())
+    assert report.releases
+    (reason,) = report.left_out
+    assert reason.startswith("upkeep failed: ")
+    assert "no space left" in reason
+    rows = desk.night().select("SELECT status, detail FROM runs WHERE stage = 'upkeep'").to_pylist()
+    assert [row["status"] for row in rows] == ["failed"]
+    assert "no space left" in rows[0]["detail"]
 
 
 def test_what_an_operator_took_back_is_not_promoted_again_by_the_next_night(desk: Any) -> None:
