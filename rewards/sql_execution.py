@@ -37,8 +37,8 @@ def extract_sql(output: str) -> str | None:
 class SqlExecution:
     """1 where the output's query returns the same rows as the gold query (as a multiset, columns in order), else 0.
 
-    `database` is a path under `root` with task attributes in braces (`databases/{db}.sqlite`), `gold` the attribute
-    that holds the gold query. None where the case has no gold query or database, or where the gold query fails, returns
+    `database` is a path, absolute or under `root`, with task attributes in braces (`databases/{db}.sqlite`); whatever a
+    task says, it stays inside the folder before the first brace. `gold` is the attribute that holds the gold query. None where the case has no gold query or database, or where the gold query fails, returns
     nothing (every wrong query without rows would look right), runs too long or returns more than `max_rows` rows. An
     output without a query, or whose query fails, writes, attaches or runs too long, gets 0. Databases are opened
     read-only and never change.
@@ -54,6 +54,14 @@ class SqlExecution:
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.max_rows < 1:
             raise ConfigError(f"reward {self.name!r}: timeout_s and max_rows must be above 0")
+        if not self._folder.is_dir():
+            raise ConfigError(f"reward {self.name!r}: database = {self.database!r}: there is no folder {self._folder}")
+
+    @property
+    def _folder(self) -> Path:
+        """The folder of databases: what stands before the first brace."""
+        constant = self.database.split("{", 1)[0]
+        return (self.root / constant[: constant.rfind("/") + 1]).resolve()
 
     @property
     def version(self) -> str:
@@ -72,13 +80,12 @@ class SqlExecution:
         return 0.0 if found is None else float(found == expected)
 
     def _path(self, task: Any) -> Path | None:
-        """The database of a task; None where the task does not name one that exists inside `root`."""
+        """The database of a task; None where the task does not name one that exists inside the folder."""
         fields = _FIELD.findall(self.database)
         if any(task.get(name) is None for name in fields):
             return None
-        root = self.root.resolve()
-        path = (root / _FIELD.sub(lambda hit: str(task[hit.group(1)]), self.database)).resolve()
-        return path if path.is_relative_to(root) and path.is_file() else None
+        path = (self.root / _FIELD.sub(lambda hit: str(task[hit.group(1)]), self.database)).resolve()
+        return path if path.is_relative_to(self._folder) and path.is_file() else None
 
     def _rows(self, path: Path, query: str) -> Counter[tuple[Any, ...]] | None:
         """Rows with their number of times; None where the query is refused, fails, or passes a limit."""

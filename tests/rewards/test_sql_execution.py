@@ -1,5 +1,6 @@
 """The SQL-execution verifier: equal results are right, and no query can write, wander or run for ever."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tracemill.errors import ConfigError
 from tracemill.records import Case
 from tracemill.rewards.sql_execution import SqlExecution, extract_sql
 
@@ -159,3 +161,37 @@ def test_execution_agrees_with_the_logged_reward_of_single_turn_runs(record_prop
     print(f"agreement with the logged reward: {agreed} of {judged} = {agreed / judged:.4f}")
     assert judged >= 900
     assert agreed / judged >= 0.97
+
+
+def test_databases_may_lie_outside_the_project_but_a_task_cannot_lead_out_of_their_folder(tmp_path: Path) -> None:
+    databases = tmp_path / "elsewhere" / "databases"
+    databases.mkdir(parents=True)
+    for place in (databases / "pets.sqlite", databases.parent / "secret.sqlite"):
+        with contextlib.closing(sqlite3.connect(place)) as con:
+            con.executescript("create table pet(name text); insert into pet values ('Rex');")
+    project = tmp_path / "project"
+    project.mkdir()
+    judge = SqlExecution(root=project, database=f"{databases}/{{db}}.sqlite")
+    query = "select name from pet"
+
+    def judged(db: str) -> float | None:
+        case = Case(
+            case_id="t/0",
+            trajectory_id="t",
+            step=0,
+            site_id="s",
+            task_key=None,
+            task_group="g",
+            pool="learn",
+            values={},
+            logged_messages=(),
+            logged_output=query,
+            reward=None,
+            task={"db": db, "gold": query},
+        )
+        return judge.verify(case, query)
+
+    assert judged("pets") == 1.0
+    assert judged("../secret") is None
+    with pytest.raises(ConfigError, match="there is no folder"):
+        SqlExecution(root=project, database="nowhere/{db}.sqlite")
