@@ -38,10 +38,10 @@ class SqlExecution:
     """1 where the output's query returns the same rows as the gold query (as a multiset, columns in order), else 0.
 
     `database` is a path, absolute or under `root`, with task attributes in braces (`databases/{db}.sqlite`); whatever a
-    task says, it stays inside the folder before the first brace. `gold` is the attribute that holds the gold query. None where the case has no gold query or database, or where the gold query fails, returns
-    nothing (every wrong query without rows would look right), runs too long or returns more than `max_rows` rows. An
-    output without a query, or whose query fails, writes, attaches or runs too long, gets 0. Databases are opened
-    read-only and never change.
+    task says, it stays inside the folder before the first brace. `gold` is the attribute that holds the gold query.
+    None where the case has no gold query or database, or where the gold query fails, returns nothing (every wrong query
+    without rows would look right), runs too long or returns more than `max_rows` rows. An output without a query, or
+    whose query fails, writes, attaches or runs too long, gets 0. Databases are opened read-only and never change.
     """
 
     root: Path
