@@ -220,11 +220,7 @@ def _rename_sessions(folder: Path, source: str, target: str, *, suffix: str) -> 
 def _candidates(stage: Stage, night: int) -> list[Arm]:
     """The artifacts that reached a night's gate: production reads its channel, the other one a shadow channel."""
     with Lake.open(project.load(stage.folder).lake_path) as lake, lake.reader() as con:
-        rows = con.execute(
-            "SELECT c.branch, c.candidate_id, r.channel FROM verdicts v JOIN candidates c USING (candidate_id) "
-            "LEFT JOIN releases r ON r.verdict_id = v.verdict_id "
-            "WHERE v.night_id = (SELECT max(night_id) FROM verdicts) ORDER BY c.branch"
-        ).fetchall()
+        rows = con.execute(_REACHED_THE_GATE).fetchall()
     arms = []
     for branch, candidate_id, channel in rows:
         version = f"night{night}-{branch}"
@@ -234,6 +230,16 @@ def _candidates(stage: Stage, night: int) -> list[Arm]:
         label = f"best {branch}" if night == 1 else f"best {branch}, night {night}"
         arms.append(Arm(version=version, label=label, prompt=stage.folder / "published" / place))
     return arms
+
+
+_REACHED_THE_GATE = """
+SELECT c.branch, c.candidate_id, r.channel
+FROM verdicts v JOIN candidates c USING (candidate_id) LEFT JOIN releases r ON r.verdict_id = v.verdict_id
+WHERE v.night_id = (SELECT night_id FROM runs ORDER BY started_ns DESC LIMIT 1)
+QUALIFY row_number() OVER (PARTITION BY c.branch ORDER BY r.channel IS NULL, v.delta DESC NULLS LAST) = 1
+ORDER BY c.branch
+"""
+"""Of the newest night, one candidate per branch: the released one, else the better one."""
 
 
 def _report(stage: Stage, arms: Sequence[Arm], began: float) -> None:

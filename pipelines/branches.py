@@ -64,8 +64,14 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         on_error=lambda name, error: failed.update({name: f"{type(error).__name__}: {error}"}),
     )
     spent = replay.ledger.spent
-    detail = {"candidates": len(candidates), "calls": spent.calls, "cached": spent.cached, "usd": spent.usd}
-    return candidates, {**detail, "failed": failed} if failed else detail
+    detail: dict[str, Any] = {"candidates": len(candidates), "calls": spent.calls, "cached": spent.cached}
+    detail["usd"] = spent.usd
+    if failed:
+        detail["failed"] = failed
+    behind = not_better(candidates)
+    if behind is not None:
+        detail["left_out"] = behind
+    return candidates, detail
 
 
 def writer(night: Night, ledger: Ledger) -> PromptModel | None:
@@ -75,7 +81,7 @@ def writer(night: Night, ledger: Ledger) -> PromptModel | None:
         return None
     if settings.reflection_url is None:
         raise ConfigError("[optimize] reflection_model needs reflection_url, an OpenAI-compatible endpoint")
-    chat = HttpChatModel(settings.reflection_url, api_key=api_key(night, settings.reflection_key_env))
+    chat = HttpChatModel(settings.reflection_url, api_key=api_key(night.environment, settings.reflection_key_env))
     cached = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock())
     return PromptModel(chat=cached, name=settings.reflection_model)
 
@@ -189,7 +195,26 @@ def _drawn_by(artifact: Artifact, logged: pa.Table) -> list[str]:
 
 
 def winner(found: Sequence[Candidate]) -> list[Candidate]:
-    """The one prompt that enters the gate: the best on the tuning cases; among equals the shorter one."""
+    """The one prompt that enters the gate: the best on the tuning cases; among equals the shorter one.
+
+    None where it did not beat production on these cases: a test at the gate spends the budget of all later ones.
+    """
+    best = _best_prompt(found)
+    return [] if best is None or not_better(found) is not None else [best]
+
+
+def not_better(found: Sequence[Candidate]) -> str | None:
+    """Why no prompt of `found` enters the gate, where its tuning score is the reason."""
+    best = _best_prompt(found)
+    bar = next((one.tune_score for one in found if one.branch == "production"), None)
+    if best is None or best.tune_score is None or bar is None or best.tune_score > bar:
+        return None
+    return (
+        f"the best prompt ({best.optimizer}) has {best.tune_score:.2f} on the tuning cases and production "
+        f"{bar:.2f}: none enters the gate"
+    )
+
+
+def _best_prompt(found: Sequence[Candidate]) -> Candidate | None:
     scored = [one for one in found if one.tune_score is not None and one.branch == "prompt"]
-    best = max(scored, key=lambda one: (one.tune_score or 0.0, -len(one.artifact.to_json())), default=None)
-    return [] if best is None else [best]
+    return max(scored, key=lambda one: (one.tune_score or 0.0, -len(one.artifact.to_json())), default=None)

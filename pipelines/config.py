@@ -20,6 +20,7 @@ def _regex(text: str) -> str:
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Price = Annotated[float, Field(ge=0)]
 Pattern = Annotated[str, AfterValidator(_regex)]
 
 
@@ -74,6 +75,8 @@ class EndpointConfig:
     """Name to ask for; default: the site's own model."""
     api_key_env: str | None = None
     """Environment variable that holds the key."""
+    usd_per_million: tuple[Price, Price] | None = None
+    """Price of a million tokens, in and out; what `[optimize] max_usd` counts with."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Sampling parameters for sites whose logs do not tell theirs (max_tokens, temperature)."""
     threads: Count | None = None
@@ -142,6 +145,8 @@ class PublishConfig:
     kind: str = "folder"
     path: str | None = None
     url: str | None = None
+    api_key_env: str | None = None
+    """Environment variable with the key of an `endpoint`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

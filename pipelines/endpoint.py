@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Endpoint:
     chat: HttpChatModel
     params: Mapping[str, Any]
     """For artifacts that do not say how to sample."""
+    key: str | None = field(default=None, repr=False)
 
 
 def configured(night: Night) -> bool:
@@ -34,7 +35,7 @@ def configured(night: Night) -> bool:
 def open_endpoint(night: Night) -> Iterator[Endpoint]:
     """The endpoint of `[endpoint]`. A local model is started first and stopped at the end."""
     settings = night.config.endpoint
-    key = api_key(night, settings.api_key_env)
+    key = api_key(night.environment, settings.api_key_env)
     if settings.base_url is not None:
         yield _endpoint(night, settings.base_url, settings.model, key)
         return
@@ -52,15 +53,21 @@ def open_endpoint(night: Night) -> Iterator[Endpoint]:
 
 def _endpoint(night: Night, base_url: str, model: str | None, key: str | None) -> Endpoint:
     settings = night.config.endpoint
-    chat = HttpChatModel(base_url, api_key=key, concurrency=settings.concurrency, timeout_s=settings.timeout_s)
-    return Endpoint(base_url=base_url, model=model, chat=chat, params=settings.params)
+    chat = HttpChatModel(
+        base_url,
+        api_key=key,
+        concurrency=settings.concurrency,
+        timeout_s=settings.timeout_s,
+        usd_per_million_tokens=settings.usd_per_million,
+    )
+    return Endpoint(base_url=base_url, model=model, chat=chat, params=settings.params, key=key)
 
 
-def api_key(night: Night, variable: str | None) -> str | None:
+def api_key(environment: Mapping[str, str], variable: str | None) -> str | None:
     """The key in an environment variable. ConfigError where it is named but not set."""
     if variable is None:
         return None
-    key = night.environment.get(variable)
+    key = environment.get(variable)
     if not key:
         raise ConfigError(f"the environment variable {variable}, which the settings name, is not set")
     return key
@@ -70,4 +77,4 @@ def ensure_adapter(endpoint: Endpoint, artifact: Artifact) -> None:
     """Makes the endpoint serve the artifact's adapter, where it has one; its name tells the weights."""
     name = artifact.prompt.get("adapter")
     if name is not None and artifact.adapter_path is not None and name not in endpoint.chat.models():
-        serving.load_adapter(endpoint.base_url, str(name), Path(artifact.adapter_path))
+        serving.load_adapter(endpoint.base_url, str(name), Path(artifact.adapter_path), api_key=endpoint.key)

@@ -150,8 +150,8 @@ def _night(night: Night) -> NightReport:
     elif lessons:
         with open_endpoint(night) as endpoint:
             for lesson in lessons:
-                found, judged, released, failures = _learn(night, lesson, endpoint)
-                left_out += failures
+                found, judged, released, reasons = _learn(night, lesson, endpoint)
+                left_out += reasons
                 candidates += found
                 decisions += judged
                 releases += released
@@ -179,8 +179,8 @@ def _learn(
 
     Beside tonight's winners the gate goes on with those that it could not decide on earlier nights.
 
-    A branch that fails does not cost what the other found: its sentence comes last in the result. Where nothing was
-    found to judge, its error is raised.
+    A branch that fails does not cost what the other found: its sentence comes last in the result, after why no prompt
+    was good enough to judge. Where nothing was found to judge, the branch's error is raised.
     """
     running = {}
     if night.config.optimize.enabled:
@@ -202,7 +202,9 @@ def _learn(
         raise next(iter(failures.values()))
     decisions = gate_candidates(night, lesson, winners, endpoint)
     released = publish_best(night, winners, decisions)
-    return found, decisions, released, [f"{name} failed: {error}" for name, error in failures.items()]
+    behind = branches.not_better(found)
+    reasons = [] if behind is None else [f"site {learning.called(lesson.site)}: {behind}"]
+    return found, decisions, released, [*reasons, *(f"{name} failed: {error}" for name, error in failures.items())]
 
 
 def markdown(report: NightReport) -> str:

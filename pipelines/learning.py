@@ -96,12 +96,15 @@ def one_site(sites: Sequence[Site], prefix: str) -> Site:
     return found[0]
 
 
-def production(con: duckdb.DuckDBPyConnection, site: Site, night: Night) -> Candidate:
-    """What the channel serves for this site: the released artifact, else the prompt recovered from the logs."""
+def production(con: duckdb.DuckDBPyConnection, site: Site, night: Night, *, channel: str | None = None) -> Candidate:
+    """What a channel serves for this site: the released artifact, else the prompt recovered from the logs.
+
+    `channel`: by default the one that `[gate]` gives the site.
+    """
     row = con.execute(
         "SELECT c.artifact, c.site_version, r.bundle_id FROM releases r JOIN candidates c USING (candidate_id) "
         "WHERE r.channel = ? AND c.site_id = ? ORDER BY r.at DESC LIMIT 1",
-        [night.config.channel(site.agent_name), site.site_id],
+        [channel or night.config.channel(site.agent_name), site.site_id],
     ).fetchone()
     artifact = artifacts.baseline(site) if row is None else _at_hand(Artifact.from_json(row[0]), night, str(row[2]))
     return Candidate(

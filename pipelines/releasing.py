@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError, PublishError
 from tracemill.mining import sites as mined_sites
+from tracemill.pipelines import learning, replaying
 from tracemill.pipelines.config import Config, PublishConfig
+from tracemill.pipelines.endpoint import api_key
 from tracemill.pipelines.learning import one_site
 from tracemill.pipelines.night import Night
 from tracemill.promote import bundle as bundles
@@ -29,12 +31,12 @@ class Release:
     uris: tuple[str, ...]
 
 
-def publishers(config: Config) -> list[StagedPublisher]:
-    """The publishers of `[[publish]]`. Raises ConfigError where one cannot be made."""
-    return [_publisher(config, settings) for settings in config.publish]
+def publishers(config: Config, environment: Mapping[str, str]) -> list[StagedPublisher]:
+    """The publishers of `[[publish]]`. Raises ConfigError where one cannot be made, or its key is not set."""
+    return [_publisher(config, settings, environment) for settings in config.publish]
 
 
-def _publisher(config: Config, settings: PublishConfig) -> StagedPublisher:
+def _publisher(config: Config, settings: PublishConfig, environment: Mapping[str, str]) -> StagedPublisher:
     if settings.kind == "folder":
         if settings.path is None:
             raise ConfigError("[[publish]] kind = 'folder': set path")
@@ -42,7 +44,12 @@ def _publisher(config: Config, settings: PublishConfig) -> StagedPublisher:
     if settings.url is None:
         raise ConfigError(f"[[publish]] kind = {settings.kind!r}: set url")
     if settings.kind == "endpoint":
-        return publishing.build("endpoint", base_url=settings.url, state=config.path(".tracemill/endpoint"))
+        return publishing.build(
+            "endpoint",
+            base_url=settings.url,
+            state=config.path(".tracemill/endpoint"),
+            api_key=api_key(environment, settings.api_key_env),
+        )
     return publishing.build(settings.kind, url=settings.url)
 
 
@@ -89,10 +96,12 @@ def find_candidate(night: Night, prefix: str) -> Candidate:
     )
 
 
-def last_decision(night: Night, candidate: Candidate) -> tuple[str, Decision] | None:
-    """Id and content of the newest verdict on a candidate."""
+def last_decision(night: Night, candidate: Candidate, *, channel: str) -> tuple[str, Decision] | None:
+    """Id and content of the newest verdict on a candidate for a channel; where there is none, for any other one."""
     found = night.select(
-        'SELECT * FROM verdicts WHERE candidate_id = ? ORDER BY "at" DESC LIMIT 1', candidate.candidate_id
+        'SELECT * FROM verdicts WHERE candidate_id = ? ORDER BY channel = ? DESC, "at" DESC LIMIT 1',
+        candidate.candidate_id,
+        channel,
     ).to_pylist()
     if not found:
         return None
@@ -108,21 +117,54 @@ def release(night: Night, candidate: Candidate, *, channel: str, actor: str, for
     """Builds the bundle, brings it to every publisher, moves the channel, writes the row.
 
     The first release of a channel is preceded by one of what production ran before, so that there is a way back.
-    ConfigError without a PROMOTE verdict, or where `refusal` has a reason, unless `force`.
+    ConfigError without a PROMOTE verdict for this channel against what it runs now, or where `refusal` has a reason,
+    unless `force`.
     """
-    decided = last_decision(night, candidate)
-    if not force and (decided is None or decided[1].verdict != "PROMOTE"):
-        stands = "no verdict yet" if decided is None else f"verdict {decided[1].verdict}: {decided[1].reason}"
+    decided = last_decision(night, candidate, channel=channel)
+    unproven = _unproven(night, candidate, None if decided is None else decided[1], channel)
+    if not force and unproven is not None:
         raise ConfigError(
-            f"candidate {candidate.candidate_id[:8]} has {stands}; run `tracemill gate` first, or promote with --force"
+            f"candidate {candidate.candidate_id[:8]} {unproven}; run `tracemill gate` first, or promote with --force"
         )
     reason = refusal(night, candidate, channel=channel)
     if not force and reason is not None:
         raise ConfigError(f"{reason}; promote it with --force where that is what you want")
-    if decided is not None and registry.current(_releases(night), channel) is None:
-        before = find_candidate(night, decided[1].baseline_id)
-        _release(night, before, None, channel=channel, actor=actor)
+    if registry.current(_releases(night), channel) is None:
+        before = _before(night, candidate, None if decided is None else decided[1])
+        if before.artifact != candidate.artifact:
+            _release(night, before, None, channel=channel, actor=actor)
     return _release(night, candidate, decided, channel=channel, actor=f"{actor} (forced)" if force else actor)
+
+
+def _unproven(night: Night, candidate: Candidate, decision: Decision | None, channel: str) -> str | None:
+    """What keeps a verdict from letting the candidate onto the channel. None where it does let it."""
+    if decision is None:
+        return "has no verdict yet"
+    if decision.channel != channel:
+        return f"was judged for channel {decision.channel!r}, not for {channel!r}"
+    if decision.verdict != "PROMOTE":
+        return f"has verdict {decision.verdict}: {decision.reason}"
+    standing = registry.current(_releases(night), channel)
+    if standing is not None and standing["candidate_id"] == candidate.candidate_id:
+        return None
+    if decision.baseline_id != _running(night, candidate.site_id, channel).candidate_id:
+        return f"was judged against {decision.baseline_id[:8]}, and channel {channel!r} has moved on since"
+    return None
+
+
+def _running(night: Night, site_id: str, channel: str | None = None) -> Candidate:
+    """What a site runs: on a channel, by default the one that `[gate]` gives it."""
+    with night.lake.reader() as con:
+        return learning.production(con, one_site(mined_sites.load(con), site_id), night, channel=channel)
+
+
+def _before(night: Night, candidate: Candidate, decision: Decision | None) -> Candidate:
+    """What ran before the first release of a channel: what the candidate was judged against, else production."""
+    if decision is not None:
+        return find_candidate(night, decision.baseline_id)
+    running = _running(night, candidate.site_id)
+    replaying.write_candidate(night, running, snapshot=night.lake.snapshot_id())
+    return running
 
 
 def bound(night: Night, candidate: Candidate, site: Site) -> Candidate:
@@ -173,7 +215,9 @@ def _release(
         out=night.config.bundles_path,
         now_ns=night.clock(),
     )
-    uris = publishing.publish_all(publishers(night.config), bundle.path, bundle.bundle_id, channel)
+    night.tell("publish", f"bundle {bundle.bundle_id[:12]} to {channel}")
+    places = publishers(night.config, night.environment)
+    uris = publishing.publish_all(places, bundle.path, bundle.bundle_id, channel)
     _write(
         night,
         registry.promote(
@@ -231,7 +275,8 @@ def rollback(night: Night, *, channel: str, actor: str) -> Release:
     past = _releases(night)
     target = registry.rollback(past, channel)
     bundle = night.config.bundles_path / target["bundle_id"]
-    uris = publishing.publish_all(publishers(night.config), bundle, target["bundle_id"], channel)
+    places = publishers(night.config, night.environment)
+    uris = publishing.publish_all(places, bundle, target["bundle_id"], channel)
     _write(night, registry.rolled_back(past, channel, actor=actor, at=night.clock()))
     return Release(
         channel=channel, bundle_id=target["bundle_id"], candidate_id=target["candidate_id"], uris=tuple(uris)

@@ -140,7 +140,7 @@ def _rewards(config: Config) -> str:
 def _publish(config: Config) -> str:
     if not config.publish:
         raise ConfigError("no [[publish]]: a promoted bundle would have nowhere to go")
-    releasing.publishers(config)
+    releasing.publishers(config, settings.environment())
     return ", ".join(one.path or one.url or one.kind for one in config.publish)
 
 

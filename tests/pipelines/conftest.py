@@ -32,6 +32,10 @@ class Endpoint:
     """From a request's body to the text of the answer."""
     asked: list[list[dict[str, Any]]] = field(default_factory=list)
     fail_with: int | None = None
+    key: str | None = None
+    """Whoever does not give it is turned away."""
+    adapters: dict[str, str] = field(default_factory=dict)
+    """Loaded into it: name and folder."""
 
 
 def right_queue(text: str) -> str:
@@ -51,6 +55,12 @@ def serving(answering: Callable[[dict[str, Any]], str]) -> Iterator[Endpoint]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if self._stranger():
+                return
+            if self.path.endswith("/load_lora_adapter"):
+                state.adapters[body["lora_name"]] = body["lora_path"]
+                self._reply(200, {})
+                return
             state.asked.append(body["messages"])
             if state.fail_with is not None:
                 self._reply(state.fail_with, {"error": {"message": "told to fail"}})
@@ -64,6 +74,16 @@ def serving(answering: Callable[[dict[str, Any]], str]) -> Iterator[Endpoint]:
             self._reply(
                 200, {"id": "c", "object": "chat.completion", "model": "toy", "choices": [choice], "usage": usage}
             )
+
+        def do_GET(self) -> None:
+            if not self._stranger():
+                self._reply(200, {"object": "list", "data": [{"id": name} for name in ("toy", *state.adapters)]})
+
+        def _stranger(self) -> bool:
+            known = state.key is None or self.headers["authorization"] == f"Bearer {state.key}"
+            if not known:
+                self._reply(401, {"error": {"message": "who are you?"}})
+            return not known
 
         def _reply(self, status: int, body: dict[str, Any]) -> None:
             raw = json.dumps(body).encode()

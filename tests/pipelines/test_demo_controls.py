@@ -18,6 +18,7 @@ def test_permuted_labels_promote_neither_branch(tmp_path: Path, seed: int) -> No
     command = [sys.executable, "-m", "tracemill", "demo", str(folder), "--seed", str(seed), "--permute", "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     report = json.loads(done.stdout)
-    assert set(report["verdicts"]) == {"prompt", "weights"}
+    # A prompt that does not beat production while it is tuned never comes to the gate.
+    assert {"weights"} <= set(report["verdicts"]) <= {"prompt", "weights"}
     assert "PROMOTE" not in report["verdicts"].values()
     assert report["released"] == []

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from tracemill import client
+from tracemill.app import demo
 from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import demo_from_case, with_demonstrations
 from tracemill.pipelines import gating, ingesting, judging, learning, releasing, replaying
@@ -168,3 +170,62 @@ def test_an_undecided_candidate_waits_for_new_groups(night: Any) -> None:
         (decision,) = gating.judge(strict, lesson, [found], endpoint)
     assert decision.verdict == "CONTINUE", decision.reason
     assert gating.undecided(replace(strict, night_id="night-2"), lesson, []) == []
+
+
+def some_queues(lesson: Lesson, count: int) -> Candidate:
+    """A prompt that shows one demonstration of `count` queues."""
+    whole = four_queues(lesson)
+    prompt = dict(whole.artifact.prompt)
+    prompt["demonstrations"] = {**prompt["demonstrations"], "pool": prompt["demonstrations"]["pool"][:count]}
+    return replace(whole, artifact=replace(whole.artifact, prompt=prompt))
+
+
+def test_a_verdict_counts_for_its_channel_and_for_what_the_channel_runs(night: Any) -> None:
+    lesson = lesson_of(night)
+    winner, other = four_queues(lesson), some_queues(lesson, 3)
+    for one in (winner, other):
+        replaying.write_candidate(night, one, snapshot=lesson.snapshot)
+    with open_endpoint(night) as endpoint:
+        (decision,) = gating.judge(night, lesson, [winner], endpoint)
+    assert decision.verdict == "PROMOTE", decision.reason
+
+    with pytest.raises(ConfigError, match="judged for channel 'production', not for 'shadow'"):
+        releasing.release(night, winner, channel="shadow", actor="test")
+    assert releasing.release(night, winner, channel="shadow", actor="test", force=True).uris
+
+    releasing.release(night, other, channel="production", actor="test", force=True)
+    with pytest.raises(ConfigError, match="'production' has moved on since"):
+        releasing.release(night, winner, channel="production", actor="test")
+    assert releasing.release(night, winner, channel="production", actor="test", force=True).uris
+    again = releasing.release(night, winner, channel="production", actor="test")  # what it runs already
+    assert again.candidate_id == winner.candidate_id
+
+
+def test_a_forced_first_release_leaves_a_way_back(night: Any, tmp_path: Any) -> None:
+    lesson = lesson_of(night)
+    winner = four_queues(lesson)
+    replaying.write_candidate(night, winner, snapshot=lesson.snapshot)
+    releasing.release(night, winner, channel="production", actor="test", force=True)
+    releasing.rollback(night, channel="production", actor="test")
+    back = client.live_prompt(tmp_path / "published" / "production").messages(ticket="a")
+    assert [turn["content"] for turn in back if turn["role"] == "assistant"] == ["billing"]
+    assert lesson_of(night).production.candidate_id == lesson.production.candidate_id
+
+
+def test_the_demo_shows_one_candidate_of_that_very_night_per_branch(night: Any) -> None:
+    def reached() -> list[Any]:
+        with night.lake.reader() as con:
+            return con.execute(demo._REACHED_THE_GATE).fetchall()
+
+    lesson = lesson_of(night)
+    better, worse = four_queues(lesson), some_queues(lesson, 2)
+    for one in (worse, better):
+        replaying.write_candidate(night, one, snapshot=lesson.snapshot)
+    with open_endpoint(night) as endpoint, night.stage("gate"):
+        gating.judge(night, lesson, [worse, better], endpoint)
+    assert reached() == [("prompt", better.candidate_id, None)]
+    releasing.release(night, better, channel="production", actor="test")
+    assert reached() == [("prompt", better.candidate_id, "production")]
+    with replace(night, night_id="night-2").stage("ingest"):
+        pass
+    assert reached() == []

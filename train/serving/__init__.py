@@ -42,17 +42,20 @@ class Endpoint:
         _post(self.base_url, "unload_lora_adapter", {"lora_name": name})
 
 
-def load_adapter(base_url: str, name: str, path: Path) -> None:
+def load_adapter(base_url: str, name: str, path: Path, *, api_key: str | None = None) -> None:
     """Serves a LoRA folder under `name` on any server that speaks vLLM's `/v1/load_lora_adapter`.
 
     Raises ConfigError where the adapter does not fit, EndpointError where the server does not answer.
     """
-    _post(base_url.rstrip("/"), "load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+    _post(base_url.rstrip("/"), "load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, api_key=api_key)
 
 
-def _post(base_url: str, call: str, body: Mapping[str, str]) -> None:
+def _post(base_url: str, call: str, body: Mapping[str, str], *, api_key: str | None = None) -> None:
     url = f"{base_url}/{call}"
-    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"content-type": "application/json"})
+    headers = {"content-type": "application/json"}
+    if api_key is not None:
+        headers["authorization"] = f"Bearer {api_key}"
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=300):
             pass

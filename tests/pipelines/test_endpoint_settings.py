@@ -1,0 +1,59 @@
+"""Key and price of `[endpoint]`: every request carries the one, every answer is booked at the other."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracemill.app import settings
+from tracemill.errors import ConfigError, EndpointError, PublishError
+from tracemill.pipelines import endpoint as endpoints
+from tracemill.pipelines import releasing
+from tracemill.pipelines.config import PublishConfig
+from tracemill.records import Artifact, ChatRequest
+
+ASK = ChatRequest(model="toy", messages=({"role": "user", "content": "Ticket: my parcel"},))
+
+
+def test_the_key_goes_along_with_replays_and_with_adapters(desk: Any, endpoint: Any, tmp_path: Path) -> None:
+    endpoint.key = "let me in"
+    config = replace(desk.config, endpoint=replace(desk.config.endpoint, api_key_env="DESK_KEY"))
+    night = replace(desk.night(), config=config, environment={"DESK_KEY": "let me in"})
+    tuned = Artifact(prompt={"adapter": "desk-1"}, adapter_path=str(tmp_path))
+    with endpoints.open_endpoint(night) as opened:
+        (said,) = opened.chat.complete([ASK])
+        assert said.text == "billing"
+        endpoints.ensure_adapter(opened, tuned)
+        assert endpoint.adapters == {"desk-1": str(tmp_path)}
+        assert "let me in" not in repr(opened)
+    with (
+        endpoints.open_endpoint(desk.night()) as opened,
+        pytest.raises((ConfigError, EndpointError), match="who are you"),
+    ):
+        endpoints.ensure_adapter(opened, tuned)
+
+
+def test_a_published_adapter_is_loaded_with_the_key_of_its_server(desk: Any, endpoint: Any) -> None:
+    endpoint.key = "let me in"
+    place = PublishConfig(kind="endpoint", url=endpoint.url, api_key_env="DESK_KEY")
+    config = replace(desk.config, publish=(place,))
+    (server,) = releasing.publishers(config, {"DESK_KEY": "let me in"})
+    assert server.loaded() == {"toy"}  # type: ignore[attr-defined]
+    (stranger,) = releasing.publishers(replace(config, publish=(replace(place, api_key_env=None),)), {})
+    with pytest.raises(PublishError, match="who are you"):
+        stranger.loaded()  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="DESK_KEY, which the settings name, is not set"):
+        releasing.publishers(config, {})
+
+
+def test_a_price_makes_calls_cost(desk: Any, endpoint: Any, tmp_path: Path) -> None:
+    raw = {"endpoint": {"base_url": endpoint.url, "usd_per_million": [2, 10.0]}}
+    night = replace(desk.night(), config=settings.parse(raw, root=tmp_path, where="test"))
+    with endpoints.open_endpoint(night) as opened:
+        (said,) = opened.chat.complete([ASK])
+    assert said.cost_usd == pytest.approx((50 * 2 + 1 * 10) / 1e6)
+    with pytest.raises(ConfigError, match=r"usd_per_million"):
+        settings.parse({"endpoint": {"usd_per_million": [1]}}, root=tmp_path, where="test")
+    with pytest.raises(ConfigError, match=r"usd_per_million"):
+        settings.parse({"endpoint": {"usd_per_million": [1, -1]}}, root=tmp_path, where="test")
