@@ -32,12 +32,18 @@ def ensure_lake(config: Config) -> Lake:
     return Lake.open(config.lake_path)
 
 
+def night_id(now_ns: int) -> str:
+    """The run's name: when it began, to the microsecond, so that names sort by time and no two are one."""
+    seconds, nanoseconds = divmod(now_ns, 10**9)
+    stamp = datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    return f"{stamp}-{nanoseconds // 1000:06d}Z"
+
+
 def night(config: Config, lake: Lake, tell: Tell = tell_nobody) -> Night:
     """A run that begins now."""
     now = settings.clock()
-    stamp = datetime.fromtimestamp(now / 1e9, tz=UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     return Night(
-        night_id=stamp,
+        night_id=night_id(now),
         config=config,
         lake=lake,
         clock=settings.clock,

@@ -151,12 +151,22 @@ def _gate_arms(select: Any) -> list[Arm]:
         "FROM evaluations e JOIN candidates c USING (candidate_id) "
         "WHERE e.purpose = 'gate' AND e.night_id = (SELECT max(night_id) FROM evaluations WHERE purpose = 'gate')"
     )
+    best = select(_BEST_OF_GATE)
+    shown = {row["candidate_id"]: row["branch"] for row in best} | {row["baseline_id"]: "production" for row in best}
     names = {"production": "production", "prompt": "best prompt", "weights": "best weights"}
     return [
-        _arm(label, "gate", [row for row in rows if row["branch"] == branch])
+        _arm(label, "gate", [row for row in rows if shown.get(row["candidate_id"]) == branch])
         for branch, label in names.items()
-        if any(row["branch"] == branch for row in rows)
+        if branch in shown.values()
     ]
+
+
+_BEST_OF_GATE = """
+SELECT c.branch, v.candidate_id, v.baseline_id FROM verdicts v JOIN candidates c USING (candidate_id)
+WHERE v.night_id = (SELECT max(night_id) FROM evaluations WHERE purpose = 'gate')
+QUALIFY row_number() OVER (PARTITION BY v.site_id, c.branch ORDER BY v.verdict = 'PROMOTE' DESC, v.delta DESC NULLS LAST) = 1
+"""
+"""Of the newest night with a gate, one candidate per site and branch: one that passed, else the better one."""
 
 
 def _live_arms(select: Any, versions: Mapping[str, str]) -> list[Arm]:
@@ -166,7 +176,9 @@ def _live_arms(select: Any, versions: Mapping[str, str]) -> list[Arm]:
         rows = select(
             "SELECT t.task_group, r.value AS reward, l.tokens_in, l.tokens_out, l.latency_ms "
             "FROM trajectories t LEFT JOIN rewards r ON r.trajectory_id = t.trajectory_id AND r.name = 'combined' "
-            "LEFT JOIN llm_calls l ON l.trajectory_id = t.trajectory_id "
+            "LEFT JOIN (SELECT trajectory_id, avg(tokens_in) AS tokens_in, avg(tokens_out) AS tokens_out, "
+            "avg(latency_ms) AS latency_ms FROM llm_calls GROUP BY trajectory_id) l "
+            "ON l.trajectory_id = t.trajectory_id "
             "WHERE t.agent_version = ? AND t.start_ns > (SELECT max(ended_ns) FROM runs)",
             version,
         )

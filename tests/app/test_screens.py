@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tracemill.app.cli import app
+from tracemill.app.project import night_id
 from tracemill.app.tables import Rows
 
 
@@ -161,3 +162,10 @@ def test_version(project: Path) -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
     assert result.stdout.startswith("tracemill ")
+
+
+def test_two_runs_of_one_second_have_two_names_that_sort_by_time() -> None:
+    begun = 1_790_000_000_000_000_000
+    names = [night_id(begun + later) for later in (0, 1_000, 900_000_000, 1_000_000_000, 86_400_000_000_000)]
+    assert names[0] == "2026-09-21T14-13-20-000000Z"
+    assert names == sorted(set(names))

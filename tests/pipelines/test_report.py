@@ -1,6 +1,8 @@
 """The report of a night: true to the lake, and one file that needs nothing beside itself."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,29 @@ def test_a_report_is_one_page_with_the_outcome_the_verdict_and_the_answers(night
 def test_logged_text_cannot_break_out_of_the_page(night: Any) -> None:
     found = facts.gather(night.lake, title="<script>alert(1)</script>", versions={})
     assert "<script>" not in page.render(found)
+
+
+def test_a_trajectory_of_several_calls_counts_once(desk: Any, tmp_path: Path) -> None:
+    path = next((tmp_path / "logs").glob("traces-*.jsonl"))
+    requests = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, request in enumerate(requests):
+        spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        for span in spans:
+            span["attributes"].append({"key": "gen_ai.agent.version", "value": {"stringValue": "new"}})
+        if number == 0:  # one ticket took nine calls, of a hundred tokens more
+            for more in range(8):
+                call = json.loads(json.dumps(spans[1]))
+                call["spanId"] = f"{999_000 + more:016x}"
+                for attribute in call["attributes"]:
+                    if attribute["key"] == "gen_ai.usage.input_tokens":
+                        attribute["value"]["intValue"] = "162"
+                spans.append(call)
+    path.write_text("".join(json.dumps(request) + "\n" for request in requests))
+    night = desk.night()
+    with replace(night, clock=lambda: 1).stage("before"):
+        pass
+    ingesting.take_in_configured(night)
+    judging.score(night)
+    (arm,) = facts.gather(desk.lake, title="", versions={"new": "new"}).live
+    assert arm.n == 100
+    assert arm.tokens_in == pytest.approx((99 * 50 + (50 + 8 * 162) / 9) / 100)
