@@ -78,11 +78,13 @@ def demo(
         bool, typer.Option("--permute", help="The control: labels dealt at random, one night, nothing to be promoted.")
     ] = False,
     json: Json = False,
+    dry_run: DryRun = False,
 ) -> None:
     """The whole loop on this machine: an agent works, learns overnight, works again. No network, key or GPU."""
     from tracemill.app import demo as room
 
-    room.run(folder, nights=nights, seed=seed, permute=permute, as_json=json)
+    play = room.plan if dry_run else room.run
+    play(folder, nights=nights, seed=seed, permute=permute, as_json=json)
 
 
 @app.command()
@@ -239,11 +241,13 @@ def serve_model(
     host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
     adapter: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of a LoRA adapter to load.")] = None,
     project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Serve a small model with OpenAI's API: batched, token ids and log-probabilities out, adapters in."""
     from tracemill.app.commands import system
 
-    system.serve_model(project, model, host=host, port=port, adapters=adapter or [])
+    system.serve_model(project, model, host=host, port=port, adapters=adapter or [], as_json=json, dry_run=dry_run)
 
 
 @app.command()

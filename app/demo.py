@@ -29,6 +29,8 @@ MARK = ".tracemill-demo"
 DAY1, LAST_DAY, DAY_BETWEEN = (160, 2), (50, 1), (50, 4)
 """Wordings of a day, and tickets of each. Reinforcement learning compares several answers to one wording."""
 REVIEWED = 0.7
+MINUTES, MINUTES_CONTROL = (6, 15), (4, 10)
+"""How long a night with its days takes on two cores, idle and busy; bench/RESULTS.md has what was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +102,51 @@ def run(folder: Path, *, nights: int, seed: int, permute: bool, as_json: bool) -
     _report(stage, arms, began)
 
 
-def _set_up(folder: Path, seed: int, nights: int, output: Output) -> Stage:
+def plan(folder: Path, *, nights: int, seed: int, permute: bool, as_json: bool) -> None:
+    """Tells what `run` would do with the same arguments, and does none of it."""
+    folder = folder.resolve()
+    _example(folder)
+    days = [DAY1] if permute else _days(nights)
+    steps = [f"write settings and an empty warehouse in {folder}", "serve SmolLM2-135M on this machine's CPU"]
+    for number, (wordings, copies) in enumerate(days, start=1):
+        arms = "the shipped prompt" if number == 1 else "production's artifact and those of the night before"
+        reviews = f"{REVIEWED:.0%} reviewed" if number == 1 else "all reviewed"
+        labels = ", labels dealt at random" if permute else ""
+        steps.append(f"day {number}: {wordings} wordings × {copies}, worked with {arms}, {reviews}{labels}")
+        if number <= nights:
+            steps.append(f"night {number}: tracemill nightly: ingest, score, mine, optimize, train, gate, publish")
+    steps.append(f"write {folder / 'report.html'}")
+    minutes = MINUTES_CONTROL if permute else (MINUTES[0] * nights, MINUTES[1] * nights)
+    facts_of_it = {
+        "folder": str(folder),
+        "seed": seed,
+        "days": [{"day": number, "wordings": day[0], "tickets": day[0] * day[1]} for number, day in enumerate(days, 1)],
+        "steps": steps,
+        "minutes": list(minutes),
+    }
+    time_it_takes = f"estimated time: {minutes[0]} to {minutes[1]} minutes on two cores"
+    lines = ["would", *(f"  {step}" for step in steps), time_it_takes]
+    Output(as_json=as_json).result(facts_of_it, "\n".join(lines))
+
+
+def _days(nights: int) -> list[tuple[int, int]]:
+    """Wordings and tickets of each, by day."""
+    return [DAY1, *[DAY_BETWEEN] * (nights - 1), LAST_DAY]
+
+
+def _example(folder: Path) -> Path:
+    """The folder of the demo's agent. ConfigError where the demo cannot be played, or not in `folder`."""
     example = Path(tracemill.__file__).resolve().parents[2] / "examples" / "triage_agent"
     if not (example / "agent.py").is_file():
         raise ConfigError("the demo's agent is not here: run `make demo` in a checkout of tracemill")
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARK).exists():
-            raise ConfigError(f"{folder} is not empty and no earlier demo: give another folder")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise ConfigError(f"{folder} is not empty and no earlier demo: give another folder")
+    return example
+
+
+def _set_up(folder: Path, seed: int, nights: int, output: Output) -> Stage:
+    example = _example(folder)
+    if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()
@@ -117,7 +157,7 @@ def _set_up(folder: Path, seed: int, nights: int, output: Output) -> Stage:
     for name in ("feedback", "desk"):
         (folder / name).mkdir()
     Lake.create(project.load(folder).lake_path).close()
-    days = [DAY1, *[DAY_BETWEEN] * (nights - 1), LAST_DAY]
+    days = _days(nights)
     sizes, copies = ([str(day[place]) for day in days] for place in (0, 1))
     tickets: list[str | Path] = [sys.executable, example / "tickets.py", "--out", "tickets", "--seed", str(seed)]
     stage.run([*tickets, "--wordings", *sizes, "--copies", *copies])

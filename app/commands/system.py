@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -24,19 +25,43 @@ from tracemill.pipelines.config import Config
 from tracemill.warehouse import Lake
 
 
-def serve_model(given: Path | None, model: str, *, host: str, port: int, adapters: Sequence[str]) -> None:
-    """Serves until stopped."""
+def serve_model(
+    given: Path | None,
+    model: str,
+    *,
+    host: str,
+    port: int,
+    adapters: Sequence[str],
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    """Serves until stopped. With `as_json` the one object comes first: what is about to be served, and where."""
     config = project.load(given)
+    output = Output(as_json=as_json)
     pairs: dict[str, Path] = {}
     for text in adapters:
         name, mark, folder = text.partition("=")
         if not mark or not Path(folder).is_dir():
             raise ConfigError(f"--adapter {text!r}: NAME=FOLDER of an existing adapter")
         pairs[name] = Path(folder)
+    plan = {"model": model, "host": host, "port": port, "adapters": {name: str(path) for name, path in pairs.items()}}
+    if dry_run:
+        with_them = f", with the adapters {', '.join(pairs)}" if pairs else ""
+        output.result(plan, f"would serve {model} at http://{host}:{port}/v1{with_them}")
+        return
+    if as_json:
+        if port == 0:
+            with socket.socket() as probe:  # the server is told a port that the object can name
+                probe.bind((host, 0))
+                port = int(probe.getsockname()[1])
+        output.result({**plan, "port": port, "base_url": f"http://{host}:{port}/v1"})
+        sys.stdout.flush()
     command = [sys.executable, "-m", "tracemill.train.serving", "--model", model]
     command += ["--cache", str(config.work_path / "models"), "--host", host, "--port", str(port)]
     for name, path in pairs.items():
         command += ["--adapter", f"{name}={path}"]
+    if as_json:
+        os.dup2(2, 1)  # one object on stdout: what the server says of itself goes to stderr
     # Takes this process's place: the server sets its own threading before torch is loaded.
     os.execv(sys.executable, command)
 
