@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tracemill import client
 from tracemill.warehouse import Lake
 
 pytest.importorskip("prefect")
@@ -133,6 +134,13 @@ def left_over(group_leader_of: Path) -> list[str]:
     return found
 
 
+def nobody_left(project: Path) -> None:
+    deadline = time.monotonic() + 20
+    while left_over(project) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left_over(project)
+
+
 @pytest.mark.parametrize(
     "mark",
     [
@@ -148,10 +156,7 @@ def test_ctrl_c_loses_nothing_and_the_next_run_goes_on(project: Path, endpoint: 
     assert code == 130, said
     assert "Interrupted" in said
     assert "Traceback" not in said
-    deadline = time.monotonic() + 20
-    while left_over(project) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left_over(project)
+    nobody_left(project)
 
     asked = len(endpoint.asked)
     done = subprocess.run(
@@ -167,6 +172,45 @@ def test_ctrl_c_loses_nothing_and_the_next_run_goes_on(project: Path, endpoint: 
         assert asked > 0
     # What was answered before the interruption was kept, but for the chunk that was under way.
     assert len(endpoint.asked) <= kept + 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mark", ["train: loading", "train: sft steps"])
+def test_ctrl_c_while_weights_are_trained_loses_nothing(project: Path, tiny: Path, mark: str) -> None:
+    with (project / "tracemill.toml").open("a") as settings:
+        settings.write(
+            f'[train]\nbase_model = "{tiny}"\n[train.options.sft]\nsteps = 6\nbatch_size = 4\nsave_every = 2\n'
+        )
+    code, said = interrupt_at(project, mark)
+    assert code == 130, said
+    assert "Traceback" not in said
+    nobody_left(project)
+    done = subprocess.run(
+        command(project), env=clean_environment(), capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {one["branch"] for one in report["candidates"]} == {"production", "prompt", "weights"}
+    assert len(report["decisions"]) == 2
+    assert report["decisions"][0]["verdict"] == "PROMOTE"
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_bundle_is_published_leaves_a_channel_that_says_what_it_serves(project: Path) -> None:
+    code, said = interrupt_at(project, "publish: ")
+    assert code == 130, said
+    assert "Traceback" not in said
+    nobody_left(project)
+    done = subprocess.run(
+        command(project), env=clean_environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with Lake.open(project / ".tracemill" / "lake") as lake, lake.reader() as con:
+        standing, verdict = con.execute(
+            "SELECT bundle_id, verdict FROM releases r JOIN verdicts USING (verdict_id) ORDER BY r.at DESC LIMIT 1"
+        ).fetchone() or (None, None)
+    live = client.live_prompt(project / "published" / "production")
+    assert (live.bundle_id, verdict) == (standing, "PROMOTE")
 
 
 def test_what_stops_a_night_is_told_in_one_line(project: Path) -> None:
