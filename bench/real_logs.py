@@ -81,8 +81,11 @@ FIGURES = {
         WHERE v.name = 'sql_execution' AND r.name = 'reward' GROUP BY 1 ORDER BY 1""",
     "stages": """SELECT stage, round((ended_ns - started_ns) / 1e9, 1) AS seconds, status, detail
         FROM runs ORDER BY started_ns""",
-    "verdicts": """SELECT c.branch, c.optimizer, v.verdict, v.n_cases, v.n_clusters, v.baseline_mean, v.candidate_mean,
-        v.delta, v.low, v.high, v.reason FROM verdicts v JOIN candidates c USING (candidate_id) ORDER BY v."at" """,
+    "verdicts": """SELECT v.candidate_id, c.branch, c.optimizer, v.verdict, v.n_cases, v.n_clusters,
+        v.baseline_mean, v.candidate_mean, v.delta, v.low, v.high, v.reason
+        FROM verdicts v JOIN candidates c USING (candidate_id) ORDER BY v."at" """,
+    "releases": """SELECT r.channel, r.action, r.candidate_id, c.branch
+        FROM releases r LEFT JOIN candidates c USING (candidate_id) ORDER BY r."at" """,
 }
 
 
@@ -93,22 +96,36 @@ def tracemill(project: Path, *arguments: str) -> dict[str, Any]:
     return answer
 
 
-def run(data: Path, project: Path, *, quick: bool) -> dict[str, Any]:
-    """A whole night in `project`; the figures that bench/RESULTS.md keeps."""
+def begin(data: Path, project: Path, *, quick: bool) -> None:
+    """A project with the bench's settings and an empty warehouse."""
     project.mkdir(parents=True, exist_ok=True)
     sizes = {"sites": 1, "cases": 8, "steps": 2} if quick else {"sites": 3, "cases": 32, "steps": 20}
     (project / "tracemill.toml").write_text(SETTINGS.format(data=data, **sizes))
     tracemill(project, "init")
+
+
+def figures(project: Path) -> dict[str, list[dict[str, Any]]]:
+    """The tables of FIGURES, as far as the project has come."""
+    answers = {name: tracemill(project, "sql", query) for name, query in FIGURES.items()}
+    return {
+        name: [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
+        for name, answer in answers.items()
+    }
+
+
+def run(data: Path, project: Path, *, quick: bool) -> dict[str, Any]:
+    """A whole night in `project`; the figures that bench/RESULTS.md keeps."""
+    begin(data, project, quick=quick)
     began = time.perf_counter()
     ingested = tracemill(project, "ingest")
     night = tracemill(project, "nightly")
     seconds = time.perf_counter() - began
-    figures = {name: tracemill(project, "sql", query) for name, query in FIGURES.items()}
-    tables = {
-        name: [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
-        for name, answer in figures.items()
+    return {
+        "seconds": round(seconds, 1),
+        "ingested": ingested,
+        "left_out": night["left_out"],
+        **figures(project),
     }
-    return {"seconds": round(seconds, 1), "ingested": ingested, "left_out": night["left_out"], **tables}
 
 
 def main() -> None:

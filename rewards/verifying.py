@@ -19,8 +19,9 @@ class VerifiedLogs:
     """Scores of a verifier on logged outputs, again for a trajectory whose correction came later.
 
     Judged is a trajectory's last output whose text does not match `skip_output` (such as a bare "submit"). What the
-    verifier abstains on becomes a row with NULL, so that it is not asked every night. `agent` restricts it to one
-    agent, `needs_truth` to trajectories with a correction or a declared task.
+    verifier abstains on becomes a row with NULL, so that it is not asked every night. `agent` restricts it to the
+    agents of that name (`*`, `?` and `[…]` as in file names), `needs_truth` to trajectories with a correction or a
+    declared task.
     """
 
     verifier: Verifier

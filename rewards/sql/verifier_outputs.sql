@@ -11,7 +11,7 @@ with corrections as (
 open as (
     select r.trajectory_id, r.task_key, r.task_group, r.pool, k.attributes, c.correction, c.correction_id
     from trajectories r left join tasks k using (task_key) left join corrections c using (trajectory_id)
-    where ($agent is null or r.agent_name = $agent)
+    where ($agent is null or r.agent_name glob $agent)
         and (not $needs_truth or c.correction is not null or k.attributes is not null)
         and not exists (
             select 1 from scores s

@@ -85,6 +85,13 @@ def test_a_verifier_judges_the_last_output_worth_judging(lake: Any) -> None:
     assert lake.run(model) == {"t": 1.0}
 
 
+def test_a_verifier_may_judge_all_agents_of_a_family(lake: Any) -> None:
+    for agent in ("desk/one", "desk/two", "other/desk/one", "desk"):
+        lake.trajectory(agent.replace("/", "-"), "billing", agent_name=agent)
+    model = VerifiedLogs(verifier=Regex(pattern="billing"), needs_truth=False, agent="desk/*")
+    assert lake.run(model) == {"desk-one": 1.0, "desk-two": 1.0}
+
+
 def test_a_later_correction_is_judged_again(lake: Any) -> None:
     lake.trajectory("t", "billing")
     lake.trajectory("never", "billing")
