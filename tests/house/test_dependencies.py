@@ -35,6 +35,7 @@ STAGE_OF_EXTRA = {
 # Declared, though no file imports them by name.
 NOT_IMPORTED = {
     "fastapi": "holds back what prefect resolves",
+    "sqlalchemy": "holds back what prefect resolves",
     "pytz": "duckdb imports it for timestamps with a time zone",
     "duckdb-extension-ducklake": "a binary that DuckDB loads by path",
     "duckdb-extension-sqlite-scanner": "a binary that DuckDB loads by path",
