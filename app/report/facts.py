@@ -164,7 +164,9 @@ def _gate_arms(select: Any) -> list[Arm]:
 _BEST_OF_GATE = """
 SELECT c.branch, v.candidate_id, v.baseline_id FROM verdicts v JOIN candidates c USING (candidate_id)
 WHERE v.night_id = (SELECT max(night_id) FROM evaluations WHERE purpose = 'gate')
-QUALIFY row_number() OVER (PARTITION BY v.site_id, c.branch ORDER BY v.verdict = 'PROMOTE' DESC, v.delta DESC NULLS LAST) = 1
+QUALIFY 1 = row_number() OVER (
+    PARTITION BY v.site_id, c.branch ORDER BY v.verdict = 'PROMOTE' DESC, v.delta DESC NULLS LAST
+)
 """
 """Of the newest night with a gate, one candidate per site and branch: one that passed, else the better one."""
 
