@@ -197,7 +197,8 @@ def run_flow(night: Night) -> Any:
 
 @contextmanager
 def leave_at_once() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the process then and there, with its orchestrator.
+    """Ctrl-C ends the process then and there, with its orchestrator. So does SIGTERM, outside of a flow run: within
+    one, Prefect takes that signal for itself and waits for what is under way.
 
     An orderly end would wait for both branches, and for an orchestrator that the same Ctrl-C has stopped. Nothing is
     lost by it: the lake survives a kill at any moment, replays are kept by the chunk, training by the checkpoint, and
