@@ -99,7 +99,7 @@ def tracemill(project: Path, *arguments: str) -> dict[str, Any]:
 def begin(data: Path, project: Path, *, quick: bool) -> None:
     """A project with the bench's settings and an empty warehouse."""
     project.mkdir(parents=True, exist_ok=True)
-    sizes = {"sites": 1, "cases": 8, "steps": 2} if quick else {"sites": 3, "cases": 32, "steps": 20}
+    sizes = {"sites": 1, "cases": 8, "steps": 2} if quick else {"sites": 2, "cases": 32, "steps": 20}
     (project / "tracemill.toml").write_text(SETTINGS.format(data=data, **sizes))
     tracemill(project, "init")
 
