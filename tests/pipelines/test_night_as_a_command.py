@@ -58,6 +58,7 @@ model = "toy"
 optimizers = ["labeled_few_shot"]
 [gate]
 valid_output = "billing|shipping|returns|account"
+latency_ratio = 1e6
 """
     )
     return tmp_path

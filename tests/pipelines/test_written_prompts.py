@@ -79,6 +79,7 @@ base_url = "{endpoint.url}"
 model = "toy"
 [gate]
 valid_output = "billing|shipping|returns|account"
+latency_ratio = 1e6
 [optimize]
 optimizers = ["{name}"]
 {written}
