@@ -139,7 +139,7 @@ def test_what_a_user_said_in_a_conversation_counts_as_a_logged_text(night: Any) 
 
 
 def test_an_undecided_candidate_comes_again_when_there_are_new_groups(night: Any) -> None:
-    first = with_gate(night, max_cases=12, alpha=1e-3)
+    first = with_gate(night, max_cases=12, alpha=5e-3)
     lesson = lesson_of(first)
     found = four_queues(lesson)
     replaying.write_candidate(first, found, snapshot=lesson.snapshot)
