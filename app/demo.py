@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ from pathlib import Path
 import tracemill
 from tracemill.app import project
 from tracemill.app.output import Output
+from tracemill.app.processes import until_answers
 from tracemill.app.report import facts, page, terminal
-from tracemill.errors import ConfigError, EndpointError, TracemillError
+from tracemill.errors import ConfigError, TracemillError
 from tracemill.warehouse import Lake
 
 MARK = ".tracemill-demo"
@@ -187,11 +187,7 @@ def _server(stage: Stage, command: list[str], log: str, health: str, *, patience
             [*command, "--project", str(stage.folder)], cwd=stage.folder, stdout=output, stderr=output
         )
     try:
-        deadline = time.perf_counter() + patience_s
-        while not _answers(health):
-            if process.poll() is not None or time.perf_counter() > deadline:
-                raise EndpointError(health, f"the server did not come up; see {stage.folder / log}")
-            time.sleep(0.2)
+        until_answers(process, health, log=stage.folder / log, patience_s=patience_s)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
@@ -200,14 +196,6 @@ def _server(stage: Stage, command: list[str], log: str, health: str, *, patience
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def _work(stage: Stage, tickets: str, *, prompt: Path, version: str) -> None:

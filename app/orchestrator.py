@@ -10,13 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tracemill.errors import EndpointError
+from tracemill.app.processes import until_answers
 
 
 @contextmanager
@@ -40,11 +38,7 @@ def running(log: Path, *, timeout_s: float = 120.0) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        deadline = time.perf_counter() + timeout_s
-        while not _answers(f"{api}/health"):
-            if process.poll() is not None or time.perf_counter() > deadline:
-                raise EndpointError(api, f"the orchestrator's server did not come up; see {log}")
-            time.sleep(0.2)
+        until_answers(process, f"{api}/health", log=log, patience_s=timeout_s)
         yield api
     finally:
         process.terminate()
@@ -53,14 +47,6 @@ def running(log: Path, *, timeout_s: float = 120.0) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def _end_with_stdin() -> None:
