@@ -97,6 +97,7 @@ class SpanColumns:
             "source_line": span.line,
             "source_format": source_format,
             "dialect": span.dialect,
+            "revised_ns": nanoseconds(span.revised_ns),
             "ingested_at": self._now_ns,
         }
         for name in _TEXTS:

@@ -76,6 +76,10 @@ class RawSpan(msgspec.Struct, kw_only=True):
     """What all spans of one process share; stands in the attributes as "resource"."""
     line: int | None = None
     dialect: str | None = None
+    revised_ns: int | None = None
+    """When the source last changed this span; the later of two deliveries counts. None: it does not say."""
+    partial: bool = False
+    """Says only what has changed since an earlier delivery of the span: None means unchanged, not unknown."""
     flags: list[str] = []
 
 
@@ -217,8 +221,25 @@ class Head:
     """Column names of a table."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """A row of docs/formats.md: what a user wants to know of a format or dialect before relying on it."""
+
+    title: str
+    """As its users call it: "Claude Code sessions"."""
+    files: str = ""
+    """The files that hold it and how they are recognised. Empty for dialects."""
+    maps: str
+    """What becomes of it in the lake, in a sentence or two."""
+    lacks: str
+    """What this format cannot give, so that it is NULL in the lake: "no times, no tokens"."""
+
+
 class Reader(Protocol):
     """One log format. Holds no state: one reader reads many streams."""
+
+    @property
+    def about(self) -> About: ...
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ one line in `DIALECTS`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,16 +13,28 @@ import msgspec
 from tracemill.ingest.attributes import Attributes, take, take_numbers, take_text
 from tracemill.ingest.dialects import genai, openinference, plain
 from tracemill.ingest.dialects.event import Event
-from tracemill.ingest.reader import Item, RawSpan
+from tracemill.ingest.reader import About, Item, RawSpan
 
 Fill = Callable[[RawSpan, Attributes, list[Event]], list[Item]]
 """Moves what it knows out of the attributes and events; gives scores that the span carries."""
 
-DIALECTS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Fill], ...] = (
-    ("openinference", openinference.speaks, openinference.fill),
-    ("otel-genai", genai.speaks, genai.fill),
-    ("plain", plain.speaks, plain.fill),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """One vocabulary. `speaks` sees the span's attributes, before anything was taken out of them."""
+
+    name: str
+    speaks: Callable[[Mapping[str, Any]], bool]
+    fill: Fill
+    about: About
+
+
+DIALECTS: tuple[Dialect, ...] = (
+    Dialect(name="openinference", speaks=openinference.speaks, fill=openinference.fill, about=openinference.ABOUT),
+    Dialect(name="otel-genai", speaks=genai.speaks, fill=genai.fill, about=genai.ABOUT),
+    Dialect(name="plain", speaks=plain.speaks, fill=plain.fill, about=plain.ABOUT),
 )
+"""The first that a span speaks fills it; narrower vocabularies stand before wider ones."""
 
 
 class Origin(msgspec.Struct, kw_only=True):
@@ -54,9 +67,9 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
                 attributes.setdefault("exception", event.attributes)
     if span.error_type is not None and span.status == "unset":
         span.status = "error"
-    name, fill = next((name, fill) for name, speaks, fill in DIALECTS if speaks(attributes))
-    span.dialect = name
-    scores = fill(span, attributes, events)
+    dialect = next(dialect for dialect in DIALECTS if dialect.speaks(attributes))
+    span.dialect = dialect.name
+    scores = dialect.fill(span, attributes, events)
     if events:
         attributes["events"] = [event.plain() for event in events]
     if origin.scope:

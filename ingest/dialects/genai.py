@@ -18,7 +18,7 @@ from tracemill.ingest.attributes import (
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.messages import canonical, canonical_list, finish_reason
-from tracemill.ingest.reader import Item, Message, RawScore, RawSpan
+from tracemill.ingest.reader import About, Item, Message, RawScore, RawSpan
 
 _OPERATIONS = {
     "chat": "llm",
@@ -45,6 +45,12 @@ _SAID = {
     "gen_ai.assistant.message": "assistant",
     "gen_ai.tool.message": "tool",
 }
+
+ABOUT = About(
+    title="OpenTelemetry GenAI, OpenLLMetry",
+    maps="Current and older names, messages as attributes or events, evaluation results as scores",
+    lacks="Cost, unless the instrumentation adds it; content, unless it was switched on",
+)
 
 
 def speaks(attributes: Mapping[str, Any]) -> bool:

@@ -19,10 +19,16 @@ from tracemill.ingest.attributes import (
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.messages import canonical_list, finish_reason
-from tracemill.ingest.reader import Item, Message, RawScore, RawSpan
+from tracemill.ingest.reader import About, Item, Message, RawScore, RawSpan
 
 _KINDS = ("llm", "tool", "agent", "chain", "retriever", "embedding", "reranker", "guardrail", "evaluator")
 _SOURCES = {"HUMAN": "human", "LLM": "llm", "CODE": "code"}
+
+ABOUT = About(
+    title="OpenInference (Arize, Phoenix)",
+    maps="Messages, tools, parameters, tokens, cost, prompt template variables; annotations and evaluations as scores",
+    lacks="Tool spans do not name the call they answer",
+)
 
 
 def speaks(attributes: Mapping[str, Any]) -> bool:

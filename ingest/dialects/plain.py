@@ -5,7 +5,13 @@ from typing import Any
 
 from tracemill.ingest.attributes import Attributes
 from tracemill.ingest.dialects.event import Event
-from tracemill.ingest.reader import Item, RawSpan
+from tracemill.ingest.reader import About, Item, RawSpan
+
+ABOUT = About(
+    title="Any other span",
+    maps="Ids, times, status and tree; all attributes verbatim",
+    lacks="Everything that only an agent vocabulary says",
+)
 
 
 def speaks(attributes: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from tracemill.chat import as_text
 from tracemill.ingest.attributes import as_float, as_ns, hex_id
 from tracemill.ingest.documents import guarded
-from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawScore, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, Stream
 from tracemill.ingest.tables import rows
 
 KEYS = {"span_id": "span", "trace_id": "trajectory", "trajectory_id": "trajectory", "session_id": "session"}
@@ -27,6 +27,12 @@ class Feedback:
     """Reader of feedback rows; each row is joined on the most specific key that it has."""
 
     name = "feedback"
+    about = About(
+        title="Feedback rows",
+        files="JSON lines, CSV or Parquet with `session_id`, `trace_id`, `trajectory_id` or `span_id` and a judgement",
+        maps="A score a row; a correction is a second score that holds the right output",
+        lacks="No spans: the rows are joined to what other files hold",
+    )
 
     def sniff(self, head: Head) -> str | None:
         rows = [head.columns] if head.columns else [list(r) for r in head.records if isinstance(r, dict)]

@@ -12,13 +12,19 @@ from typing import Any
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int
 from tracemill.ingest.documents import Record, guarded, loads, records, values
-from tracemill.ingest.reader import BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
 
 
 class InterCode:
     """Reader of InterCode runs."""
 
     name = "intercode"
+    about = About(
+        title="InterCode runs",
+        files="JSON objects of episodes with `environment`, `dataset`, `turn_history` and `summary`",
+        maps="One trajectory an episode; each action a call, each observation a tool span; the best reward as a score",
+        lacks="No times, tokens or cost; rebuilt prompts; those showing the gold reward are flagged `reward_leak`",
+    )
 
     def sniff(self, head: Head) -> str | None:
         for record in head.records:

@@ -13,7 +13,7 @@ from tracemill.ingest.attributes import as_float, as_int, as_ns
 from tracemill.ingest.conversation import conversation, tool_calls, tool_span
 from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
 from tracemill.ingest.messages import canonical
-from tracemill.ingest.reader import BadRecord, Done, Head, Item, Message, RawSpan, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
 
 _STARTS = ("start_time", "startTime", "started_at", "request_time")
 _STAMPS = ("timestamp", "end_time", "endTime", "created_at", "time", "ts")
@@ -31,6 +31,12 @@ class OpenAIChat:
     """Reader of chat-completions logs."""
 
     name = "openai-chat"
+    about = About(
+        title="OpenAI chat completions",
+        files="Records with `messages` or `request` and a `response`; bare `chat.completion` objects; message lists",
+        maps="One span a call; calls of one conversation share a trace; tool results as tool spans; token ids",
+        lacks="Tool spans have no duration; a bare completion has no prompt; message lists have no times or tokens",
+    )
 
     def sniff(self, head: Head) -> str | None:
         if head.records and all(_is_message(record) for record in head.records):

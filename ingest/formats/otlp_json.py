@@ -14,7 +14,7 @@ from tracemill.ingest.dialects import Origin, understand
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import Record, guarded, loads, records
 from tracemill.ingest.formats.otlp_logs import log_items
-from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
 from tracemill.ingest.redact import encodable
 
 
@@ -116,6 +116,12 @@ class OtlpJson:
     """Reader of OTLP/JSON."""
 
     name = "otlp-json"
+    about = About(
+        title="OpenTelemetry OTLP/JSON",
+        files="`resourceSpans` or `resourceLogs`, one document or one request a line; gzip, zstd",
+        maps="Every span in the dialect it speaks, span by span; messages in events or log records join it",
+        lacks="Whatever the instrumentation leaves out: message content is off by default in OpenTelemetry GenAI",
+    )
 
     def sniff(self, head: Head) -> str | None:
         for record in head.records:

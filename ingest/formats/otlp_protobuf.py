@@ -12,7 +12,7 @@ from tracemill.ingest.dialects import Origin, understand
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import guarded
 from tracemill.ingest.formats.otlp_logs import log_items
-from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _STATUS = {0: "unset", 1: "ok", 2: "error"}
@@ -24,6 +24,12 @@ class OtlpProtobuf:
     """Reader of OTLP/protobuf."""
 
     name = "otlp-protobuf"
+    about = About(
+        title="OpenTelemetry OTLP protobuf",
+        files="ExportTraceServiceRequest or ExportLogsServiceRequest, bare or length-prefixed; gzip, zstd",
+        maps="As OTLP/JSON",
+        lacks="As OTLP/JSON",
+    )
 
     def sniff(self, head: Head) -> str | None:
         if _is_request(head.data, 0, len(head.data)):

@@ -10,13 +10,20 @@ from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float
 from tracemill.ingest.conversation import conversation
 from tracemill.ingest.documents import Record, guarded, loads, records
-from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
 
 
 class TauBench:
     """Reader of tau-bench runs."""
 
     name = "tau-bench"
+    about = About(
+        title="tau-bench runs",
+        files="JSON records with `task_id`, `reward`, `info` and `traj`",
+        maps="One trajectory a trial; each assistant message a call with its prompt, each tool result a tool span; "
+        "the reward as a score, the task as `task_key`",
+        lacks="No times, tokens or cost; the model is not named; prompts are rebuilt from the conversation",
+    )
 
     def sniff(self, head: Head) -> str | None:
         for record in head.records:

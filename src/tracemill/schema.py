@@ -79,6 +79,7 @@ SPANS = _schema(
     source_format=pa.string(),
     dialect=pa.string(),
     flags=_STRINGS,  # orphan, truncated, wrapper, synthetic, clock, lossy, redacted, reward_leak, …
+    revised_ns=pa.int64(),  # when the source last changed the span; NULL where it tells not
     ingested_at=pa.int64(),
 )
 

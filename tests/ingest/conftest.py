@@ -13,7 +13,7 @@ from tracemill import ingest
 from tracemill.schema import TABLES
 
 KEY = b"the lake's key, thirty-two bytes"
-NOW = 1_700_000_000_000_000_000
+NOW = 1_723_456_789_123_456_789
 
 
 @dataclass(frozen=True)
