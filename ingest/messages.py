@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from tracemill.chat import Part, as_text, canonical_role, from_openai, text_of, tools_from_openai
 from tracemill.ids import canonical_json, keyed_id
+from tracemill.ingest import shapes
+from tracemill.ingest.blocks import block
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import Message
 from tracemill.ingest.redact import Redactor
@@ -19,13 +21,14 @@ def canonical(message: Any, default_role: str = "user") -> list[Message]:
     """A message of any dialect as canonical ones; one that carries several tool results becomes several.
 
     Understands OTel GenAI (`parts`), OpenAI (`content`, `tool_calls`) and Anthropic (`tool_use`, `tool_result`)
-    spellings; anything else is kept as text.
+    spellings and those of `shapes.py`; anything else is kept as text.
     """
     message = unwrap(message)
     if not isinstance(message, Mapping):
         return [(default_role, None, [{"type": "text", "content": as_text(message)}])]
     if isinstance(message.get("message"), Mapping) and "role" not in message:
         message = message["message"]
+    message = shapes.plain(message)
     if "role" not in message:
         message = {**message, "role": default_role}
     if isinstance(message.get("text"), str) and "content" not in message and "parts" not in message:
@@ -70,6 +73,7 @@ def _part(part: Any) -> Part:
         return {"type": "text", "content": part}
     if not isinstance(part, Mapping):
         return {"type": "text", "content": as_text(part)}
+    part = shapes.part(part)
     kind = part.get("type")
     if kind == "text":
         return {"type": "text", "content": as_text(part.get("content", part.get("text", "")))}
@@ -85,10 +89,12 @@ def _part(part: Any) -> Part:
             "id": part.get("id", part.get("tool_use_id")),
             "response": response,
         }
+        if found["id"] is None and part.get("name") is not None:
+            found["name"] = part["name"]  # without an id, the name says which call it answers
         if part.get("is_error"):
             found["is_error"] = True
         return found
-    return dict(part)
+    return block(part)
 
 
 def _split(role: str, name: str | None, parts: list[Part]) -> list[Message]:
