@@ -69,6 +69,8 @@ channel = "production.{{agent}}"
 max_cases = {cases}
 """
 
+TAU_BENCH = "tau-bench/gpt-4o-airline"
+
 FIGURES = {
     "trajectories": "SELECT source_format, count(*) AS n FROM trajectories GROUP BY 1 ORDER BY 1",
     "rewards": """SELECT source_format, count(*) AS n, round(avg(value), 3) AS mean FROM rewards
@@ -120,10 +122,13 @@ def run(data: Path, project: Path, *, quick: bool) -> dict[str, Any]:
     ingested = tracemill(project, "ingest")
     night = tracemill(project, "nightly")
     seconds = time.perf_counter() - began
+    # Nothing judges a single call of tau-bench, so no night chooses it: its branches say by hand what they can do.
+    by_hand = {branch: tracemill(project, branch, TAU_BENCH) for branch in ("optimize", "train")}
     return {
         "seconds": round(seconds, 1),
         "ingested": ingested,
         "left_out": night["left_out"],
+        "tau_bench": {branch: found["skipped"] for branch, found in by_hand.items()},
         **figures(project),
     }
 

@@ -88,6 +88,7 @@ def _case(
         values=values,
         logged_messages=tuple(logged),
         logged_output=answer_text(answer),
+        calls_tools=any(message.get("tool_calls") for message in answer),
         reward=row["reward"],
         correction=correction,
         weight=1.0 if not propensity else 1.0 / propensity,

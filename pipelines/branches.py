@@ -116,7 +116,8 @@ def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Can
     )
     detail: dict[str, Any] = {"trainer": trainer, "rows": rows.table.num_rows, "dropped": dict(rows.dropped)}
     if rows.table.num_rows < settings.min_rows:
-        detail["skipped"] = f"{rows.table.num_rows} rows to train on, {settings.min_rows} needed"
+        lost = ", ".join(f"{reason} {count}" for reason, count in rows.dropped.items()) or "none"
+        detail["skipped"] = f"{rows.table.num_rows} rows to train on, {settings.min_rows} needed; dropped: {lost}"
         return None, detail
     options = dict(settings.options.get(trainer, {}))
     start = None if production.adapter_path is None else Path(production.adapter_path)

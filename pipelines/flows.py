@@ -59,22 +59,24 @@ def mine_sites(night: Night) -> Mapping[str, int]:
 
 
 @task(name="optimize", cache_policy=NO_CACHE)
-def optimize_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> list[Candidate]:
+def optimize_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], str | None]:
+    """What was found, and why nothing was where the branch had nothing to do."""
     with night.stage("optimize") as detail:
         found, facts = branches.search_prompts(night, lesson, endpoint)
         detail.update(site=lesson.site.site_id, **facts)
-    return found
+    return found, facts.get("skipped")
 
 
 @task(name="train", cache_policy=NO_CACHE)
-def train_weights(night: Night, lesson: Lesson, endpoint: Endpoint) -> list[Candidate]:
+def train_weights(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], str | None]:
+    """What was trained, and why nothing was where the branch had nothing to do."""
     with night.stage("train") as detail:
         deployed = replaying.on_endpoint(endpoint, lesson.production.artifact)
         candidate, facts = branches.train_weights(night, lesson, deployed)
         detail.update(site=lesson.site.site_id, **facts)
         if candidate is None:
             detail["status"] = "skipped"
-    return [] if candidate is None else [candidate]
+    return [] if candidate is None else [candidate], facts.get("skipped")
 
 
 @task(name="gate", cache_policy=NO_CACHE)
@@ -179,8 +181,8 @@ def _learn(
 
     Beside tonight's winners the gate goes on with those that it could not decide on earlier nights.
 
-    A branch that fails does not cost what the other found: its sentence comes last in the result, after why no prompt
-    was good enough to judge. Where nothing was found to judge, the branch's error is raised.
+    A branch that fails does not cost what the other found: its sentence comes last in the result, after why a branch
+    was skipped and why no prompt was good enough to judge. Where nothing was found to judge, its error is raised.
     """
     running = {}
     if night.config.optimize.enabled:
@@ -188,10 +190,15 @@ def _learn(
     if night.config.train.enabled:
         running["train"] = train_weights.submit(night, lesson, endpoint)
     found: list[Candidate] = []
+    reasons: list[str] = []
     failures: dict[str, Exception] = {}
+    site = f"site {learning.called(lesson.site)}"
     for name, future in running.items():
         try:
-            found += future.result()
+            candidates, skipped = future.result()
+            found += candidates
+            if skipped is not None:
+                reasons.append(f"{site}: {name} skipped: {skipped}")
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the other branch has its own result
@@ -203,7 +210,8 @@ def _learn(
     decisions = gate_candidates(night, lesson, winners, endpoint)
     released = publish_best(night, winners, decisions)
     behind = branches.not_better(found)
-    reasons = [] if behind is None else [f"site {learning.called(lesson.site)}: {behind}"]
+    if behind is not None:
+        reasons.append(f"{site}: {behind}")
     return found, decisions, released, [*reasons, *(f"{name} failed: {error}" for name, error in failures.items())]
 
 

@@ -20,6 +20,7 @@ from tracemill import client
 from tracemill.errors import ConfigError, MissingExtraError
 from tracemill.ids import PSEUDONYM, canonical_json
 from tracemill.records import Artifact, Case
+from tracemill.train import prompts
 
 Kind = Literal["sft", "grpo"]
 
@@ -95,7 +96,8 @@ def build(
     cases, for their token ids, log-probabilities and sampling parameters. Reasons for dropping: `no_target` (nobody
     knows the right output), `no_reward`, `no_logprobs`, `greedy` and `nucleus` (drawn in a way that importance weights
     cannot correct), `other_prompt` (drawn under another prompt), `pseudonym` (personal data was in the output),
-    `unbound` (a slot has no value), `too_long` (more than `max_tokens`), `duplicate`.
+    `unbound` (a slot has no value), `tool_calls` (the right output is a tool call, which rows of text cannot teach),
+    `template` (the model's chat template cannot write the prompt), `too_long` (more than `max_tokens`), `duplicate`.
     Raises ConfigError where a case belongs to the gate pool.
     """
     reserved = [case.case_id for case in cases if case.pool != "learn"]
@@ -134,13 +136,18 @@ def _row(
         return "no_target"
     if kind == "grpo" and case.reward is None:
         return "no_reward"
+    if kind == "sft" and case.calls_tools and case.correction is None:
+        return "tool_calls"
     if PSEUDONYM.search(completion):
         return "pseudonym"
     try:
         messages = client.render(artifact.prompt, case.values)
     except KeyError:
         return "unbound"
-    prompt_ids = list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+    try:
+        prompt_ids = list(prompts.tokens(tokenizer, messages, artifact.prompt.get("tools")))
+    except prompts.UnwritableError:
+        return "template"
     row: dict[str, Any] = {
         "case_id": case.case_id,
         "trajectory_id": case.trajectory_id,

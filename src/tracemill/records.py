@@ -90,6 +90,9 @@ class Case:
     logged_messages: tuple[ChatMessage, ...]
     """What production sent, as redacted."""
     logged_output: str
+    """Its text, or its tool calls as canonical JSON."""
+    calls_tools: bool = False
+    """Whether the logged output called tools."""
     reward: float | None
     """Combined reward of the logged output, in [0, 1]; None where nobody knows."""
     correction: str | None = None

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -128,6 +129,14 @@ class TestTheNight:
             assert stages[branch]["status"] in ("ok", "skipped"), stages[branch]
             detail = json.loads(stages[branch]["detail"])
             assert detail.get("candidates", 1) > 0 or detail["skipped"]
+
+    def test_the_branches_say_what_they_cannot_learn_from_tau_bench(self, night: dict[str, Any]) -> None:
+        (prompt,) = night["tau_bench"]["optimize"]
+        (weights,) = night["tau_bench"]["train"]
+        assert prompt == "no verifier can judge a replayed answer of this site"
+        dropped = {reason: int(n) for reason, n in re.findall(r"(\w+) (\d+)", weights.partition("dropped: ")[2])}
+        assert dropped["too_long"] > 0
+        assert dropped["tool_calls"] > 0
 
     def test_every_verdict_is_one_of_five_and_gives_its_reason(self, night: dict[str, Any]) -> None:
         for row in night["verdicts"]:

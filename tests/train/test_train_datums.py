@@ -125,6 +125,25 @@ def test_what_cannot_be_learned_from_is_counted_by_reason(tiny: Path) -> None:
     assert made.dropped == {"duplicate": 1, "no_target": 2, "pseudonym": 1, "too_long": 1, "unbound": 1}
 
 
+def test_a_tool_call_is_no_text_to_learn_and_no_prompt_loses_one(tiny: Path) -> None:
+    called = {"id": "1", "type": "function", "function": {"name": "lookup_parcel", "arguments": "{}"}}
+    artifact = Artifact(prompt={**PROMPT, "messages": [{"conversation": True}], "demonstrations": None})
+    turns = [
+        {"role": "user", "content": "Where is it?"},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "1", "content": "on its way"},
+    ]
+    cases = [
+        _case(1, values={"conversation": turns[:1]}, logged_output="[…]", calls_tools=True),
+        _case(2, values={"conversation": turns[:1]}, calls_tools=True, correction="It is on its way."),
+        # The tiny model's template, as those of most small models, writes the turn without its call.
+        _case(3, values={"conversation": turns}),
+    ]
+    made = datums.build(cases, artifact, kind="sft", model_folder=tiny)
+    assert made.table["case_id"].to_pylist() == ["t2/0"]
+    assert made.dropped == {"template": 1, "tool_calls": 1}
+
+
 def test_grpo_rows_carry_how_they_were_drawn(tiny: Path) -> None:
     cases = [_case(1), _case(2, logged_output="returns", reward=0.0)]
     tokenizer = _tokenizer(tiny)

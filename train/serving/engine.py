@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tracemill.errors import ConfigError
+from tracemill.train import prompts
 from tracemill.train.serving.decode import Generation, Sampling, generate
 from tracemill.train.serving.prefix import PrefixStore, Tokens
 
@@ -87,13 +88,10 @@ class Engine:
 
         Raises ConfigError where the template cannot write it.
         """
-        from jinja2 import TemplateError
-
         try:
-            ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
-        except (TemplateError, TypeError, KeyError) as error:
+            return prompts.tokens(self.tokenizer, messages)
+        except prompts.UnwritableError as error:
             raise ConfigError(f"the chat template of {self.name} cannot write these messages: {error}") from error
-        return tuple(ids)
 
     def submit(self, model: str, tokens: Tokens, sampling: Sampling) -> "Future[Generation]":
         """Queues one prompt. Raises UnknownModelError, or ConfigError where the prompt is too long for the model."""
