@@ -10,7 +10,6 @@ import pyarrow as pa
 from tracemill.chat import Part, as_text, canonical_role, from_openai, text_of, tools_from_openai
 from tracemill.ids import canonical_json, keyed_id
 from tracemill.ingest import shapes
-from tracemill.ingest.blocks import block
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import Message
 from tracemill.ingest.redact import Redactor
@@ -94,7 +93,7 @@ def _part(part: Any) -> Part:
         if part.get("is_error"):
             found["is_error"] = True
         return found
-    return block(part)
+    return dict(part)
 
 
 def _split(role: str, name: str | None, parts: list[Part]) -> list[Message]:
