@@ -54,7 +54,7 @@ def is_message(value: Any) -> bool:
 
 
 def plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The message in OpenAI's or OTel GenAI's spelling; one that is in neither's nor a known one comes back as it is."""
+    """The message in the spelling of OpenAI or OTel GenAI; one in no known spelling comes back as it is."""
     message = _constructed(message)
     if "role" not in message:
         if is_item(message):
@@ -66,9 +66,9 @@ def plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(message.get("additional_kwargs"), Mapping) or message.get("invalid_tool_calls") is not None:
         message = _langchain(message)
     content = message.get("content")
-    if message.get("role") == "tool" and isinstance(content, list):
-        if any(isinstance(part, Mapping) and part.get("type") == "tool-result" for part in content):
-            return {"role": "tool", "parts": content}
+    parts = content if message.get("role") == "tool" and isinstance(content, list) else []
+    if any(isinstance(part, Mapping) and part.get("type") == "tool-result" for part in parts):
+        return {"role": "tool", "parts": parts}
     if message.get("role") == "tool" and message.get("status") == "error":
         said = {"type": "tool_call_response", "id": message.get("tool_call_id"), "response": content, "is_error": True}
         return {"role": "tool", "name": message.get("name"), "parts": [said]}
