@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from tracemill.ingest.attributes import as_float, as_int, hex_id
-from tracemill.ingest.dialects import Origin, understand
+from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import Record, guarded, loads, records
+from tracemill.ingest.envelope import NoSpanError, origin_of, spoken
 from tracemill.ingest.formats.otlp_logs import log_items
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.redact import encodable
 
 
@@ -64,6 +65,7 @@ class _Span(msgspec.Struct):
     status: _Status | None = None
     links: list[Any] | None = None
     droppedAttributesCount: int | None = None  # noqa: N815
+    droppedEventsCount: int | None = None  # noqa: N815
 
 
 class _Log(msgspec.Struct):
@@ -109,7 +111,6 @@ _REQUEST = msgspec.json.Decoder(_Request)
 _SPAN = msgspec.json.Decoder(_Span)
 _LOG = msgspec.json.Decoder(_Log)
 _KEYS = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs")
-_STATUS = {0: "unset", 1: "ok", 2: "error", "STATUS_CODE_OK": "ok", "STATUS_CODE_ERROR": "error"}
 
 
 class OtlpJson:
@@ -159,18 +160,13 @@ def _request(record: Record) -> Iterator[Item]:
         return
     for resourced in [*(request.resourceSpans or []), *(request.batches or []), *(request.resourceLogs or [])]:
         resource = _attributes(resourced.resource.attributes) if resourced.resource else {}
-        service = resource.pop("service.name", None)
         for scoped in [
             *(resourced.scopeSpans or []),
             *(resourced.instrumentationLibrarySpans or []),
             *(resourced.scopeLogs or []),
         ]:
             scope = scoped.scope or scoped.instrumentationLibrary
-            origin = Origin(
-                resource=resource,
-                scope=scope.name if scope else None,
-                service=None if service is None else str(service),
-            )
+            origin = origin_of(resource, scope.name if scope else None)
             for raw in scoped.spans or []:
                 yield from guarded(_span(bytes(raw), origin, record), record.bad)
             for raw in scoped.logRecords or []:
@@ -188,32 +184,30 @@ def _span(raw: bytes, origin: Origin, record: Record) -> Iterator[Item]:
     except (msgspec.MsgspecError, ValueError) as error:
         yield _bad(record, raw, f"no OTLP span: {error}")
         return
-    trace_id, span_id = hex_id(found.traceId, 16), hex_id(found.spanId, 8)
-    if trace_id is None or span_id is None:
-        yield _bad(record, raw, f"the span has no valid {'trace' if trace_id is None else 'span'} id")
-        return
-    attributes = _attributes(found.attributes)
-    if found.links:
-        attributes["links"] = found.links
     events = [
         Event(name=e.name, attributes=_attributes(e.attributes), time_ns=as_int(e.timeUnixNano))
         for e in found.events or []
     ]
-    span = RawSpan(
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=hex_id(found.parentSpanId, 8),
-        kind="chain",
-        name=found.name,
-        start_ns=as_int(found.startTimeUnixNano),
-        end_ns=as_int(found.endTimeUnixNano),
-        line=record.line,
-        flags=["truncated"] if found.droppedAttributesCount else [],
-    )
-    if found.status is not None:
-        span.status = _STATUS.get(found.status.code or 0, "unset")
-        span.error_message = found.status.message or None
-    yield from understand(span, attributes, events, origin)
+    status = found.status or _Status()
+    try:
+        yield from spoken(
+            trace_id=found.traceId,
+            span_id=found.spanId,
+            parent_id=found.parentSpanId,
+            name=found.name,
+            start_ns=as_int(found.startTimeUnixNano),
+            end_ns=as_int(found.endTimeUnixNano),
+            status=status.code,
+            message=status.message,
+            attributes=_attributes(found.attributes),
+            events=events,
+            links=found.links,
+            origin=origin,
+            line=record.line,
+            flags=["truncated"] if found.droppedAttributesCount or found.droppedEventsCount else [],
+        )
+    except NoSpanError as error:
+        yield _bad(record, raw, str(error))
 
 
 def _log(raw: bytes, origin: Origin, record: Record) -> Iterator[Item]:

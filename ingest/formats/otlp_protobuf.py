@@ -8,14 +8,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tracemill.ingest.attributes import hex_id
-from tracemill.ingest.dialects import Origin, understand
+from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import guarded
+from tracemill.ingest.envelope import NoSpanError, origin_of, spoken
 from tracemill.ingest.formats.otlp_logs import log_items
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
-_STATUS = {0: "unset", 1: "ok", 2: "error"}
 _RESOURCE_FIELD = 0x0A  # field 1, length-delimited: resource_spans, and inside it resource
 _SCOPE_FIELD = 0x12  # field 2, length-delimited: scope_spans
 
@@ -155,43 +155,37 @@ def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
 
 
 def _origin(resourced: Any, scoped: Any) -> Origin:
-    resource = _attributes(resourced.resource.attributes)
-    service = resource.pop("service.name", None)
-    return Origin(resource=resource, scope=scoped.scope.name or None, service=None if service is None else str(service))
+    return origin_of(_attributes(resourced.resource.attributes), scoped.scope.name)
 
 
 def _span(found: Any, origin: Origin, number: int | None, offset: int) -> Iterator[Item]:
-    trace_id, span_id = hex_id(found.trace_id, 16), hex_id(found.span_id, 8)
-    if trace_id is None or span_id is None:
-        missing = "trace" if trace_id is None else "span"
-        yield BadRecord(
-            reason=f"the span has no valid {missing} id", line=number, offset=offset, excerpt=str(found.name)
-        )
-        return
     events = [
         Event(name=event.name, attributes=_attributes(event.attributes), time_ns=event.time_unix_nano or None)
         for event in found.events
     ]
-    span = RawSpan(
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=hex_id(found.parent_span_id, 8),
-        kind="chain",
-        name=found.name,
-        start_ns=found.start_time_unix_nano,
-        end_ns=found.end_time_unix_nano,
-        status=_STATUS.get(found.status.code, "unset"),
-        error_message=found.status.message or None,
-        line=number,
-        flags=["truncated"] if found.dropped_attributes_count else [],
-    )
-    attributes = _attributes(found.attributes)
-    if found.links:
-        attributes["links"] = [
-            {"traceId": link.trace_id.hex(), "spanId": link.span_id.hex(), "attributes": _attributes(link.attributes)}
-            for link in found.links
-        ]
-    yield from understand(span, attributes, events, origin)
+    links = [
+        {"traceId": link.trace_id.hex(), "spanId": link.span_id.hex(), "attributes": _attributes(link.attributes)}
+        for link in found.links
+    ]
+    try:
+        yield from spoken(
+            trace_id=found.trace_id,
+            span_id=found.span_id,
+            parent_id=found.parent_span_id,
+            name=found.name,
+            start_ns=found.start_time_unix_nano,
+            end_ns=found.end_time_unix_nano,
+            status=found.status.code,
+            message=found.status.message,
+            attributes=_attributes(found.attributes),
+            events=events,
+            links=links,
+            origin=origin,
+            line=number,
+            flags=["truncated"] if found.dropped_attributes_count or found.dropped_events_count else [],
+        )
+    except NoSpanError as error:
+        yield BadRecord(reason=str(error), line=number, offset=offset, excerpt=str(found.name))
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
