@@ -108,6 +108,17 @@ def values(record: Record) -> Iterator[Record | BadRecord]:
         yield place.of(bytes(value), key)
 
 
+def elements(record: Record) -> Iterator[Record | BadRecord]:
+    """The elements of one JSON array as records of their own, those before a tear included."""
+    for item in _elements(record.raw, 0):
+        line = record.line + (item.line or 1) - 1
+        offset = record.offset + (item.offset or 0)
+        if isinstance(item, BadRecord):
+            yield msgspec.structs.replace(item, line=line, offset=offset)
+        else:
+            yield Record(raw=item.raw, line=line, offset=offset, key=record.key)
+
+
 def _lines(stream: Stream) -> Iterator[Record | BadRecord]:
     for line in stream.lines():
         raw = line.raw

@@ -1,18 +1,26 @@
 """The registry of log formats. The order is the order of detection: the first reader that claims a source reads it."""
 
 from tracemill.ingest.formats.feedback import Feedback
+from tracemill.ingest.formats.fireact import FireAct
+from tracemill.ingest.formats.inspect_eval import InspectEval
 from tracemill.ingest.formats.intercode import InterCode
 from tracemill.ingest.formats.openai_chat import OpenAIChat
 from tracemill.ingest.formats.otlp_json import OtlpJson
 from tracemill.ingest.formats.otlp_protobuf import OtlpProtobuf
+from tracemill.ingest.formats.tau2 import Tau2
 from tracemill.ingest.formats.tau_bench import TauBench
+from tracemill.ingest.formats.who_and_when import WhoAndWhen
 from tracemill.ingest.reader import Reader
 
 FORMATS: tuple[Reader, ...] = (
+    InspectEval(),
     OtlpJson(),
     OtlpProtobuf(),
     TauBench(),
     InterCode(),
+    WhoAndWhen(),
+    Tau2(),
+    FireAct(),
     OpenAIChat(),
     Feedback(),
 )
