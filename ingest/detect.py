@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from tracemill.errors import ConfigError
 from tracemill.ingest.documents import Record, loads, scan
 from tracemill.ingest.reader import HEAD_BYTES, Head, Reader, Stream
+from tracemill.ingest.zipped import is_zip, names_in
 
 _SAMPLE = 50
 _BINARY = {
     b"SQLite format 3": "an SQLite database",
-    b"PK\x03\x04": "a zip archive",
     b"\x89PNG": "an image",
     b"%PDF": "a PDF document",
     b"\x7fELF": "a program",
@@ -28,6 +28,8 @@ def look(stream: Stream) -> Head:
     data = stream.head
     if data.startswith(b"PAR1"):
         return Head(name=stream.name, data=data, shape="parquet", records=(), columns=_parquet_columns(stream))
+    if is_zip(data):
+        return Head(name=stream.name, data=data, shape="zip", records=(), columns=names_in(data))
     if data[:3] == b"\xef\xbb\xbf":
         data = data[3:]
     text = data.lstrip()
@@ -63,6 +65,8 @@ def choose(head: Head, readers: Sequence[Reader], wanted: str = "auto") -> tuple
             return None, f"unknown format: {what}"
     if head.shape == "binary":
         return None, "unknown format: neither JSON nor protobuf nor a table"
+    if head.shape == "zip":
+        return None, f"unknown format: a zip archive of {', '.join(head.columns[:12]) or 'nothing that is known'}"
     if head.columns:
         return None, f"unknown format: a table with the columns {', '.join(head.columns[:12])}"
     keys = next((", ".join(list(r)[:12]) for r in head.records if isinstance(r, dict)), None)

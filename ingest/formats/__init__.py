@@ -4,6 +4,7 @@ from tracemill.ingest.formats.feedback import Feedback
 from tracemill.ingest.formats.fireact import FireAct
 from tracemill.ingest.formats.inspect_eval import InspectEval
 from tracemill.ingest.formats.intercode import InterCode
+from tracemill.ingest.formats.langfuse import Langfuse
 from tracemill.ingest.formats.openai_chat import OpenAIChat
 from tracemill.ingest.formats.otlp_json import OtlpJson
 from tracemill.ingest.formats.otlp_protobuf import OtlpProtobuf
@@ -16,6 +17,7 @@ FORMATS: tuple[Reader, ...] = (
     InspectEval(),
     OtlpJson(),
     OtlpProtobuf(),
+    Langfuse(),
     TauBench(),
     InterCode(),
     WhoAndWhen(),
