@@ -18,7 +18,10 @@ from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import Message
 
 _NOT_PARAMS = frozenset(
-    ("messages", "contents", "input", "prompt", "prompts", "system", "instructions", "model", "tools", "functions")
+    (
+        *("messages", "contents", "input", "prompt", "prompts", "system", "instructions", "model", "tools"),
+        *("functions", "config", "system_instruction", "systemInstruction", "user"),
+    )
 )
 
 
@@ -145,7 +148,8 @@ def _request(value: Mapping[str, Any], name: str) -> Said | None:
                 found.messages = [*said, *found.messages]
         found.tools = found.tools or tools_of(place.get("tools") or place.get("functions"))
     found.model = _string(value.get("model"))
-    found.params = {k: v for k, v in value.items() if k not in _NOT_PARAMS and v is not None and name != "prompt"}
+    params = {k: v for k, v in {**value, **config}.items() if k not in _NOT_PARAMS and v is not None}
+    found.params = params if name in ("messages", "contents") or found.model is not None else {}
     return found
 
 

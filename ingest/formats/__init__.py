@@ -1,5 +1,6 @@
 """The registry of log formats. The order is the order of detection: the first reader that claims a source reads it."""
 
+from tracemill.ingest.formats.claude_code import ClaudeCode
 from tracemill.ingest.formats.feedback import Feedback
 from tracemill.ingest.formats.fireact import FireAct
 from tracemill.ingest.formats.inspect_eval import InspectEval
@@ -23,6 +24,7 @@ FORMATS: tuple[Reader, ...] = (
     WhoAndWhen(),
     Tau2(),
     FireAct(),
+    ClaudeCode(),
     OpenAIChat(),
     Feedback(),
 )
