@@ -52,7 +52,7 @@ class Tau2:
                 yield Done()
                 continue
             found = list(values(record))
-            about = {value.key: _about(value) for value in found if isinstance(value, Record) and value.key in _SHARED}
+            about = {str(value.key): _about(value) for value in found if isinstance(value, Record) and value.key in _SHARED}
             if not any(isinstance(value, BadRecord) or value.key == "simulations" for value in found):
                 yield record.bad("no tau2 results: simulations are missing")
                 yield Done()
@@ -75,7 +75,7 @@ def _about(value: Record) -> Any:
     return it
 
 
-def _run(record: Record, about: Mapping[str | None, Any]) -> Iterator[Item]:
+def _run(record: Record, about: Mapping[str, Any]) -> Iterator[Item]:
     run = run_of(record, "tau2 simulation")
     if isinstance(run, BadRecord):
         yield run
@@ -95,6 +95,7 @@ class _Talk:
         self.info = info
         domain = _map(info.get("environment_info")).get("domain_name")
         self.domain = "tau2" if domain is None else f"tau2/{domain}"
+        self.tasks = "tau2:" if domain is None else f"tau2:{domain}/"
         self.trace_id = hex_id(run.get("id"), 16) or content_id("tau2", run.get("id"), canonical_json(dict(run)))
         self.root_id = self._id("root")
         self.user_id = self._id("user")
@@ -150,7 +151,7 @@ class _Talk:
             start_ns=start,
             end_ns=end,
             agent_name=self.domain,
-            task_key=None if task is None else f"tau2:{self.domain.removeprefix('tau2/')}/{task}",
+            task_key=None if task is None else f"{self.tasks}{task}",
             attributes={
                 **{name: v for name, v in self.run.items() if name not in _LONG and v is not None},
                 "info": info,
