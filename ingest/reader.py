@@ -98,15 +98,20 @@ class RawScore(msgspec.Struct, kw_only=True):
     propensity: float | None = None
     user: str | None = None
     at: int | None = None
+    response_id: str | None = None
+    """The provider's id of the judged answer, where the source names the call only by it. Not a column."""
 
 
 class LateContent(msgspec.Struct, kw_only=True):
-    """Messages of a span that were logged elsewhere (OTLP logs); joined by trace and span id within a batch."""
+    """Messages of a span that were logged elsewhere (OTLP logs); joined by trace and span id, whichever comes first."""
 
     trace_id: str
     span_id: str
     input: list[Message] = []
     output: list[Message] = []
+    at: int | None = None
+    """When they were logged, in nanoseconds: the order of several of one span."""
+    line: int | None = None
 
 
 class BadRecord(msgspec.Struct, kw_only=True):
@@ -214,11 +219,11 @@ class Head:
     name: str
     data: bytes
     shape: str
-    """jsonl | json | csv | parquet | binary"""
+    """jsonl | json | csv | parquet | zip | binary"""
     records: Sequence[Any]
     """Up to 50 decoded records: lines, elements of an array, or the one document."""
     columns: Sequence[str] = ()
-    """Column names of a table."""
+    """Column names of a table; of a zip archive, the names of the entries that begin in `data`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,28 +11,51 @@ from typing import Any
 import msgspec
 
 from tracemill.ingest.attributes import Attributes, take, take_numbers, take_text
-from tracemill.ingest.dialects import genai, openinference, plain
+from tracemill.ingest.dialects import (
+    adk,
+    agent_lightning,
+    genai,
+    langfuse,
+    mlflow,
+    monocle,
+    openinference,
+    openllmetry,
+    plain,
+    vercel,
+)
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.reader import About, Item, RawSpan
 
+Speaks = Callable[[RawSpan, Mapping[str, Any], str], bool]
 Fill = Callable[[RawSpan, Attributes, list[Event]], list[Item]]
 """Moves what it knows out of the attributes and events; gives scores that the span carries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """One vocabulary. `speaks` sees the span's attributes, before anything was taken out of them."""
+    """One vocabulary. `speaks` sees the span's attributes, before anything was taken out of them, and its scope."""
 
     name: str
-    speaks: Callable[[Mapping[str, Any]], bool]
+    speaks: Speaks
     fill: Fill
     about: About
 
 
+def _dialect(name: str, module: Any) -> Dialect:
+    return Dialect(name=name, speaks=module.speaks, fill=module.fill, about=module.ABOUT)
+
+
 DIALECTS: tuple[Dialect, ...] = (
-    Dialect(name="openinference", speaks=openinference.speaks, fill=openinference.fill, about=openinference.ABOUT),
-    Dialect(name="otel-genai", speaks=genai.speaks, fill=genai.fill, about=genai.ABOUT),
-    Dialect(name="plain", speaks=plain.speaks, fill=plain.fill, about=plain.ABOUT),
+    _dialect("agent-lightning", agent_lightning),
+    _dialect("vercel-ai-sdk", vercel),
+    _dialect("monocle", monocle),
+    _dialect("google-adk", adk),
+    _dialect("mlflow", mlflow),
+    _dialect("openinference", openinference),
+    _dialect("langfuse", langfuse),
+    _dialect("openllmetry", openllmetry),
+    _dialect("otel-genai", genai),
+    _dialect("plain", plain),
 )
 """The first that a span speaks fills it; narrower vocabularies stand before wider ones."""
 
@@ -47,29 +70,26 @@ class Origin(msgspec.Struct, kw_only=True):
 
 def understand(span: RawSpan, attributes: Attributes, events: list[Event], origin: Origin) -> list[Item]:
     """Fills the span from its attributes and events; gives it, and the scores found in it."""
+    scope = origin.scope or ""
+    dialect = next(dialect for dialect in DIALECTS if dialect.speaks(span, attributes, scope))
+    span.dialect = dialect.name
     span.service = origin.service
-    span.session_id = take_text(attributes, "gen_ai.conversation.id", "session.id", "langfuse.session.id")
-    user = take(attributes, "user.id", "enduser.id", "gen_ai.user", "llm.user", "langfuse.user.id")
+    if dialect.fill is mlflow.fill:
+        mlflow.decode(attributes)
+    span.session_id = take_text(attributes, *_SESSIONS)
+    user = take(attributes, *_USERS)
     span.user = None if user is None else str(user)
-    for name in _USER_NAMES:
+    for name in _PEOPLE:
         attributes.pop(name, None)
     span.task_key = take_text(attributes, "tracemill.task_key", "task.id", "task_id")
     span.input_token_ids = take_numbers(attributes, *_PROMPT_IDS)
     span.output_token_ids = take_numbers(attributes, *_RESPONSE_IDS)
     span.output_logprobs = take_numbers(attributes, *_LOGPROBS)
     span.error_type = take_text(attributes, "error.type")
-    for event in list(events):
-        if event.name == "exception":
-            events.remove(event)
-            span.error_type = span.error_type or take_text(event.attributes, "exception.type")
-            span.error_message = span.error_message or take_text(event.attributes, "exception.message")
-            if event.attributes:
-                attributes.setdefault("exception", event.attributes)
-    if span.error_type is not None and span.status == "unset":
-        span.status = "error"
-    dialect = next(dialect for dialect in DIALECTS if dialect.speaks(attributes))
-    span.dialect = dialect.name
+    _exceptions(span, attributes, events)
     scores = dialect.fill(span, attributes, events)
+    if span.session_id is None and origin.resource.get("agentlightning.rollout_id") is not None:
+        span.session_id = str(origin.resource["agentlightning.rollout_id"])
     if events:
         attributes["events"] = [event.plain() for event in events]
     if origin.scope:
@@ -79,7 +99,48 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
     return [span, *scores]
 
 
-_USER_NAMES = ("user.id", "enduser.id", "gen_ai.user", "llm.user", "langfuse.user.id", "user.email", "user.name")
+def _exceptions(span: RawSpan, attributes: Attributes, events: list[Event]) -> None:
+    for event in list(events):
+        if event.name == "exception":
+            events.remove(event)
+            span.error_type = span.error_type or take_text(event.attributes, "exception.type")
+            span.error_message = span.error_message or take_text(event.attributes, "exception.message")
+            if event.attributes:
+                attributes.setdefault("exception", event.attributes)
+    if span.error_type is not None and span.status == "unset":
+        span.status = "error"
+
+
+_ASSOCIATED = "traceloop.association.properties."
+_SESSIONS = (
+    "gen_ai.conversation.id",
+    "session.id",
+    "langfuse.session.id",
+    "gcp.vertex.agent.session_id",
+    "ai.telemetry.metadata.sessionId",
+    f"{_ASSOCIATED}session_id",
+    f"{_ASSOCIATED}thread_id",
+    f"{_ASSOCIATED}conversation_id",
+    f"{_ASSOCIATED}chat_id",
+    "mlflow.trace.session",
+    "scope.agentic.session",
+    "agentlightning.rollout_id",
+)
+_USERS = (
+    "user.id",
+    "enduser.id",
+    "gen_ai.user",
+    "llm.user",
+    "langfuse.user.id",
+    "ai.telemetry.metadata.userId",
+    f"{_ASSOCIATED}user_id",
+    f"{_ASSOCIATED}userId",
+    "mlflow.trace.user",
+    "kagent.user_id",
+    "gcp.vertex.agent.user_id",
+)
+_PEOPLE = (*_USERS, "user.email", "user.name")
+"""Whoever they name, they never stay in the attributes: only a pseudonym is kept."""
 _PROMPT_IDS = ("prompt_token_ids", "gen_ai.prompt_token_ids", "gen_ai.prompt.token_ids", "gen_ai.request.token_ids")
 _RESPONSE_IDS = ("response_token_ids", "gen_ai.response_token_ids", "gen_ai.response.token_ids")
 _LOGPROBS = ("response_logprobs", "gen_ai.response_logprobs", "gen_ai.response.logprobs")

@@ -1,6 +1,6 @@
-"""OpenTelemetry GenAI semantic conventions: the current names, the older spellings, and OpenLLMetry's.
+"""OpenTelemetry GenAI semantic conventions: the current names and the older spellings, in attributes and events.
 
-Source: open-telemetry/semantic-conventions-genai, docs/gen-ai; opentelemetry-semantic-conventions-ai 0.5.
+Source: open-telemetry/semantic-conventions-genai, docs/gen-ai.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,6 @@ from tracemill.ingest.attributes import (
     take_int,
     take_prefixed,
     take_text,
-    unflatten,
 )
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import unwrap
@@ -25,19 +24,29 @@ _OPERATIONS = {
     "generate_content": "llm",
     "text_completion": "llm",
     "completion": "llm",
+    "message": "llm",
     "embeddings": "embedding",
+    "embedding": "embedding",
+    "rerank": "reranker",
     "retrieval": "retriever",
+    "search_memory": "retriever",
     "execute_tool": "tool",
     "invoke_agent": "agent",
     "create_agent": "agent",
     "invoke_workflow": "chain",
     "plan": "chain",
+    "create_memory": "chain",
+    "update_memory": "chain",
+    "upsert_memory": "chain",
+    "delete_memory": "chain",
     # OpenLLMetry's traceloop.span.kind
     "workflow": "chain",
     "task": "chain",
     "agent": "agent",
     "tool": "tool",
 }
+_TOLD_BY_KIND = frozenset(("chat", "execute_tool", "embeddings", "retrieval", "workflow", "agent", "tool", "rerank"))
+"""Operations that the span's kind says as well; the others stay in the attributes."""
 _DETAILS = "gen_ai.client.inference.operation.details"
 _SAID = {
     "gen_ai.system.message": "system",
@@ -45,16 +54,27 @@ _SAID = {
     "gen_ai.assistant.message": "assistant",
     "gen_ai.tool.message": "tool",
 }
+_REFERENCES = ("input.messages", "output.messages", "system_instructions", "tool.definitions")
+_PARAMETERS = (
+    ("gen_ai.output.type", "output_type"),
+    ("gen_ai.retrieval.top_k", "top_k"),
+    ("llm.top_k", "top_k"),
+    ("llm.is_streaming", "stream"),
+    ("llm.frequency_penalty", "frequency_penalty"),
+    ("llm.presence_penalty", "presence_penalty"),
+    ("llm.chat.stop_sequences", "stop_sequences"),
+)
 
 ABOUT = About(
-    title="OpenTelemetry GenAI, OpenLLMetry",
-    maps="Current and older names, messages as attributes or events, evaluation results as scores",
+    title="OpenTelemetry GenAI",
+    maps="Current and older names, messages with all part types as attributes, events or log records, retrievals, "
+    "memory operations; evaluation results as scores. Content that was uploaded elsewhere is flagged `external`",
     lacks="Cost, unless the instrumentation adds it; content, unless it was switched on",
 )
 
 
-def speaks(attributes: Mapping[str, Any]) -> bool:
-    return any(name.startswith(("gen_ai.", "traceloop.", "llm.request.", "llm.usage.")) for name in attributes)
+def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
+    return any(name.startswith("gen_ai.") for name in attributes)
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:
@@ -70,11 +90,16 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
     span.model_requested = take_text(attributes, "gen_ai.request.model")
     span.model = take_text(attributes, "gen_ai.response.model") or span.model_requested
     span.response_id = take_text(attributes, "gen_ai.response.id")
-    span.cost_usd = take_float(attributes, "gen_ai.usage.cost", "llm.cost.total")
+    span.cost_usd = take_float(
+        attributes, "gen_ai.usage.cost", "gen_ai.usage.total_cost", "operation.cost", "llm.cost.total"
+    )
     _usage(span, attributes)
     _prompt(span, attributes)
     _messages(span, attributes)
     span.params = {**take_prefixed(attributes, "gen_ai.request."), **take_prefixed(attributes, "llm.request.params.")}
+    for name, plain in _PARAMETERS:
+        if plain not in span.params and (value := take(attributes, name)) is not None:
+            span.params[plain] = value
     scores = _events(span, events)
     reasons = unwrap(take(attributes, "gen_ai.response.finish_reasons", "gen_ai.response.finish_reason"))
     if reasons is not None:
@@ -82,10 +107,15 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
     if span.response_id is not None:
         attributes["gen_ai.response.id"] = span.response_id
     if span.kind == "tool":
-        span.tool_name = take_text(attributes, "gen_ai.tool.name", "traceloop.entity.name")
+        span.tool_name = take_text(attributes, "gen_ai.tool.name")
         span.tool_call_id = take_text(attributes, "gen_ai.tool.call.id")
-        span.tool_args = unwrap(take(attributes, "gen_ai.tool.call.arguments", "traceloop.entity.input", "input"))
-        span.tool_result = take(attributes, "gen_ai.tool.call.result", "traceloop.entity.output", "output")
+        span.tool_args = unwrap(take(attributes, "gen_ai.tool.call.arguments", "tool_arguments", "input"))
+        span.tool_result = take(attributes, "gen_ai.tool.call.result", "tool_response", "output")
+    elif span.kind == "retriever":
+        span.tool_args = take(attributes, "gen_ai.retrieval.query.text")
+        span.tool_result = unwrap(take(attributes, "gen_ai.retrieval.documents"))
+    if any(f"gen_ai.{name}_ref" in attributes for name in _REFERENCES):
+        span.flags.append("external")
     return scores
 
 
@@ -97,18 +127,19 @@ def late_messages(name: str, attributes: Attributes) -> tuple[list[Message], lis
         system = [m for m in span.system or [] if not any(i[0] == "system" for i in span.input or [])]
         return [*system, *(span.input or [])], span.output or []
     if name in _SAID:
-        body = attributes.get("body")
-        message = dict(body) if isinstance(body, Mapping) else dict(attributes)
+        message = _body(attributes)
         message.setdefault("role", _SAID[name])
         if name == "gen_ai.tool.message" and "id" in message:
             message.setdefault("tool_call_id", message["id"])
-        if "tool_calls" in message:
-            message["tool_calls"] = unwrap(message["tool_calls"])
+        for key in ("tool_calls", "content"):
+            inner = unwrap(message.get(key))
+            if isinstance(inner, list) and all(isinstance(item, Mapping) for item in inner):
+                message[key] = inner
         return canonical(message), []
     if name == "gen_ai.choice":
-        body = attributes.get("body")
-        choice = dict(body) if isinstance(body, Mapping) else attributes
-        return [], canonical(choice.get("message", choice), "assistant")
+        choice = _body(attributes)
+        said = unwrap(choice.get("message", choice))
+        return [], canonical({"role": "assistant", "content": said} if isinstance(said, list) else said, "assistant")
     if name == "gen_ai.content.prompt":
         return canonical_list(attributes.get("gen_ai.prompt")) or [], []
     if name == "gen_ai.content.completion":
@@ -116,20 +147,41 @@ def late_messages(name: str, attributes: Attributes) -> tuple[list[Message], lis
     return [], []
 
 
+def evaluation(attributes: Attributes, span_id: str, at: int | None) -> RawScore:
+    return RawScore(
+        target_kind="span",
+        target_id=span_id,
+        name=take_text(attributes, "gen_ai.evaluation.name") or "evaluation",
+        value=take_float(attributes, "gen_ai.evaluation.score.value"),
+        label=take_text(attributes, "gen_ai.evaluation.score.label"),
+        source="llm",
+        evidence=attributes or None,
+        at=at,
+    )
+
+
+def _body(attributes: Attributes) -> dict[str, Any]:
+    """The body of an event: of a log record, as JSON in `gen_ai.event.content` (Azure), or the attributes."""
+    for name in ("body", "gen_ai.event.content"):
+        body = unwrap(attributes.get(name))
+        if isinstance(body, Mapping):
+            return dict(body)
+    return dict(attributes)
+
+
 def _kind(span: RawSpan, attributes: Attributes) -> str:
     operation = take_text(attributes, "gen_ai.operation.name", "llm.request.type", "traceloop.span.kind")
     if operation is not None:
-        if operation in _OPERATIONS:
-            return _OPERATIONS[operation]
-        attributes["gen_ai.operation.name"] = operation
-        return "chain"
+        if operation not in _TOLD_BY_KIND:
+            attributes["gen_ai.operation.name"] = operation
+        return _OPERATIONS.get(operation, "chain")
     name = span.name or ""
-    if name.startswith("execute_tool ") or "gen_ai.tool.name" in attributes:
+    if name.startswith(("execute_tool ", "running tool")) or "gen_ai.tool.name" in attributes:
         return "tool"
     if name.startswith("invoke_agent"):
         return "agent"
     if name.startswith("chat ") or any(
-        key.startswith(("gen_ai.request.model", "gen_ai.prompt.0", "gen_ai.usage.")) for key in attributes
+        key.startswith(("gen_ai.request.model", "gen_ai.input.messages", "gen_ai.usage.")) for key in attributes
     ):
         return "llm"
     return "agent" if "gen_ai.agent.name" in attributes else "chain"
@@ -141,14 +193,26 @@ def _usage(span: RawSpan, attributes: Attributes) -> None:
     span.tokens_out = take_int(
         attributes, f"{usage}output_tokens", f"{usage}completion_tokens", "llm.usage.completion_tokens"
     )
-    span.tokens_cache_read = take_int(attributes, f"{usage}cache_read.input_tokens", f"{usage}cache_read_input_tokens")
+    span.tokens_cache_read = take_int(
+        attributes,
+        f"{usage}cache_read.input_tokens",
+        f"{usage}cache_read_input_tokens",
+        f"{usage}details.cache_read_tokens",
+        f"{usage}details.cached_tokens",
+    )
     span.tokens_cache_write = take_int(
         attributes,
         f"{usage}cache_write.input_tokens",
         f"{usage}cache_creation.input_tokens",
         f"{usage}cache_creation_input_tokens",
+        f"{usage}details.cache_write_tokens",
     )
-    span.tokens_reasoning = take_int(attributes, f"{usage}reasoning.output_tokens", f"{usage}reasoning_tokens")
+    span.tokens_reasoning = take_int(
+        attributes,
+        f"{usage}reasoning.output_tokens",
+        f"{usage}reasoning_tokens",
+        f"{usage}details.reasoning_tokens",
+    )
     cached = (span.tokens_cache_read or 0) + (span.tokens_cache_write or 0)
     # The convention counts cached tokens as input. Instrumentations that pass Anthropic's numbers through do not, and
     # give themselves away where more was cached than there was input.
@@ -169,56 +233,19 @@ def _prompt(span: RawSpan, attributes: Attributes) -> None:
 
 
 def _messages(span: RawSpan, attributes: Attributes) -> None:
-    span.input = canonical_list(take(attributes, "gen_ai.input.messages"))
-    answers = unwrap(take(attributes, "gen_ai.output.messages"))
+    span.input = canonical_list(take(attributes, "gen_ai.input.messages", "pydantic_ai.all_messages", "gen_ai.prompt"))
+    answers = unwrap(take(attributes, "gen_ai.output.messages", "gen_ai.completion"))
     system = unwrap(take(attributes, "gen_ai.system_instructions"))
     if system is not None:
         parts = {"role": "system", "parts": system} if isinstance(system, list) else system
         span.system = canonical(parts, "system")
-    if span.input is None:
-        span.input = _indexed(span, attributes, "gen_ai.prompt") or canonical_list(take(attributes, "gen_ai.prompt"))
-    if answers is None:
-        answers = _indexed_raw(span, attributes, "gen_ai.completion") or unwrap(take(attributes, "gen_ai.completion"))
     if answers is not None:
         span.output = canonical_list(answers, "assistant")
         listed = answers if isinstance(answers, list) else [answers]
         reasons = [reason for reason in map(finish_reason, listed) if reason is not None]
         span.finish_reasons = reasons or None
     tools = unwrap(take(attributes, "gen_ai.tool.definitions"))
-    if tools is None:
-        flat = take_prefixed(attributes, "llm.request.functions.")
-        tools = unflatten(flat)[0] if flat else None
     span.tools = tools if isinstance(tools, list) else None
-
-
-def _indexed_raw(span: RawSpan, attributes: Attributes, prefix: str) -> list[Any] | None:
-    at = len(prefix) + 1
-    names = [name for name in attributes if name.startswith(prefix + ".") and name[at : at + 1].isdigit()]
-    if not names:
-        return None
-    found, gaps = unflatten({name[at:]: attributes.pop(name) for name in names})
-    if not isinstance(found, list):
-        return None
-    if gaps:
-        span.flags.append("truncated")
-    messages = []
-    for message in found:
-        if isinstance(message, dict):
-            calls = message.get("tool_calls")
-            if isinstance(calls, list):
-                message["tool_calls"] = [
-                    {"id": c.get("id"), "function": {"name": c.get("name"), "arguments": c.get("arguments")}}
-                    for c in calls
-                    if isinstance(c, dict)
-                ]
-                if message.get("content") in ("None", ""):  # what str(None) leaves beside tool calls
-                    message["content"] = None
-        messages.append(message)
-    return messages
-
-
-def _indexed(span: RawSpan, attributes: Attributes, prefix: str) -> list[Message] | None:
-    return canonical_list(_indexed_raw(span, attributes, prefix))
 
 
 def _events(span: RawSpan, events: list[Event]) -> list[Item]:
@@ -236,7 +263,7 @@ def _events(span: RawSpan, events: list[Event]) -> list[Item]:
             events.remove(event)
             prompt.extend(said)
             answer.extend(answered)
-            reason = finish_reason(event.attributes)
+            reason = finish_reason(_body(event.attributes))
             if answered and reason is not None:
                 span.finish_reasons = [*(span.finish_reasons or []), reason]
     if prompt and span.input is None:
@@ -244,16 +271,3 @@ def _events(span: RawSpan, events: list[Event]) -> list[Item]:
     if answer and span.output is None:
         span.output = answer
     return scores
-
-
-def evaluation(attributes: Attributes, span_id: str, at: int | None) -> RawScore:
-    return RawScore(
-        target_kind="span",
-        target_id=span_id,
-        name=take_text(attributes, "gen_ai.evaluation.name") or "evaluation",
-        value=take_float(attributes, "gen_ai.evaluation.score.value"),
-        label=take_text(attributes, "gen_ai.evaluation.score.label"),
-        source="llm",
-        evidence=attributes or None,
-        at=at,
-    )

@@ -14,7 +14,7 @@ ABOUT = About(
 )
 
 
-def speaks(attributes: Mapping[str, Any]) -> bool:
+def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
     return True
 
 
