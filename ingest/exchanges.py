@@ -24,6 +24,9 @@ _NOT_PARAMS = frozenset(
     )
 )
 
+_AROUND = frozenset(("output", "usage_metadata", "model", "id"))
+"""What a traced function's answer stands in."""
+
 
 class Said(msgspec.Struct, kw_only=True):
     """Messages, and what the same object says beside them."""
@@ -76,6 +79,9 @@ def answered(value: Any) -> Said | None:
     found: Said | None
     if isinstance(unwrap(value.get("output")), list) and (found := _listed(unwrap(value["output"]), "assistant")):
         return _with_answer(found, value, [value.get("status")] if value.get("object") == "response" else [])
+    inner = unwrap(value.get("output"))
+    if isinstance(inner, list | Mapping) and inner and set(value) <= _AROUND and (found := answered(inner)) is not None:
+        return found if found.usage is not None else _with_answer(found, value, found.finish_reasons)
     for name, read in _ANSWERS.items():
         held = unwrap(value.get(name))
         if isinstance(held, list) and held and (found := read(held)) is not None:
@@ -118,8 +124,8 @@ def _as_text(value: Any, role: str, names: Sequence[str]) -> Said | None:
     if isinstance(decoded, Mapping):
         held = [decoded[name] for name in names if decoded.get(name)]
         text = held[0] if len(held) == 1 and len([v for v in decoded.values() if v]) == 1 else None
-        if isinstance(text, list) and len(text) == 1:
-            text = text[0]
+        if isinstance(text, list) and all(isinstance(piece, str) for piece in text):
+            text = "".join(text)  # a generator's pieces
         if isinstance(text, str):
             return Said(messages=[_text(role, text)])
     return Said(messages=[_text(role, as_text(value))])
@@ -229,8 +235,11 @@ def _choices(choices: Sequence[Any]) -> Said | None:
             return None
         said = choice.get("message") or choice.get("delta") or {"content": choice.get("text")}
         messages.extend(canonical(said, "assistant"))
-        if choice.get("finish_reason") is not None:
-            reasons.append(str(choice["finish_reason"]))
+        reason = choice.get("finish_reason")
+        if isinstance(reason, Mapping):  # LangSmith's JavaScript client puts the last chunk there
+            reason = reason.get("finish_reason")
+        if reason is not None:
+            reasons.append(str(reason))
     return Said(messages=messages, finish_reasons=reasons)
 
 

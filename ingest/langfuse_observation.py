@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tracemill.ingest import shapes
 from tracemill.ingest.attributes import as_float, as_int
 from tracemill.ingest.dialects import Origin, understand
 from tracemill.ingest.documents import unwrap
@@ -186,7 +187,7 @@ def _content(span: RawSpan, row: Row, metadata: dict[str, Any], hints: RawSpan) 
         prompt, answer = asked(given) or _words(given, asked_text), answered(got) or _words(got, answered_text)
     else:
         prompt, answer = asked(given), answered(got)
-    if span.kind == "chain" and answer is not None and _is_tool_result(unwrap(got)):
+    if span.kind == "chain" and answer is not None and shapes.tool_message(unwrap(got)) is not None:
         span.kind = "tool"  # LangGraph's tools are logged as spans
     if span.kind == "tool":
         _tool(span, given, got, hints, metadata)
@@ -216,20 +217,17 @@ def _words(value: Any, read: Any) -> Said | None:
     return read(value) if isinstance(unwrap(value), str) else None
 
 
-def _is_tool_result(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("type") == "tool" and value.get("tool_call_id") is not None
-
-
 def _tool(span: RawSpan, given: Any, got: Any, hints: RawSpan, metadata: Mapping[str, Any]) -> None:
     arguments, result = unwrap(given), unwrap(got)
     if isinstance(arguments, Mapping) and len(arguments) == 1 and isinstance(arguments.get("input"), Mapping):
         arguments = arguments["input"]  # LangSmith's wrapper of a traced function
-    if _is_tool_result(result):
-        span.tool_call_id = str(result["tool_call_id"])
-        span.tool_name = text_of(result.get("name"))
-        if result.get("status") == "error":
+    message = shapes.tool_message(result)
+    if message is not None:
+        span.tool_call_id = str(message["tool_call_id"])
+        span.tool_name = text_of(message.get("name"))
+        if message.get("status") == "error":
             span.status = "error"
-        result = result.get("content")
+        result = message.get("content")
     name = span.name or ""
     for prefix in ("execute_tool ", "running tool: "):
         name = name.removeprefix(prefix)

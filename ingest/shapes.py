@@ -53,6 +53,15 @@ def is_message(value: Any) -> bool:
     return langchain_role(value) is not None and "content" in held
 
 
+def tool_message(value: Any) -> Mapping[str, Any] | None:
+    """A LangChain tool result with its `content`, `tool_call_id`, `name` and `status`; None for anything else."""
+    if not isinstance(value, Mapping):
+        return None
+    message = _constructed(value)
+    role = message.get("role") if message is not value else langchain_role(value)
+    return message if role == "tool" and message.get("tool_call_id") is not None else None
+
+
 def plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """The message in the spelling of OpenAI or OTel GenAI; one in no known spelling comes back as it is."""
     message = _constructed(message)

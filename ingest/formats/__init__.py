@@ -6,9 +6,15 @@ from tracemill.ingest.formats.fireact import FireAct
 from tracemill.ingest.formats.inspect_eval import InspectEval
 from tracemill.ingest.formats.intercode import InterCode
 from tracemill.ingest.formats.langfuse import Langfuse
+from tracemill.ingest.formats.langsmith import LangSmith
+from tracemill.ingest.formats.mini_swe_agent import MiniSweAgent
 from tracemill.ingest.formats.openai_chat import OpenAIChat
+from tracemill.ingest.formats.openhands import OpenHands
+from tracemill.ingest.formats.openhands_sdk import OpenHandsSdk
 from tracemill.ingest.formats.otlp_json import OtlpJson
 from tracemill.ingest.formats.otlp_protobuf import OtlpProtobuf
+from tracemill.ingest.formats.pi import Pi
+from tracemill.ingest.formats.swe_agent import SweAgent
 from tracemill.ingest.formats.tau2 import Tau2
 from tracemill.ingest.formats.tau_bench import TauBench
 from tracemill.ingest.formats.who_and_when import WhoAndWhen
@@ -19,12 +25,18 @@ FORMATS: tuple[Reader, ...] = (
     OtlpJson(),
     OtlpProtobuf(),
     Langfuse(),
+    LangSmith(),
     TauBench(),
     InterCode(),
+    MiniSweAgent(),
+    SweAgent(),
+    OpenHandsSdk(),
+    OpenHands(),
     WhoAndWhen(),
     Tau2(),
     FireAct(),
     ClaudeCode(),
+    Pi(),
     OpenAIChat(),
     Feedback(),
 )
