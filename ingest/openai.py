@@ -1,0 +1,155 @@
+"""Chat completions of the OpenAI API and all that speak it: one request and its answer as spans."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_int, as_ns
+from tracemill.ingest.calls import (
+    conversation_id,
+    failed,
+    first,
+    mapping,
+    new_tool_results,
+    session_of,
+    surround,
+    text,
+    times,
+)
+from tracemill.ingest.documents import unwrap
+from tracemill.ingest.messages import canonical
+from tracemill.ingest.reader import Item, Message, RawSpan
+
+_NO_PARAMETERS = frozenset(("messages", "model", "tools", "user"))
+
+
+def has_messages(record: dict[str, Any]) -> bool:
+    messages = record.get("messages")
+    return isinstance(messages, list) and bool(messages) and all(isinstance(m, dict) and "role" in m for m in messages)
+
+
+def chat_call(
+    call: dict[str, Any], request: dict[str, Any], response: Any, *, line: int, more: dict[str, Any] | None = None
+) -> Iterator[Item]:
+    """The call's span and the tool results that are new with it.
+
+    `call` is the record around request and response, which may be the request itself or empty; `more` are fields of
+    the span that the caller knows better.
+    """
+    said = [found for message in request.get("messages") or [] for found in canonical(message)]
+    # Where a tool-less model was asked, the log has what was really answered beside its reading as tool calls.
+    raw = unwrap(call.get("raw_response"))
+    answer = raw if isinstance(raw, dict) and raw.get("choices") else response
+    answer = answer if isinstance(answer, dict) else {"choices": [{"message": {"content": answer}}] if answer else []}
+    choices = [c for c in answer.get("choices") or [] if isinstance(c, dict)]
+    starts, ends = times(call)
+    if starts is None:
+        starts = as_ns(answer.get("created"))
+    session = session_of(call, request)
+    trace_id = conversation_id("openai-chat", said, session) if said else completion_trace(answer)
+    error = call.get("error") or answer.get("error")
+    span = RawSpan(
+        trace_id=trace_id,
+        span_id=content_id(trace_id, [list(m) for m in said], answer.get("id"), choices, ends)[:16]
+        if said
+        else completion_span(answer),
+        kind="llm",
+        name="chat",
+        session_id=session,
+        seq=len(said),
+        start_ns=starts,
+        end_ns=ends,
+        status="ok",
+        input=said or None,
+        line=line,
+        dialect="openai",
+        flags=[] if said else ["lossy"],
+    )
+    if raw is not None or call.get("raw_messages") is not None:
+        span.flags.append("lossy")
+    surround(span, call, request)
+    chat_request(span, request if request is not call else {}, mapping(call.get("kwargs")), call, request)
+    chat_answer(span, answer)
+    if error:
+        failed(span, error)
+    for name, value in (more or {}).items():
+        setattr(span, name, value)
+    yield span
+    yield from new_tool_results(said, span)
+
+
+def completion_trace(answer: dict[str, Any]) -> str:
+    """The trace of a completion whose prompt is not there: one for each."""
+    return content_id("openai-completion", str(answer.get("id")))
+
+
+def completion_span(answer: dict[str, Any]) -> str:
+    """As for the trace: a stored completion is known by its id alone, its messages come apart from it."""
+    if answer.get("id") is None:
+        return content_id(completion_trace(answer), answer.get("created"), answer.get("choices"))[:16]
+    return content_id(completion_trace(answer), "llm")[:16]
+
+
+def chat_request(
+    span: RawSpan, own: dict[str, Any], kwargs: dict[str, Any], call: dict[str, Any], request: dict[str, Any]
+) -> None:
+    """Fills what was asked for: the model, its parameters and tools, and who asked where the tags say it."""
+    span.model_requested = text(first(request, "model") or first(call, "model") or kwargs.get("model"))
+    span.params = {k: v for k, v in {**own, **kwargs}.items() if k not in _NO_PARAMETERS}
+    span.tools = request.get("tools") or kwargs.get("tools")
+    tags = mapping(mapping(kwargs.get("extra_body")).get("metadata")).get("tags")
+    named = [t.removeprefix("agent:") for t in tags or [] if isinstance(t, str) and t.startswith("agent:")]
+    span.agent_name = span.agent_name or (named[0] if named else None)
+
+
+def chat_answer(span: RawSpan, answer: dict[str, Any]) -> None:
+    """Fills what a `chat.completion` object says: the answer, the model, usage, token ids."""
+    choices = [c for c in answer.get("choices") or [] if isinstance(c, dict)]
+    span.output = chat_output(choices)
+    span.finish_reasons = [str(c["finish_reason"]) for c in choices if c.get("finish_reason") is not None] or None
+    said = text(answer.get("model"))
+    span.model_requested = span.model_requested or said
+    span.model = said or span.model_requested
+    if answer.get("id") is not None:
+        span.attributes["response_id"] = span.response_id = str(answer["id"])
+    for name in ("system_fingerprint", "service_tier"):
+        if answer.get(name) is not None:
+            span.attributes[name] = answer[name]
+    usage(span, answer.get("usage"))
+    token_ids(span, answer, choices)
+
+
+def chat_output(choices: list[dict[str, Any]]) -> list[Message]:
+    return [m for c in choices for m in canonical(c.get("message") or {"content": c.get("text")}, "assistant")]
+
+
+def usage(span: RawSpan, said: Any) -> None:
+    """Token counts in the spelling of chat completions or responses; both count cached tokens as input."""
+    if not isinstance(said, dict):
+        return
+    asked = mapping(first(said, "prompt_tokens_details", "input_tokens_details"))
+    answered = mapping(first(said, "completion_tokens_details", "output_tokens_details"))
+    span.tokens_in = as_int(first(said, "prompt_tokens", "input_tokens"))
+    span.tokens_out = as_int(first(said, "completion_tokens", "output_tokens"))
+    span.tokens_cache_read = as_int(first(said, "cache_read_input_tokens") or asked.get("cached_tokens"))
+    if span.tokens_cache_read is None:
+        span.tokens_cache_read = as_int(said.get("cache_read_input_tokens"))
+    span.tokens_cache_write = as_int(first(said, "cache_creation_input_tokens"))
+    if span.tokens_cache_write is None:
+        span.tokens_cache_write = as_int(first(asked, "cache_creation_tokens", "cache_write_tokens"))
+    span.tokens_reasoning = as_int(answered.get("reasoning_tokens"))
+
+
+def token_ids(span: RawSpan, answer: dict[str, Any], choices: list[dict[str, Any]]) -> None:
+    """Token ids and log-probabilities as vLLM and tracemill's own server return them."""
+    if len(choices) != 1:
+        return
+    choice = choices[0]
+    prompt = first(answer, "prompt_token_ids") or first(choice, "prompt_token_ids")
+    ids = first(choice, "token_ids", "response_token_ids") or first(answer, "response_token_ids")
+    span.input_token_ids = prompt if isinstance(prompt, list) else None
+    span.output_token_ids = ids if isinstance(ids, list) else None
+    logprobs = choice.get("logprobs")
+    listed = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if isinstance(listed, list) and all(isinstance(item, dict) and "logprob" in item for item in listed):
+        span.output_logprobs = [item["logprob"] for item in listed]
