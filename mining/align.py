@@ -14,8 +14,9 @@ _LABEL = re.compile(
     r"(?:^|\n|[.!?;,]\s)[^\w\n]*([^\W\d_][\w \-/]{0,40}?)\s*(?:\([^)\n]*\))?\s*[:=]\s*[\"'`“<\[({]*\s*$"
 )
 _TAG = re.compile(r"<([A-Za-z][\w.-]*)[^<>]*>\s*$")
-RESERVED = re.compile(r"(email|secret|user)_\d+|conversation|demonstrations")
-_UNBOUND = re.compile(r"(email|secret|user)_\d+")
+_KINDS = r"(?:card|email|iban|id|ip|name|phone|secret|user|x_[a-z0-9_]{1,24})"
+RESERVED = re.compile(rf"{_KINDS}_\d+|conversation|demonstrations")
+_UNBOUND = re.compile(rf"{_KINDS}_\d+")
 _TRUSTED = 20
 """From so many distinct renderings on, common text is believed wherever it ends; below, only up to a delimiter."""
 

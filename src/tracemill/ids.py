@@ -6,8 +6,11 @@ import json
 import re
 from typing import Any
 
-PSEUDONYM = re.compile(r"\[(EMAIL|SECRET|USER)_[0-9a-f]{8}\]")
-"""What redaction leaves in place of personal data: the kind, and a keyed hash that is equal for equal values."""
+PSEUDONYM = re.compile(r"\[(CARD|EMAIL|IBAN|ID|IP|NAME|PHONE|SECRET|USER|X_[A-Z0-9_]{1,24})_[0-9a-f]{8}\]")
+"""What redaction leaves in place of personal data: the kind, and a keyed hash that is equal for equal values.
+
+Kinds that begin with `X_` are a project's own patterns.
+"""
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

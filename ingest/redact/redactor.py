@@ -1,0 +1,282 @@
+"""The redactor: strings and JSON-like values without what the rules find, under one key.
+
+JSON escapes (`bob\\u0040example.org`, `https:\\/\\/…`) are seen through, also in JSON inside strings, however often it
+was encoded. All rules look at the text as it came; where their findings overlap, one pseudonym stands for all of them.
+"""
+
+import math
+import re
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from tracemill.errors import ConfigError
+from tracemill.ids import PSEUDONYM, keyed_id
+from tracemill.ingest.redact.contacts import TELLING_PHONE
+from tracemill.ingest.redact.national import TELLING_ID
+from tracemill.ingest.redact.network import canonical as canonical_address
+from tracemill.ingest.redact.numbers import TELLING_CARD
+from tracemill.ingest.redact.policy import KEEP, Ruleset
+from tracemill.ingest.redact.rules import digits, spans
+from tracemill.ingest.redact.secrets import SCHEME, TELLING, is_no_value, looks_random, loosely_telling
+from tracemill.ingest.redact.uris import unsigned
+
+_CACHE_NAMES = 10_000
+_CACHE_CHARS = 32_000_000
+"""The cache of redacted strings is emptied when it holds this many characters, each string's own weight included."""
+_STRING_WEIGHT = 150
+_SHORTEST = 6
+"""No rule of ours finds anything in less."""
+MAX_TEXT = 32 * 1024 * 1024
+
+_LONE = re.compile("[\ud800-\udfff]")
+_ESCAPE = re.compile(r"(?<!\\)\\++(?:u00([2-7][0-9a-fA-F])|(/))")
+_PHONE_LIKE = re.compile(r"\+?[0-9 ()./-]{7,24}")
+_ID_LIKE = re.compile(r"[A-Za-z0-9 ./-]{5,24}")
+_PIN = re.compile(r"(?:pass(?:word|code|wd)|pwd|pin(?:[_-]?code)?|cvv2?|cvc2?)$", re.IGNORECASE)
+_Found = tuple[int, int, int, str]
+"""Start, end, rank (the smaller gives its name), kind."""
+
+
+@lru_cache(maxsize=1)
+def standard() -> Ruleset:
+    """The rules of a project that settles nothing."""
+    return Ruleset()
+
+
+class Redactor:
+    """Redacts strings and JSON-like values under one key. Holds a cache, so make one per batch, not one per string."""
+
+    def __init__(self, key: bytes, rules: Ruleset | None = None, *, max_text: int = MAX_TEXT) -> None:
+        self._key = key
+        self._rules = rules or standard()
+        self._max_text = max_text
+        self._shortest = 1 if self._rules.own else _SHORTEST
+        self._cache: dict[str, str] = {}
+        self._cached_chars = 0
+        self._names: dict[Any, str | None] = {}
+        self.hits = 0
+        """How many strings came out changed so far; compare before and after to know whether a row was touched."""
+
+    @property
+    def version(self) -> str:
+        """Names the rules: Ruleset.version."""
+        return self._rules.version
+
+    def text(self, text: str) -> str:
+        """The text without what the rules find, and always encodable as UTF-8.
+
+        Raises ValueError on a text longer than the limit.
+        """
+        if len(text) < self._shortest:
+            return text if text.isascii() else encodable(text)
+        found = self._cache.get(text)
+        if found is None:
+            if len(text) > self._max_text:
+                raise ValueError(f"a text of {len(text)} characters is longer than the limit of {self._max_text}")
+            found = self._redact(encodable(text))
+            self._cached_chars += len(text) + _STRING_WEIGHT
+            if self._cached_chars > _CACHE_CHARS:
+                self._cache.clear()
+                self._cached_chars = len(text)
+            self._cache[text] = found
+        if found is not text and found != text:
+            self.hits += 1
+        return found
+
+    def maybe(self, text: str | None) -> str | None:
+        return None if text is None else self.text(text)
+
+    def value(self, value: Any) -> Any:
+        """A JSON-like value with every string in it redacted, keys too; what is no JSON becomes text."""
+        if isinstance(value, str):
+            return self.text(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return self._number(value)
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
+        if isinstance(value, dict):
+            return {self.text(str(k)): self._keyed(k, v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(item) for item in value]
+        if isinstance(value, bytes):
+            return self.text(value.hex())
+        return self.text(str(value))
+
+    def json(self, value: Any) -> str | None:
+        """The JSON text of a value, redacted; None for None."""
+        return None if value is None else msgspec.json.encode(self.value(value)).decode()
+
+    def uri(self, uri: str) -> str:
+        """A source's URI as it is written: without the parameters that sign it, otherwise redacted like any text."""
+        return self.text(unsigned(uri))
+
+    def user_key(self, user: Any) -> str | None:
+        """The pseudonym of a user id; the id itself is never written."""
+        return None if user is None or user == "" else keyed_id(self._key, "user", str(user))
+
+    def _number(self, value: int) -> int | str:
+        """Numbers long enough to be a card's or a person's go like their digits would."""
+        if not 10**10 <= value < 10**19:
+            return value
+        text = str(value)
+        found = self.text(text)
+        return value if found == text else found
+
+    def _keyed(self, key: Any, value: Any) -> Any:
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            telling = self._telling(key)
+            if telling is not None and (found := self._told(telling, str(value))) is not None:
+                self.hits += 1
+                return found
+        return self.value(value)
+
+    def _told(self, telling: str, text: str) -> str | None:
+        """What becomes of a value because its name tells what it is; None where it is judged like any other."""
+        text = encodable(text)
+        if PSEUDONYM.fullmatch(text):
+            return None
+        number = digits(text.encode())
+        if telling == "PIN":
+            return self._pseudonym("SECRET", text) if len(text) >= 3 and not is_no_value(text) else None
+        if telling == "SECRET":
+            scheme = SCHEME.match(text)
+            opening, rest = (scheme.group(), text[scheme.end() :]) if scheme else ("", text)
+            if len(rest) < 4 or rest.isdigit() or is_no_value(rest) or PSEUDONYM.fullmatch(rest):
+                return None
+            return opening + self._pseudonym("SECRET", rest)
+        if telling == "RANDOM":
+            return self._pseudonym("SECRET", text) if looks_random(text.encode()) else None
+        if telling == "PHONE":
+            ok = 7 <= len(number) <= 15 and _PHONE_LIKE.fullmatch(text)
+        elif telling == "CARD":
+            ok = 12 <= len(number) <= 19 and _PHONE_LIKE.fullmatch(text)
+        else:
+            ok = len(number) >= 5 and _ID_LIKE.fullmatch(text)
+        return self._pseudonym(telling, text) if ok else None
+
+    def _telling(self, key: Any) -> str | None:
+        """What a name says that its value is."""
+        if key in self._names:
+            return self._names[key]
+        if len(self._names) > _CACHE_NAMES:
+            self._names.clear()
+        name, kinds, known = str(key)[-100:], self._rules.kinds, None
+        if "secret" in kinds and TELLING.search(name):
+            known = "PIN" if _PIN.search(name) else "SECRET"
+        elif "secret" in kinds and loosely_telling(name):
+            known = "RANDOM"
+        elif "phone" in kinds and TELLING_PHONE.search(name):
+            known = "PHONE"
+        elif "card" in kinds and TELLING_CARD.search(name):
+            known = "CARD"
+        elif "national_id" in kinds and TELLING_ID.search(name):
+            known = "ID"
+        self._names[key] = known
+        return known
+
+    def _redact(self, text: str) -> str:
+        plain = _ESCAPE.sub(_unescape, text) if "\\" in text else text
+        data = plain.encode()
+        found: list[_Found] = []
+        for rank, rule, pattern in self._rules.matching(data):
+            found.extend((start, end, rank, rule.kind) for start, end in spans(rule, pattern, data))
+        if self._rules.detector is not None and " " in plain:
+            found.extend(self._detected(plain))
+        if not found:
+            return text
+        out, at = [], 0
+        for start, end, _, kind in _resolved(found):
+            value = data[start:end].decode("utf-8", "replace")
+            if kind == KEEP or value.lower() in self._rules.keep:
+                continue
+            out += [data[at:start], _written(data, start, end, self._pseudonym(kind, value).encode())]
+            at = end
+        if not at:
+            return text
+        return b"".join([*out, data[at:]]).decode("utf-8", "replace")
+
+    def _detected(self, plain: str) -> list[_Found]:
+        """What the detector finds, in bytes."""
+        detector = self._rules.detector
+        assert detector is not None
+        found = []
+        for start, end, kind in detector.find(plain):
+            if PSEUDONYM.fullmatch(f"[{kind}_00000000]") is None:
+                raise ConfigError(f"the detector {detector.version} names a kind {kind!r}; known: NAME, X_…")
+            if not plain.isascii():
+                end = len(plain[:end].encode())
+                start = len(plain[:start].encode())
+            found.append((start, end, 1_000_000, kind))
+        return found
+
+    def _pseudonym(self, kind: str, value: str) -> str:
+        return f"[{kind}_{keyed_id(self._key, kind, _normal(kind, value))[:8]}]"
+
+
+def _unescape(match: re.Match[str]) -> str:
+    if match.group(2):
+        return "/"
+    char = chr(int(match.group(1), 16))
+    return match.group(0) if char in '"\\\x7f' else char
+
+
+def _resolved(found: list[_Found]) -> list[_Found]:
+    """Findings that do not overlap, in order: those that did are one, named by the first of their rules."""
+    found.sort(key=lambda item: (item[0], item[2]))
+    kept: list[_Found] = []
+    for item in found:
+        if not kept or item[0] >= kept[-1][1]:
+            kept.append(item)
+            continue
+        last = kept[-1]
+        if item[1] <= last[1] and (last[3] == KEEP or item[2] >= last[2]):
+            continue
+        if item[3] == "EMAIL" and last[3] == "SECRET":
+            continue  # the "address" is a password and the host behind it
+        first = min((x for x in (last, item) if x[3] != KEEP), key=lambda x: x[2])
+        kept[-1] = (last[0], max(last[1], item[1]), first[2], first[3])
+    return kept
+
+
+def _written(data: bytes, start: int, end: int, pseudonym: bytes) -> bytes:
+    """A pseudonym that takes the place of a bare number in JSON text is a string there, or the JSON would be broken."""
+    if not data[start:end].isdigit():
+        return pseudonym
+    before = data[max(0, start - 16) : start].rstrip()
+    after = data[end : end + 16].lstrip()[:1]
+    if before.endswith(b":") and after in (b",", b"}", b"\\", b""):
+        name = before[:-1].rstrip()
+        if not name.endswith(b'"'):
+            return pseudonym
+        quote = name[len(name[:-1].rstrip(b"\\")) :]
+        return quote + pseudonym + quote
+    if before[-1:] in (b",", b"[") and after in (b",", b"]") and data[:1] in (b"[", b"{"):
+        return b'"' + pseudonym + b'"'
+    return pseudonym
+
+
+def _normal(kind: str, value: str) -> str:
+    """The writing by which equal values are known as equal."""
+    if kind == "EMAIL":
+        return value.lower().replace("%40", "@").replace("&#64;", "@").replace("&#x40;", "@")
+    if kind == "PHONE":
+        number = digits(value.encode())
+        return "+" + number if value.startswith(("+", "%2")) else number
+    if kind in ("CARD", "IBAN", "ID"):
+        return re.sub(r"%20|[^A-Za-z0-9]", "", value).upper()
+    return canonical_address(value) if kind == "IP" else value
+
+
+def encodable(text: str) -> str:
+    """Lone surrogates, which no file can hold, become U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return _LONE.sub("�", text)
+    return text
