@@ -12,6 +12,7 @@ from tracemill.ingest.chunks import merged
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.exchanges import Said, answered, answered_text, asked, asked_text, tools_of
 from tracemill.ingest.reader import RawSpan
+from tracemill.ingest.usage import fill_usage
 
 _KINDS = {"llm": "llm", "chat": "llm", "tool": "tool", "retriever": "retriever", "embedding": "embedding"}
 _STATUS = {"success": "ok", "error": "error"}
@@ -195,14 +196,7 @@ def _usage(span: RawSpan, run: Mapping[str, Any], got: Any, answer: Said | None)
     usage = usage or _object(_object(run.get("extra")).get("metadata")).get("usage_metadata")
     if not isinstance(usage, Mapping) or not usage:
         usage = answer.usage if answer is not None else None
-    if isinstance(usage, Mapping):
-        span.tokens_in = _count(usage, "input_tokens", "prompt_tokens")
-        span.tokens_out = _count(usage, "output_tokens", "completion_tokens")
-        asked_for = _object(usage.get("input_token_details") or usage.get("prompt_tokens_details"))
-        said = _object(usage.get("output_token_details") or usage.get("completion_tokens_details"))
-        span.tokens_cache_read = _count(asked_for, "cache_read", "cached_tokens")
-        span.tokens_cache_write = _count(asked_for, "cache_creation", "cache_write")
-        span.tokens_reasoning = _count(said, "reasoning", "reasoning_tokens")
+    fill_usage(span, usage)
     counts = [as_int(run.get(name)) for name in _COUNTS]
     if span.tokens_in is None and span.tokens_out is None and any(counts):  # the API fills unknown counts with 0
         span.tokens_in, span.tokens_out = counts

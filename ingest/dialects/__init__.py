@@ -79,7 +79,7 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
     span.session_id = take_text(attributes, *_SESSIONS)
     user = take(attributes, *_USERS)
     span.user = None if user is None else str(user)
-    for name in _PEOPLE:
+    for name in PEOPLE:
         attributes.pop(name, None)
     span.task_key = take_text(attributes, "tracemill.task_key", "task.id", "task_id")
     span.input_token_ids = take_numbers(attributes, *_PROMPT_IDS)
@@ -139,7 +139,7 @@ _USERS = (
     "kagent.user_id",
     "gcp.vertex.agent.user_id",
 )
-_PEOPLE = (*_USERS, "user.email", "user.name")
+PEOPLE = (*_USERS, "user.email", "user.name")
 """Whoever they name, they never stay in the attributes: only a pseudonym is kept."""
 _PROMPT_IDS = ("prompt_token_ids", "gen_ai.prompt_token_ids", "gen_ai.prompt.token_ids", "gen_ai.request.token_ids")
 _RESPONSE_IDS = ("response_token_ids", "gen_ai.response_token_ids", "gen_ai.response.token_ids")

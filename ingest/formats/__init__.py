@@ -1,5 +1,6 @@
 """The registry of log formats. The order is the order of detection: the first reader that claims a source reads it."""
 
+from tracemill.ingest.formats.atif import Atif
 from tracemill.ingest.formats.claude_code import ClaudeCode
 from tracemill.ingest.formats.feedback import Feedback
 from tracemill.ingest.formats.fireact import FireAct
@@ -8,7 +9,10 @@ from tracemill.ingest.formats.intercode import InterCode
 from tracemill.ingest.formats.langfuse import Langfuse
 from tracemill.ingest.formats.langsmith import LangSmith
 from tracemill.ingest.formats.mini_swe_agent import MiniSweAgent
+from tracemill.ingest.formats.mlflow import MLflow
+from tracemill.ingest.formats.openai_agents import OpenAIAgents
 from tracemill.ingest.formats.openai_chat import OpenAIChat
+from tracemill.ingest.formats.openai_responses import OpenAIResponses
 from tracemill.ingest.formats.openhands import OpenHands
 from tracemill.ingest.formats.openhands_sdk import OpenHandsSdk
 from tracemill.ingest.formats.otlp_json import OtlpJson
@@ -22,10 +26,13 @@ from tracemill.ingest.reader import Reader
 
 FORMATS: tuple[Reader, ...] = (
     InspectEval(),
+    Atif(),
     OtlpJson(),
     OtlpProtobuf(),
     Langfuse(),
     LangSmith(),
+    MLflow(),
+    OpenAIAgents(),
     TauBench(),
     InterCode(),
     MiniSweAgent(),
@@ -37,6 +44,7 @@ FORMATS: tuple[Reader, ...] = (
     FireAct(),
     ClaudeCode(),
     Pi(),
+    OpenAIResponses(),
     OpenAIChat(),
     Feedback(),
 )
