@@ -2,10 +2,13 @@
 
 from tracemill.ingest.formats.atif import Atif
 from tracemill.ingest.formats.claude_code import ClaudeCode
+from tracemill.ingest.formats.claude_stream import ClaudeStream
+from tracemill.ingest.formats.codex import Codex
 from tracemill.ingest.formats.feedback import Feedback
 from tracemill.ingest.formats.fireact import FireAct
 from tracemill.ingest.formats.inspect_eval import InspectEval
 from tracemill.ingest.formats.intercode import InterCode
+from tracemill.ingest.formats.jaeger import Jaeger
 from tracemill.ingest.formats.langfuse import Langfuse
 from tracemill.ingest.formats.langsmith import LangSmith
 from tracemill.ingest.formats.mini_swe_agent import MiniSweAgent
@@ -15,6 +18,7 @@ from tracemill.ingest.formats.openai_chat import OpenAIChat
 from tracemill.ingest.formats.openai_responses import OpenAIResponses
 from tracemill.ingest.formats.openhands import OpenHands
 from tracemill.ingest.formats.openhands_sdk import OpenHandsSdk
+from tracemill.ingest.formats.otel_spans import OtelSpans
 from tracemill.ingest.formats.otlp_json import OtlpJson
 from tracemill.ingest.formats.otlp_protobuf import OtlpProtobuf
 from tracemill.ingest.formats.pi import Pi
@@ -29,10 +33,12 @@ FORMATS: tuple[Reader, ...] = (
     Atif(),
     OtlpJson(),
     OtlpProtobuf(),
+    Jaeger(),
     Langfuse(),
     LangSmith(),
     MLflow(),
     OpenAIAgents(),
+    OtelSpans(),
     TauBench(),
     InterCode(),
     MiniSweAgent(),
@@ -45,6 +51,8 @@ FORMATS: tuple[Reader, ...] = (
     ClaudeCode(),
     Pi(),
     OpenAIResponses(),
+    Codex(),
+    ClaudeStream(),
     OpenAIChat(),
     Feedback(),
 )
