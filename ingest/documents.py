@@ -93,7 +93,7 @@ def records(stream: Stream, head: Head) -> Iterator[Record | BadRecord]:
     if body[:1] == b"[":
         yield from _elements(data, start)
     elif body:
-        yield Record(raw=data[start:], line=1, offset=start)
+        yield from _documents(data, start)
 
 
 def values(record: Record) -> Iterator[Record | BadRecord]:
@@ -137,6 +137,36 @@ def _lines(stream: Stream) -> Iterator[Record | BadRecord]:
                 )
         else:
             yield Record(raw=raw, line=line.line, offset=offset)
+
+
+def _documents(data: bytes, start: int) -> Iterator[Record | BadRecord]:
+    """The one document; where several follow one another (exporters print them so), each of them."""
+    whole = Record(raw=data[start:], line=1, offset=start)
+    try:
+        msgspec.json.decode(whole.raw, type=msgspec.Raw)
+        yield whole
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = whole.raw.decode("utf-8", "surrogateescape")
+    position = _blank(text, 0)
+    try:
+        after = _blank(text, _LENIENT.raw_decode(text, position)[1])
+    except (ValueError, RecursionError):
+        after = len(text)
+    if text[after : after + 1] != "{":
+        yield whole
+        return
+    place = _Place(data, 1, 0)
+    while position < len(text):
+        try:
+            _, end = _LENIENT.raw_decode(text, position)
+            yield place.of(text[position:end].encode("utf-8", "surrogateescape"), None)
+        except (ValueError, RecursionError) as error:
+            following = text.find("\n{", position)
+            end = len(text) if following < 0 else following
+            raw = text[position:end].encode("utf-8", "surrogateescape")
+            yield place.of(raw, None).bad(f"not valid JSON: {error}")
+        position = _blank(text, end)
 
 
 def _elements(data: bytes, start: int) -> Iterator[Record | BadRecord]:

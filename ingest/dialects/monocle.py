@@ -1,13 +1,14 @@
 """Monocle: entities as `entity.N.*`, everything said in the events data.input, data.output and metadata."""
 
 import ast
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from tracemill.chat import Part, as_text
 from tracemill.ingest.attributes import Attributes, take, take_prefixed, take_text, unflatten
 from tracemill.ingest.dialects.event import Event
-from tracemill.ingest.documents import unwrap
+from tracemill.ingest.documents import loads, unwrap
 from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import About, Item, Message, RawSpan
 from tracemill.ingest.usage import fill_usage
@@ -25,6 +26,7 @@ _KINDS = {
     "evaluation": "evaluator",
 }
 _MAX_LITERAL = 100_000
+_OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>\Z")
 
 ABOUT = About(
     title="Monocle",
@@ -57,6 +59,11 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
     for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
         meta.pop(name, None)
     reason = take_text(told, "finish_reason") or take_text(meta, "finish_reason")
+    failed = told.get("error_code") is not None and span.status == "error"
+    if failed and answer is not None:  # the exception's text stands where the answer would
+        span.error_message = span.error_message or as_text(answer)
+        span.error_type = span.error_type or str(told["error_code"])
+        answer = None
     span.finish_reasons = [reason] if reason is not None else None
     span.model = take_text(meta, "model") or span.model
     for name, rest in (("data.input", said.get("data.input")), ("data.output", told), ("metadata", meta)):
@@ -71,8 +78,11 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
             span.flags.append("lossy")
     elif span.kind == "agent":
         span.input, span.output = _plain(asked, "user"), _plain(answer, "assistant")
+        if (asked and span.input is None) or (answer and span.output is None):
+            span.flags.append("lossy")
     else:
-        span.tool_args = _literal(asked[0] if isinstance(asked, list) and len(asked) == 1 else asked)
+        given = asked[0] if isinstance(asked, list) and len(asked) == 1 else asked
+        span.tool_args = _literal(given.removeprefix("input: ") if isinstance(given, str) else given)
         span.tool_result = _result(answer)
     return []
 
@@ -123,7 +133,7 @@ def _message(item: Any, default: str) -> tuple[list[Message], bool]:
     """Messages of one entry, `{"user": "…"}` with the role as its key, a call, or a result."""
     decoded = unwrap(item)
     if not isinstance(decoded, Mapping):
-        return canonical({"role": default, "content": as_text(decoded)}, default), False
+        return canonical({"role": default, "content": _unquoted(as_text(decoded))}, default), False
     if "tool_function" in decoded or isinstance(decoded.get("tools"), list):
         return canonical({"role": "assistant", "parts": _calls(decoded)}), False
     if "call_id" in decoded and "output" in decoded:
@@ -170,8 +180,10 @@ def _is_blocks(value: Any) -> bool:
 
 def _plain(value: Any, role: str) -> list[Message] | None:
     texts = value if isinstance(value, list) else [value]
-    found = [m for text in texts if text not in (None, "") for m in canonical({"role": role, "content": as_text(text)})]
-    return found or None
+    said = [as_text(text) for text in texts if text not in (None, "")]
+    # A framework's own object was logged by its address: what it said is lost.
+    known = [text for text in said if not _OBJECT.match(text)]
+    return [message for text in known for message in canonical({"role": role, "content": _unquoted(text)})] or None
 
 
 def _result(value: Any) -> Any:
@@ -182,9 +194,20 @@ def _result(value: Any) -> Any:
     return value if isinstance(value, str) else decoded
 
 
+def _unquoted(text: str) -> str:
+    """The text of a JSON string; other text as it is."""
+    if text[:1] == '"' and text[-1:] == '"' and len(text) > 1:
+        try:
+            decoded = loads(text.encode("utf-8", "surrogatepass"))
+        except ValueError:
+            return text
+        return decoded if isinstance(decoded, str) else text
+    return text
+
+
 def _literal(text: Any) -> Any:
     """The value that JSON or Python's repr ("{'city': 'Rome'}") wrote; anything else as it is."""
-    decoded = unwrap(text)
+    decoded = unwrap(_unquoted(text) if isinstance(text, str) else text)
     if not isinstance(decoded, str) or decoded[:1] not in ("{", "[") or len(decoded) > _MAX_LITERAL:
         return decoded
     try:
