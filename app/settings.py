@@ -28,6 +28,13 @@ path = ".tracemill/landing"
 # [[sources]]
 # path = "logs/**/*.jsonl"
 
+# [[formats]]          # rows that only you have: say which of their columns is what; `match` tells them from others
+# name = "desk-calls"
+# match = ["conversation", "reply"]
+# columns = {{ trace_id = "conversation", time = "at", input = "prompt", output = "reply", tokens_in = "usage.in" }}
+# constants = {{ agent_name = "desk" }}
+# scores = {{ csat = "rating" }}
+
 # How good was it? The first of: human corrections and ratings, rewards in the logs, verifiers, tool errors.
 [[rewards]]
 kind = "feedback"

@@ -5,6 +5,7 @@ Offers
 * `batches(objects, key=…, now_ns=…, seen=…)` → Batches with the tables spans, messages, scores, ingest_log, quarantine;
 * `read_scores(path, on=…, key=…, now_ns=…)` → a Batch of feedback joined on a key;
 * `read_tasks(path, key=…, group=…)` → declared tasks;
+* `RowMapping`, `MappedRows`: a declared mapping of rows, and its reader, which `batches(…, extra=…)` asks first;
 * `FORMATS`, the registry of readers. A format is one file in `formats/`; a span vocabulary one file in `dialects/`.
 
 Never opens the warehouse. Nothing leaves this room that was not redacted (`redact.py`).
@@ -12,9 +13,20 @@ Never opens the warehouse. Nothing leaves this room that was not redacted (`reda
 
 from tracemill.ingest.batching import batches
 from tracemill.ingest.formats import FORMATS
+from tracemill.ingest.mapping import MappedRows, RowMapping
 from tracemill.ingest.reader import Reader
 from tracemill.ingest.scores import read_scores
 from tracemill.ingest.source import SourceObject, find
 from tracemill.ingest.tasks import read_tasks
 
-__all__ = ["FORMATS", "Reader", "SourceObject", "batches", "find", "read_scores", "read_tasks"]
+__all__ = [
+    "FORMATS",
+    "MappedRows",
+    "Reader",
+    "RowMapping",
+    "SourceObject",
+    "batches",
+    "find",
+    "read_scores",
+    "read_tasks",
+]

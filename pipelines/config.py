@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from tracemill.ingest import RowMapping
+
 
 def _regex(text: str) -> str:
     try:
@@ -15,6 +17,14 @@ def _regex(text: str) -> str:
     except re.error as error:
         raise ValueError(f"no regular expression: {error}") from error
     return text
+
+
+def _distinct(formats: tuple[RowMapping, ...]) -> tuple[RowMapping, ...]:
+    names = [one.name for one in formats]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two formats are called {name!r}")
+    return formats
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -159,6 +169,8 @@ class Config:
     seed: int = 0
     sites_per_night: Count = 1
     sources: tuple[SourceConfig, ...] = ()
+    formats: Annotated[tuple[RowMapping, ...], AfterValidator(_distinct)] = ()
+    """`[[formats]]`: logs that only this project has, as rows whose columns it names."""
     tasks: TasksConfig | None = None
     rewards: tuple[RewardConfig, ...] = (
         RewardConfig(kind="feedback"),

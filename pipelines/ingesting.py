@@ -78,6 +78,7 @@ def take_in(
         now_ns=night.clock(),
         seen=lambda uri, digest: (uri, digest) in ledger,
         format=format,
+        extra=[ingest.MappedRows(mapping) for mapping in night.config.formats],
     )
     night.tell("ingest", "reading logs", 0, len(objects))
     for batch in batches:

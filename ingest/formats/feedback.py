@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from tracemill.chat import as_text
-from tracemill.ingest.attributes import as_float, as_ns, hex_id
+from tracemill.ingest.attributes import as_float, as_ns, plain_id
 from tracemill.ingest.documents import guarded
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, Stream
 from tracemill.ingest.tables import rows
@@ -66,7 +66,7 @@ def _row(line: int, row: Mapping[str, Any], on: str | None) -> Iterator[Item]:
         return
     n_bytes = {"span_id": 8, "trace_id": 16, "trajectory_id": 16}.get(key)
     if n_bytes is not None:
-        target = hex_id(target, n_bytes) or target
+        target = plain_id(target, n_bytes)
     try:
         value, label = _value(row)
         propensity, confidence = (_number(row, name) for name in ("propensity", "confidence"))
