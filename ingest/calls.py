@@ -10,6 +10,7 @@ from tracemill.chat import text_of
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_ns
 from tracemill.ingest.conversation import tool_calls, tool_span
+from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import Message, RawSpan
 
 _STARTS = ("start_time", "startTime", "started_at", "request_time")
@@ -44,6 +45,20 @@ def text(value: Any) -> str | None:
 def mapping(value: Any) -> dict[str, Any]:
     """The value where it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def exchange(record: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Request and response of a record, out of the wrappers that HTTP logs put around them; the request may be empty.
+
+    The response is whatever stands there: an object, text of a stream, None.
+    """
+    request = unwrap(first(record, "request", "request_body", "input_body"))
+    response = unwrap(first(record, "response", "response_body", "output_body"))
+    if isinstance(request, dict) and isinstance(body := unwrap(request.get("body")), dict):
+        request = body
+    if isinstance(response, dict) and "body" in response and not {"object", "choices", "content"} & set(response):
+        response = unwrap(response["body"])
+    return mapping(request), response
 
 
 def session_of(*records: Mapping[str, Any]) -> str | None:
