@@ -23,10 +23,13 @@ from tracemill.ingest.dialects import (
     plain,
     vercel,
 )
+from tracemill.ingest.dialects.cut import is_cut
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.reader import About, Item, RawSpan
 
 Speaks = Callable[[RawSpan, Mapping[str, Any], str], bool]
+Prepare = Callable[[Attributes], None]
+"""Brings the attributes into the shape that their names promise, before anything is taken out of them."""
 Fill = Callable[[RawSpan, Attributes, list[Event]], list[Item]]
 """Moves what it knows out of the attributes and events; gives scores that the span carries."""
 
@@ -39,10 +42,15 @@ class Dialect:
     speaks: Speaks
     fill: Fill
     about: About
+    prepare: Prepare
 
 
-def _dialect(name: str, module: Any) -> Dialect:
-    return Dialect(name=name, speaks=module.speaks, fill=module.fill, about=module.ABOUT)
+def _as_it_is(attributes: Attributes) -> None:
+    """Most vocabularies need no preparation."""
+
+
+def _dialect(name: str, module: Any, prepare: Prepare = _as_it_is) -> Dialect:
+    return Dialect(name=name, speaks=module.speaks, fill=module.fill, about=module.ABOUT, prepare=prepare)
 
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -50,8 +58,8 @@ DIALECTS: tuple[Dialect, ...] = (
     _dialect("vercel-ai-sdk", vercel),
     _dialect("monocle", monocle),
     _dialect("google-adk", adk),
-    _dialect("mlflow", mlflow),
-    _dialect("openinference", openinference),
+    _dialect("mlflow", mlflow, mlflow.decode),
+    _dialect("openinference", openinference, openinference.flatten),
     _dialect("langfuse", langfuse),
     _dialect("openllmetry", openllmetry),
     _dialect("otel-genai", genai),
@@ -74,8 +82,7 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
     dialect = next(dialect for dialect in DIALECTS if dialect.speaks(span, attributes, scope))
     span.dialect = dialect.name
     span.service = origin.service
-    if dialect.fill is mlflow.fill:
-        mlflow.decode(attributes)
+    dialect.prepare(attributes)
     span.session_id = take_text(attributes, *_SESSIONS)
     user = take(attributes, *_USERS)
     span.user = None if user is None else str(user)
@@ -90,6 +97,8 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
     scores = dialect.fill(span, attributes, events)
     if span.session_id is None and origin.resource.get("agentlightning.rollout_id") is not None:
         span.session_id = str(origin.resource["agentlightning.rollout_id"])
+    if is_cut(span):
+        span.flags.append("truncated")
     if events:
         attributes["events"] = [event.plain() for event in events]
     if origin.scope:

@@ -51,6 +51,8 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
         attributes["agentlightning.links"] = links
     for reward in rewards:
         reward.target_kind, reward.target_id, reward.response_id = target
+        if reward.response_id is not None:
+            reward.evidence = {**(reward.evidence or {}), "gen_ai.response.id": reward.response_id}
     return list(rewards)
 
 

@@ -78,6 +78,7 @@ def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:
+    _logged_events(attributes, events)
     for event in list(events):
         if event.name == _DETAILS:
             events.remove(event)
@@ -158,6 +159,14 @@ def evaluation(attributes: Attributes, span_id: str, at: int | None) -> RawScore
         evidence=attributes or None,
         at=at,
     )
+
+
+def _logged_events(attributes: Attributes, events: list[Event]) -> None:
+    """Pydantic AI's first versions wrote the events of a call into an attribute."""
+    logged = unwrap(attributes.get("events"))
+    if isinstance(logged, list) and logged and all(isinstance(e, Mapping) and "event.name" in e for e in logged):
+        del attributes["events"]
+        events.extend(Event(name=str(event["event.name"]), attributes=dict(event)) for event in logged)
 
 
 def _body(attributes: Attributes) -> dict[str, Any]:

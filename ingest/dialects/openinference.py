@@ -45,14 +45,10 @@ def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:
-    _flatten(attributes)
     own_kind = (take_text(attributes, "openinference.span.kind") or "llm").lower()
     span.kind = own_kind if own_kind in _KINDS else "chain"
     if span.kind != own_kind and own_kind != "unknown":
         attributes["openinference.span.kind"] = own_kind.upper()
-    span.session_id = span.session_id or take_text(attributes, "session.id")
-    user = take(attributes, "user.id")
-    span.user = span.user or (None if user is None else str(user))
     span.agent_name = take_text(attributes, "agent.name", "gen_ai.agent.name")
     span.provider = take_text(attributes, "llm.provider", "llm.system")
     _model(span, attributes)
@@ -85,7 +81,7 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
     return _judgements(span, attributes)
 
 
-def _flatten(attributes: Attributes) -> None:
+def flatten(attributes: Attributes) -> None:
     """Nested objects back into dotted names, lists left as they are."""
     for name in [name for name, value in attributes.items() if isinstance(value, Mapping) and name not in _DICTS]:
         if name in _WORDS:
@@ -119,6 +115,9 @@ def _usage(span: RawSpan, attributes: Attributes) -> None:
     span.tokens_cache_read = take_int(attributes, f"{details}cache_read", f"{details}cache_input")
     span.tokens_cache_write = take_int(attributes, f"{details}cache_write")
     span.tokens_reasoning = take_int(attributes, "llm.token_count.completion_details.reasoning")
+    cached = (span.tokens_cache_read or 0) + (span.tokens_cache_write or 0)
+    if span.tokens_in is not None and cached > span.tokens_in:  # Anthropic's numbers, passed through
+        span.tokens_in += cached
     span.cost_usd = take_float(attributes, "llm.cost.total")
 
 

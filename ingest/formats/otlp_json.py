@@ -1,7 +1,7 @@
 """OTLP as JSON: one request, JSON lines of requests (the Collector's file exporter), or an array of them.
 
 Takes camelCase and snake_case names, ids as hex or base64 (protobuf's own JSON), enums as numbers or names, nanoseconds
-as text or numbers, traces and logs, and Tempo's `batches`.
+as text or numbers, traces and logs, and Tempo's `batches` and `trace`.
 """
 
 from collections.abc import Iterator
@@ -105,6 +105,8 @@ class _Request(msgspec.Struct):
     resourceSpans: list[_Resourced] | None = None  # noqa: N815
     batches: list[_Resourced] | None = None
     resourceLogs: list[_Resourced] | None = None  # noqa: N815
+    trace: "_Request | None" = None
+    """The whole, in answers of Tempo's newer API."""
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
@@ -127,6 +129,7 @@ class OtlpJson:
     def sniff(self, head: Head) -> str | None:
         for record in head.records:
             if isinstance(record, dict):
+                record = record["trace"] if isinstance(record.get("trace"), dict) else record
                 for key in _KEYS:
                     if isinstance(record.get(key), list):
                         return f"JSON with {key}"
@@ -146,19 +149,19 @@ class OtlpJson:
 
 def _request(record: Record) -> Iterator[Item]:
     try:
-        request = _REQUEST.decode(record.raw)
-        if request.resourceSpans is None and request.resourceLogs is None and request.batches is None:
-            request = _REQUEST.decode(_camel(record.raw))
+        found = _held(_REQUEST.decode(record.raw))
+        if found is None:
+            found = _held(_REQUEST.decode(_camel(record.raw)))
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
         try:
-            request = _REQUEST.decode(_camel(record.raw))
+            found = _held(_REQUEST.decode(_camel(record.raw)))
         except (msgspec.MsgspecError, ValueError) as error:
             yield record.bad(str(error) if isinstance(error, ValueError) else f"no OTLP request: {error}")
             return
-    if request.resourceSpans is None and request.resourceLogs is None and request.batches is None:
+    if found is None:
         yield record.bad("no OTLP request: neither resourceSpans nor resourceLogs")
         return
-    for resourced in [*(request.resourceSpans or []), *(request.batches or []), *(request.resourceLogs or [])]:
+    for resourced in found:
         resource = _attributes(resourced.resource.attributes) if resourced.resource else {}
         for scoped in [
             *(resourced.scopeSpans or []),
@@ -171,6 +174,13 @@ def _request(record: Record) -> Iterator[Item]:
                 yield from guarded(_span(bytes(raw), origin, record), record.bad)
             for raw in scoped.logRecords or []:
                 yield from guarded(_log(bytes(raw), origin, record), record.bad)
+
+
+def _held(request: _Request) -> list[_Resourced] | None:
+    """The resources with their spans and logs; None where this is no request. An empty request is one."""
+    request = request.trace or request
+    lists = (request.resourceSpans, request.batches, request.resourceLogs)
+    return None if all(held is None for held in lists) else [item for held in lists for item in held or ()]
 
 
 def _span(raw: bytes, origin: Origin, record: Record) -> Iterator[Item]:
