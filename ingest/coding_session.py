@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tracemill.chat import Part
-from tracemill.ids import content_id
+from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.documents import MALFORMED, Record, loads, records, unwrap
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, Message, RawSpan, Stream
 from tracemill.ingest.session_tree import Tree
@@ -226,10 +226,12 @@ class Spans:
             fields |= {name: value for name, value in record.fields.items() if value is not None}
             attributes |= record.attributes
         own = [flag for record in records for flag in record.flags]
+        # An answer begins after what it answers was written, and before it was written itself.
+        begun = _latest(since, fields.pop("start_ns", None))
         defaults = {
             "name": "chat",
             "status": "ok",
-            "start_ns": since if since is not None and written is not None and since <= written else written,
+            "start_ns": begun if begun is not None and written is not None and begun <= written else written,
             "end_ns": max(times, default=None),
             "revised_ns": _latest(max(times, default=None), forked_ns),
             "input": answer.prompt,
@@ -318,11 +320,30 @@ def _latest(*times: int | None) -> int | None:
     return max((time for time in times if time is not None), default=None)
 
 
+class Keys:
+    """Names records: by their own id where they have one, else by content and how often it was there before."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, int] = {}
+
+    def of(self, value: Mapping[str, Any], own: Any = None) -> str:
+        if isinstance(own, str) and own:
+            return own
+        key = content_id(canonical_json(value))
+        times = self._times[key] = self._times.get(key, 0) + 1
+        return key if times == 1 else f"{key}/{times}"
+
+
 def plain(content: Any) -> Any:
     """A list of text blocks as their text, everything else as it is."""
     if isinstance(content, list) and all(isinstance(i, Mapping) and isinstance(i.get("text"), str) for i in content):
         return "\n".join(item["text"] for item in content)
     return content
+
+
+def as_name(value: Any) -> str | None:
+    """A text that is not empty; None for everything else."""
+    return value if isinstance(value, str) and value else None
 
 
 def text(role: str, content: str) -> Message:

@@ -107,6 +107,10 @@ def _split(role: str, name: str | None, parts: list[Part]) -> list[Message]:
     return split
 
 
+_HELD_BYTES = 16 * 1024 * 1024
+"""How much of the messages last seen is held to know them again as objects; beyond it they are known by content."""
+
+
 class MessageBook:
     """The distinct messages of one batch, redacted and named by a keyed hash of their canonical JSON."""
 
@@ -114,6 +118,8 @@ class MessageBook:
         self._key = key
         self._redactor = redactor
         self._known: dict[bytes, tuple[str, bool]] = {}
+        self._same: dict[int, tuple[Message, tuple[str, bool]]] = {}
+        self._held = 0
         self._rows: dict[tuple[date | None, str], str] = {}
         self._content: dict[str, tuple[str, str | None, str, str]] = {}
         self.size = 0
@@ -121,11 +127,23 @@ class MessageBook:
 
     def add(self, message: Message, day: date | None) -> tuple[str, bool]:
         """The message's id, and whether redaction changed it."""
+        # The prompts of a long session repeat the very same objects: those need not be encoded again. The message is
+        # held so that no other one gets its address.
+        same = self._same.get(id(message))
+        found = self._find(message) if same is None else same[1]
+        self._rows.setdefault((day, found[0]), found[0])
+        return found
+
+    def _find(self, message: Message) -> tuple[str, bool]:
         raw = _encode(message)
         found = self._known.get(raw)
         if found is None:
             found = self._known[raw] = self._store(message)
-        self._rows.setdefault((day, found[0]), found[0])
+        self._held += len(raw)
+        if self._held > _HELD_BYTES:
+            self._same.clear()
+            self._held = len(raw)
+        self._same[id(message)] = (message, found)
         return found
 
     def add_all(self, messages: Sequence[Message], day: date | None) -> tuple[list[str], bool]:

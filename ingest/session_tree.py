@@ -16,7 +16,6 @@ class Member(Protocol):
     ns: int | None
     said: list[Any]
     call: str | None
-    results: list[Any]
 
 
 class Tree:
@@ -58,7 +57,7 @@ class Tree:
         for at, node in enumerate(nodes):
             link = links[at]
             roots.append(at if link is None else roots[link])
-            if node.said or node.call is not None or node.results:
+            if node.said or node.call is not None:
                 leaf[roots[at]] = at
         chain: set[int] = set()
         taken: dict[int, int] = {}

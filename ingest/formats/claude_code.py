@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tracemill.chat import text_of
-from tracemill.ids import canonical_json, content_id
+from tracemill.ids import content_id
 from tracemill.ingest import claude
 from tracemill.ingest.attributes import as_ns
-from tracemill.ingest.coding_session import Node, Session, Spans, read
+from tracemill.ingest.coding_session import Keys, Node, Session, Spans, as_name, read
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, Done, Head, Item, Stream
 
@@ -58,7 +58,7 @@ class _Reading:
     def __init__(self) -> None:
         self._records: list[tuple[Node, dict[str, Any]]] = []
         self._seen: set[str] = set()
-        self._times_seen: dict[str, int] = {}
+        self._keys = Keys()
 
     def add(self, value: dict[str, Any], record: Record) -> None:
         lines = value.get("loglines")
@@ -72,11 +72,7 @@ class _Reading:
         kind = value.get("type")
         if not isinstance(kind, str) or not kind:
             raise ValueError("no record of a Claude Code session: type is missing")
-        key = value.get("uuid")
-        if not isinstance(key, str):
-            key = content_id(canonical_json(value))
-            again = self._times_seen[key] = self._times_seen.get(key, 0) + 1
-            key = f"{key}/{again}"
+        key = self._keys.of(value, value.get("uuid"))
         node = Node(key=key, line=line, ns=as_ns(value.get("timestamp")))
         node.attributes = {name: found for name, found in value.items() if name not in _ENVELOPE}
         origin = value.get("forkedFrom")
@@ -114,10 +110,9 @@ class _Reading:
         claude.fill_assistant(node, message)
         if value.get("isApiErrorMessage"):
             node.unsaid = True
-            kind = value.get("error")
             node.fields |= {
                 "status": "error",
-                "error_type": kind if isinstance(kind, str) else None,
+                "error_type": as_name(value.get("error")),
                 "error_message": text_of(node.parts) or None,
             }
 
@@ -229,7 +224,7 @@ def _session(name: str, first: Node, value: Mapping[str, Any], *, has_main: bool
         "dialect": "claude-code",
         "session_id": name or None,
         "agent_name": "claude-code",
-        "agent_version": version if isinstance(version, str) else None,
+        "agent_version": as_name(version),
     }
     shared = {key: value[key] for key in _SHARED if value.get(key) is not None}
     return Session(trace_id=trace_id, base=base, agents={"": {"attributes": shared}})
