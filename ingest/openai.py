@@ -20,6 +20,10 @@ from tracemill.ingest.documents import unwrap
 from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import Item, Message, RawSpan
 
+_STORED = (
+    *("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "response_format", "tool_choice"),
+    *("max_tokens", "max_completion_tokens", "reasoning_effort"),
+)
 _NO_PARAMETERS = frozenset(("messages", "model", "tools", "user"))
 
 
@@ -76,6 +80,20 @@ def chat_call(
         setattr(span, name, value)
     yield span
     yield from new_tool_results(said, span)
+
+
+def stored(completion: dict[str, Any], *, line: int) -> Iterator[Item]:
+    """A bare or stored completion: what it repeats of its request, its metadata, its messages where they are merged in.
+
+    Without messages it is known by its id alone.
+    """
+    request = {name: completion[name] for name in ("messages", "tools", "user", "metadata") if completion.get(name)}
+    for item in chat_call({}, request if has_messages(request) else {**request, "messages": []}, completion, line=line):
+        if isinstance(item, RawSpan) and item.kind == "llm":
+            item.params = {name: completion[name] for name in _STORED if completion.get(name) is not None}
+            if completion.get("metadata"):
+                item.attributes["metadata"] = completion["metadata"]
+        yield item
 
 
 def completion_trace(answer: dict[str, Any]) -> str:

@@ -23,11 +23,12 @@ class ChatChunks:
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         for name, value in chunk.items():
-            if name not in ("choices", "object", "obfuscation") and value is not None:
+            if name not in ("choices", "delta", "object", "obfuscation") and value is not None:
                 self._top[name] = value
-        for choice in chunk.get("choices") or []:
-            if isinstance(choice, dict):
-                self._choice(choice)
+        pieces = chunk.get("choices")
+        for piece in pieces if isinstance(pieces, list) else [chunk] if "delta" in chunk else []:
+            if isinstance(piece, dict):
+                self._choice(piece)
 
     def answer(self) -> dict[str, Any]:
         """The `chat.completion` object."""

@@ -1,11 +1,14 @@
 """The registry of log formats. The order is the order of detection: the first reader that claims a source reads it."""
 
+from tracemill.ingest.formats.agent_lightning import AgentLightning
 from tracemill.ingest.formats.atif import Atif
 from tracemill.ingest.formats.claude_code import ClaudeCode
 from tracemill.ingest.formats.claude_stream import ClaudeStream
 from tracemill.ingest.formats.codex import Codex
+from tracemill.ingest.formats.copilot_cli import CopilotCli
 from tracemill.ingest.formats.feedback import Feedback
 from tracemill.ingest.formats.fireact import FireAct
+from tracemill.ingest.formats.gemini_cli import GeminiCli
 from tracemill.ingest.formats.inspect_eval import InspectEval
 from tracemill.ingest.formats.intercode import InterCode
 from tracemill.ingest.formats.jaeger import Jaeger
@@ -15,7 +18,10 @@ from tracemill.ingest.formats.mini_swe_agent import MiniSweAgent
 from tracemill.ingest.formats.mlflow import MLflow
 from tracemill.ingest.formats.openai_agents import OpenAIAgents
 from tracemill.ingest.formats.openai_chat import OpenAIChat
+from tracemill.ingest.formats.openai_chunks import OpenAIChunks
+from tracemill.ingest.formats.openai_pages import OpenAIPages
 from tracemill.ingest.formats.openai_responses import OpenAIResponses
+from tracemill.ingest.formats.opencode import OpenCode
 from tracemill.ingest.formats.openhands import OpenHands
 from tracemill.ingest.formats.openhands_sdk import OpenHandsSdk
 from tracemill.ingest.formats.otel_spans import OtelSpans
@@ -31,6 +37,7 @@ from tracemill.ingest.reader import Reader
 FORMATS: tuple[Reader, ...] = (
     InspectEval(),
     Atif(),
+    AgentLightning(),
     OtlpJson(),
     OtlpProtobuf(),
     Jaeger(),
@@ -39,6 +46,7 @@ FORMATS: tuple[Reader, ...] = (
     MLflow(),
     OpenAIAgents(),
     OtelSpans(),
+    FireAct(),
     TauBench(),
     InterCode(),
     MiniSweAgent(),
@@ -47,12 +55,16 @@ FORMATS: tuple[Reader, ...] = (
     OpenHands(),
     WhoAndWhen(),
     Tau2(),
-    FireAct(),
     ClaudeCode(),
     Pi(),
+    OpenAIChunks(),
+    OpenAIPages(),
     OpenAIResponses(),
     Codex(),
     ClaudeStream(),
+    GeminiCli(),
+    CopilotCli(),
+    OpenCode(),
     OpenAIChat(),
     Feedback(),
 )

@@ -11,8 +11,9 @@ from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.calls import session_of
 from tracemill.ingest.conversation import conversation
 from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
-from tracemill.ingest.openai import chat_call, has_messages
+from tracemill.ingest.openai import chat_call, has_messages, stored
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.streams import streamed
 
 
 class OpenAIChat:
@@ -116,12 +117,11 @@ def _record(record: Record) -> Iterator[Item]:
         return
     try:
         if call.get("object") == "chat.completion":
-            request = {"messages": call["messages"]} if has_messages(call) else {}
-            yield from chat_call({}, request, call, line=record.line)
+            yield from stored(call, line=record.line)
         elif isinstance(request := unwrap(call.get("request")), dict) and has_messages(request):
-            yield from chat_call(call, request, unwrap(call.get("response")), line=record.line)
+            yield from chat_call(call, request, streamed(unwrap(call.get("response"))), line=record.line)
         elif has_messages(call) and "response" in call:
-            yield from chat_call(call, call, unwrap(call.get("response")), line=record.line)
+            yield from chat_call(call, call, streamed(unwrap(call.get("response"))), line=record.line)
         elif has_messages(call):
             rest = {name: value for name, value in call.items() if name != "messages"}
             yield from _conversation(call["messages"], record, rest)
