@@ -17,8 +17,8 @@ MAGIC = b"PK\x03\x04"
 _EMPTY = b"PK\x05\x06"
 _LOCAL = struct.Struct("<4s5H3L2H")
 _SPOOL_BYTES = 16 * 1024 * 1024
-_MAX_ARCHIVE_BYTES = 8 * 1024 * 1024 * 1024
 _CHUNK = 1 << 20
+_SETTING = " ([limits] record_mib)"
 _STORED, _DEFLATED, _ZSTD = 0, 8, 93
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 _WIDE = 0xFFFFFFFF
@@ -59,7 +59,7 @@ class Archive:
             raise EntryError("the entry is encrypted")
         size = max(entry.size, entry.packed - _CHUNK)
         if size > limit:
-            raise EntryError(f"the entry holds {size:,} bytes, more than the {limit:,} that are read")
+            raise EntryError(f"the entry holds {size:,} bytes, more than the {limit:,} that are read{_SETTING}")
         self._file.seek(entry.offset)
         header = self._file.read(_LOCAL.size)
         if len(header) < _LOCAL.size or header[:4] != MAGIC:
@@ -71,7 +71,7 @@ class Archive:
         except (zlib.error, zstandard.ZstdError, EOFError) as error:
             raise EntryError(f"the entry's data is torn or broken: {error}") from error
         if len(data) > limit:
-            raise EntryError(f"the entry holds more than the {limit:,} bytes that are read")
+            raise EntryError(f"the entry holds more than the {limit:,} bytes that are read{_SETTING}")
         if zlib.crc32(data) != entry.crc:
             raise EntryError("the entry's data is torn or broken: its checksum is wrong")
         return data
@@ -92,11 +92,7 @@ def unzipped(stream: Stream) -> Iterator[Archive]:
     Raises EntryError where it is none.
     """
     with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as file:
-        size = 0
         for chunk in stream.chunks():
-            size += len(chunk)
-            if size > _MAX_ARCHIVE_BYTES:
-                raise EntryError(f"the archive holds more than {_MAX_ARCHIVE_BYTES:,} bytes")
             file.write(chunk)
         file.seek(0)
         try:

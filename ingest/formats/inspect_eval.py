@@ -7,14 +7,13 @@ trajectory stands in `tracemill/ingest/inspect_samples.py`.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from tracemill.ingest.documents import Record, guarded, loads, records, scan, values
 from tracemill.ingest.inspect_samples import spans_of
-from tracemill.ingest.reader import MAX_LINE_BYTES, About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.zipped import Archive, EntryError, unzipped
 
 _HEADERS = ("header.json", "_journal/start.json")
@@ -23,25 +22,16 @@ _SHELL = re.compile(r"(samples/.+_epoch_\d+/)sample\.json\Z")
 _PIECE = re.compile(r"(samples/.+_epoch_\d+/)(messages|events|calls|attachments)/(\d+)\.json\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class InspectEval:
     """Reader of Inspect logs."""
 
-    max_entry_bytes: int = MAX_LINE_BYTES
-    """A larger sample is quarantined instead of being held in memory."""
-
-    @property
-    def name(self) -> str:
-        return "inspect"
-
-    @property
-    def about(self) -> About:
-        return About(
-            title="Inspect AI evaluations",
-            files="`.eval` archives, unfinished and torn ones too, and `.json` logs (an object with `eval`, `samples`)",
-            maps="One trajectory a sample and epoch: model and tool events, solvers, sub-agents; a score row a scorer",
-            lacks="Raw provider requests and state changes; samples without events have guessed prompts and no usage",
-        )
+    name = "inspect"
+    about = About(
+        title="Inspect AI evaluations",
+        files="`.eval` archives, unfinished and torn ones too, and `.json` logs (an object with `eval`, `samples`)",
+        maps="One trajectory a sample and epoch: model and tool events, solvers, sub-agents; a score row a scorer",
+        lacks="Raw provider requests and state changes; samples without events have guessed prompts and no usage",
+    )
 
     def sniff(self, head: Head) -> str | None:
         if head.shape == "zip":
@@ -54,7 +44,7 @@ class InspectEval:
         if head.shape == "zip":
             try:
                 with unzipped(stream) as archive:
-                    yield from self._archive(archive)
+                    yield from _archive(archive, stream.limits.record_bytes)
             except EntryError as error:
                 yield BadRecord(reason=str(error))
             return
@@ -65,46 +55,46 @@ class InspectEval:
             else:
                 yield from _document(record)
 
-    def _archive(self, archive: Archive) -> Iterator[Item | Done]:
-        if archive.torn is not None:
-            yield BadRecord(reason=archive.torn)
-        log: Any = {}
-        for name in _HEADERS:
-            if name in archive.entries:
-                try:
-                    log = loads(archive.read(name, self.max_entry_bytes))
-                    break
-                except ValueError as error:
-                    yield BadRecord(reason=f"{name}: {error}")
-        log = log if isinstance(log, Mapping) else {}
-        pieces: dict[str, list[str]] = {}
-        for name in archive.entries:
-            if piece := _PIECE.match(name):
-                pieces.setdefault(piece[1], []).append(name)
-        for name in archive.entries:
-            shell = _SHELL.match(name)
-            if shell or _SAMPLE.match(name):
-                yield from self._sample(archive, name, pieces.get(shell[1], []) if shell else [], log)
-                yield Done()
 
-    def _sample(self, archive: Archive, name: str, pieces: list[str], log: Mapping[str, Any]) -> Iterator[Item]:
-        try:
-            sample = loads(archive.read(name, self.max_entry_bytes))
-            if isinstance(sample, dict) and pieces:
-                left = self.max_entry_bytes
-                for sequence, names in _sequences(pieces).items():
-                    found: list[Any] = []
-                    for piece in names:
-                        raw = archive.read(piece, left)
-                        left -= len(raw)
-                        found.extend(loads(raw))
-                    sample[{"messages": "message_pool"}.get(sequence, sequence)] = found
-        except (EntryError, ValueError, TypeError) as error:
-            yield BadRecord(reason=f"{name}: {error}", excerpt=name)
-            return
-        yield from guarded(
-            _spans(sample, log, None), lambda reason: BadRecord(reason=f"{name}: {reason}", excerpt=name)
-        )
+def _archive(archive: Archive, limit: int) -> Iterator[Item | Done]:
+    if archive.torn is not None:
+        yield BadRecord(reason=archive.torn)
+    log: Any = {}
+    for name in _HEADERS:
+        if name in archive.entries:
+            try:
+                log = loads(archive.read(name, limit))
+                break
+            except ValueError as error:
+                yield BadRecord(reason=f"{name}: {error}")
+    log = log if isinstance(log, Mapping) else {}
+    pieces: dict[str, list[str]] = {}
+    for name in archive.entries:
+        if piece := _PIECE.match(name):
+            pieces.setdefault(piece[1], []).append(name)
+    for name in archive.entries:
+        shell = _SHELL.match(name)
+        if shell or _SAMPLE.match(name):
+            yield from _sample(archive, limit, name, pieces.get(shell[1], []) if shell else [], log)
+            yield Done()
+
+
+def _sample(archive: Archive, limit: int, name: str, pieces: list[str], log: Mapping[str, Any]) -> Iterator[Item]:
+    try:
+        sample = loads(archive.read(name, limit))
+        if isinstance(sample, dict) and pieces:
+            left = limit
+            for sequence, names in _sequences(pieces).items():
+                found: list[Any] = []
+                for piece in names:
+                    raw = archive.read(piece, left)
+                    left -= len(raw)
+                    found.extend(loads(raw))
+                sample[{"messages": "message_pool"}.get(sequence, sequence)] = found
+    except (EntryError, ValueError, TypeError) as error:
+        yield BadRecord(reason=f"{name}: {error}", excerpt=name)
+        return
+    yield from guarded(_spans(sample, log, None), lambda reason: BadRecord(reason=f"{name}: {reason}", excerpt=name))
 
 
 def _sequences(pieces: list[str]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ import zstandard
 
 from tracemill.ingest import zipped
 from tracemill.ingest.formats.inspect_eval import InspectEval
+from tracemill.ingest.limits import Limits
 from tracemill.ingest.reader import BadRecord, Head, RawScore, RawSpan, Stream
 
 EVAL = {
@@ -121,8 +122,9 @@ def archive(*samples: Any, header: str | None = "header.json", method: int = zip
     return file.getvalue()
 
 
-def read(data: bytes, reader: InspectEval) -> list[Any]:
-    stream = Stream(name="log.eval", file=io.BytesIO(data))
+def read(data: bytes) -> list[Any]:
+    """What the reader gives where no record may be larger than a MiB."""
+    reader, stream = InspectEval(), Stream(name="log.eval", file=io.BytesIO(data), limits=Limits(record_mib=1))
     stream.start()
     head = Head(name="log.eval", data=stream.head, shape="zip", records=(), columns=zipped.names_in(stream.head))
     assert reader.sniff(head) is not None
@@ -420,7 +422,7 @@ def test_a_bomb_among_the_entries_is_quarantined_unread() -> None:
     bomb = sample(id="bomb", uuid="uuid-2", store={"zeros": "0" * 3_000_000})
     data = archive(sample(), bomb)
     assert len(data) < 20_000
-    items = read(data, InspectEval(max_entry_bytes=1_000_000))
+    items = read(data)
     (bad,) = [item for item in items if isinstance(item, BadRecord)]
     assert bad.reason.startswith("samples/bomb_epoch_1.json: the entry holds 3,00")
     assert sum(isinstance(item, RawScore) for item in items) == 1
@@ -429,8 +431,8 @@ def test_a_bomb_among_the_entries_is_quarantined_unread() -> None:
 def test_a_bomb_that_lies_about_its_size_is_stopped_while_it_is_unpacked() -> None:
     data = archive(sample(id="bomb", store={"zeros": "0" * 3_000_000}))
     size = struct.pack("<L", len(json.dumps(sample(id="bomb", store={"zeros": "0" * 3_000_000}))))
-    items = read(data.replace(size, struct.pack("<L", 100)), InspectEval(max_entry_bytes=1_000_000))
-    assert "more than the 1,000,000 bytes" in next(item.reason for item in items if isinstance(item, BadRecord))
+    items = read(data.replace(size, struct.pack("<L", 100)))
+    assert "more than the 1,048,576 bytes" in next(item.reason for item in items if isinstance(item, BadRecord))
     assert not any(isinstance(item, RawSpan) for item in items)
 
 
