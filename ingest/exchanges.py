@@ -109,23 +109,43 @@ def answered(value: Any) -> Said | None:
 
 def asked_text(value: Any) -> Said | None:
     """As `asked`; what is in no known shape becomes one message of text. None for nothing."""
-    return asked(value) or _as_text(value, "user", ("prompt", "input", "question", "query", "text", "args"))
+    return asked(value) or _as_text(value, "user", ("prompt", "input", "question", "query", "text", "args", "q"))
 
 
 def answered_text(value: Any) -> Said | None:
     """As `answered`; what is in no known shape becomes one message of text. None for nothing."""
-    return answered(value) or _as_text(value, "assistant", ("output", "text", "content", "answer", "completion"))
+    return answered(value) or _as_text(value, "assistant", ("output", "text", "content", "completion"))
+
+
+def beside(value: Any) -> dict[str, Any]:
+    """What an object holds beside the messages that `asked` or `answered` finds in it: a graph's state, settings."""
+    value = unwrap(value)
+    if not isinstance(value, Mapping) or shapes.is_message(value) or "object" in value:
+        return {}
+    rest = {name: held for name, held in value.items() if name not in _MESSAGES and name not in _PEOPLE}
+    return {name: held for name, held in rest.items() if held not in (None, "", [], {})}
+
+
+_MESSAGES = frozenset(
+    (
+        *("messages", "contents", "input", "prompt", "prompts", "system", "new_message", "args", "kwargs", "tools"),
+        *("output", "choices", "candidates", "generations", "content", "message", "toolCalls", "text"),
+    )
+)
+_PEOPLE = frozenset(("user", "user_id", "userId"))
 
 
 def _as_text(value: Any, role: str, names: Sequence[str]) -> Said | None:
     decoded = unwrap(value)
     if decoded is None or decoded == "" or decoded == {} or decoded == []:
         return None
+    if isinstance(decoded, list) and all(isinstance(piece, str) for piece in decoded):
+        return Said(messages=[_text(role, "".join(decoded))])  # a generator's pieces
     if isinstance(decoded, Mapping):
         held = [decoded[name] for name in names if decoded.get(name)]
         text = held[0] if len(held) == 1 and len([v for v in decoded.values() if v]) == 1 else None
         if isinstance(text, list) and all(isinstance(piece, str) for piece in text):
-            text = "".join(text)  # a generator's pieces
+            text = "".join(text)
         if isinstance(text, str):
             return Said(messages=[_text(role, text)])
     return Said(messages=[_text(role, as_text(value))])

@@ -6,9 +6,9 @@ from typing import Any
 
 from tracemill.ingest import shapes
 from tracemill.ingest.attributes import as_float, as_int
-from tracemill.ingest.dialects import Origin, understand
+from tracemill.ingest.dialects import PEOPLE, Origin, understand
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.exchanges import Said, answered, answered_text, asked, asked_text, tools_of
+from tracemill.ingest.exchanges import Said, answered, answered_text, asked, asked_text, beside, tools_of
 from tracemill.ingest.reader import RawSpan
 
 Row = dict[str, Any]
@@ -53,7 +53,15 @@ def metadata_of(row: Row) -> dict[str, Any]:
     found = unwrap(_mapped(row.pop("metadata", None)))
     if not isinstance(found, Mapping):
         return {} if found is None else {"metadata": found}
-    return {str(name): unwrap(value) for name, value in found.items()}
+    decoded = {str(name): unwrap(value) for name, value in found.items()}
+    attributes = decoded.get("attributes")
+    if isinstance(attributes, Mapping):
+        decoded["attributes"] = {name: value for name, value in attributes.items() if name not in _PEOPLE}
+    return {name: value for name, value in decoded.items() if name not in _PEOPLE}
+
+
+_PEOPLE = frozenset((*PEOPLE, "user_id", "userId", "langfuse_user_id", "langfuseUserId"))
+"""Whoever they name, they do not stay in the attributes."""
 
 
 def service_of(metadata: Mapping[str, Any]) -> str | None:
@@ -195,10 +203,10 @@ def _content(span: RawSpan, row: Row, metadata: dict[str, Any], hints: RawSpan) 
     definitions = tools_of(_definitions(row.pop("toolDefinitions", None)))
     span.input = prompt.messages if prompt else hints.input
     span.output = answer.messages if answer else hints.output
-    if prompt is None and given is not None and span.input is None:
-        row["input"] = unwrap(given)
-    if answer is None and got is not None and span.output is None:
-        row["output"] = unwrap(got)
+    for name, value, said, held in (("input", given, prompt, span.input), ("output", got, answer, span.output)):
+        rest = unwrap(value) if held is None else beside(value) if said is not None and span.kind != "llm" else None
+        if rest not in (None, "", {}, []):
+            row[name] = rest
     if answer is not None and answer.system and span.input is not None:
         span.system = answer.system
     listed = next((said.tools for said in (prompt, answer) if said is not None and said.tools), [])

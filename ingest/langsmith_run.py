@@ -10,7 +10,7 @@ from tracemill.ingest import shapes
 from tracemill.ingest.attributes import as_float, as_int, as_ns, hex_id
 from tracemill.ingest.chunks import merged
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.exchanges import Said, answered, answered_text, asked, asked_text, tools_of
+from tracemill.ingest.exchanges import Said, answered, answered_text, asked, asked_text, beside, tools_of
 from tracemill.ingest.reader import RawSpan
 from tracemill.ingest.usage import fill_usage
 
@@ -109,6 +109,8 @@ def run_span(place: Place, run: Mapping[str, Any], *, line: int, partial: bool) 
             rest.pop(name, None)
     span.attributes = {name: value for name, value in rest.items() if value is not None}
     kept = {name: value for name, value in extra.items() if name != "invocation_params" and value not in (None, {})}
+    if metadata:
+        kept["metadata"] = {name: value for name, value in metadata.items() if name not in ("user_id", "user")}
     if kept:
         span.attributes["extra"] = kept
     _content(span, run, extra, metadata)
@@ -135,8 +137,9 @@ def _content(span: RawSpan, run: Mapping[str, Any], extra: Mapping[str, Any], me
     span.input = None if prompt is None else prompt.messages
     span.output = None if answer is None else answer.messages
     for name, value, said in (("inputs", given, prompt), ("outputs", got, answer)):
-        if said is None and value not in (None, {}, ""):
-            span.attributes[name] = value
+        rest = value if said is None else beside(value) if span.kind != "llm" else None
+        if rest not in (None, {}, "", []):
+            span.attributes[name] = rest
 
 
 def _without_usage(value: Any) -> Any:

@@ -101,7 +101,7 @@ def _chunks(events: list[Event]) -> list[Any]:
         number = event.name.removeprefix(_CHUNK)
         if event.name.startswith(_CHUNK) and number.isdigit():
             events.remove(event)
-            found.append((int(number), unwrap(event.attributes.get("mlflow.chunk.value"))))
+            found.append((int(number), unwrap(_decoded(event.attributes.get("mlflow.chunk.value")))))
     return [value for _, value in sorted(found, key=lambda item: item[0])]
 
 

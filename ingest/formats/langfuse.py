@@ -59,19 +59,58 @@ class Langfuse:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        rooted: set[str] = set()
+        seen = _Seen()
         for found in rows(stream, head):
             if isinstance(found, BadRecord):
                 yield found
             else:
                 line, row = found
                 yield from guarded(
-                    _record(line, row, rooted),
+                    _record(line, row, seen),
                     lambda reason, line=line, row=row: BadRecord(  # type: ignore[misc]
                         reason=reason, line=line, excerpt=as_text(row)[:2000]
                     ),
                 )
             yield Done()
+        yield from seen.wrappers()
+
+
+class _Seen:
+    """What rows of one table have to do with each other: roots that were given, and usage that repeats usage below."""
+
+    def __init__(self) -> None:
+        self.rooted: set[str] = set()
+        self._parents: dict[str, str] = {}
+        self._using: dict[str, str] = {}
+
+    def note(self, span: RawSpan) -> None:
+        if span.kind == "tool":  # a call below a tool is a call of its own
+            return
+        if span.parent_span_id is not None:
+            self._parents[span.span_id] = span.parent_span_id
+        if span.tokens_in is not None or span.tokens_out is not None:
+            self._using[span.span_id] = span.trace_id
+
+    def wrappers(self) -> Iterator[RawSpan]:
+        """The flag of those whose usage is counted below them, as changes of spans that were given before."""
+        found: dict[str, None] = {}
+        for span_id in self._using:
+            above = self._parents.get(span_id)
+            for _ in range(64):  # broken exports may hold rings
+                if above is None:
+                    break
+                if above in self._using and above != span_id:
+                    found[above] = None
+                above = self._parents.get(above)
+        for span_id in found:
+            yield RawSpan(
+                trace_id=self._using[span_id],
+                span_id=span_id,
+                kind="chain",
+                dialect="langfuse",
+                partial=True,
+                flags=["wrapper"],
+            )
 
 
 def _table(columns: Sequence[str]) -> str | None:
@@ -117,38 +156,39 @@ def _row(record: Mapping[str, Any]) -> Row:
     return {_camel(name): value for name, value in record.items()}
 
 
-def _record(line: int, record: Mapping[str, Any], rooted: set[str]) -> Iterator[Item]:
+def _record(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
     kind = _kind(record)
     if kind == "list":
         for item in record["data"]:
-            yield from _record(line, item if isinstance(item, Mapping) else {"value": item}, rooted)
+            yield from _record(line, item if isinstance(item, Mapping) else {"value": item}, seen)
     elif kind == "trace with observations":
-        yield from _whole(line, record, rooted)
+        yield from _whole(line, record, seen)
     elif kind == "observation":
         row = _row(record)
         span = _observation(line, row)
         root = _root(span.trace_id, line, row)
-        if root is not None and (span.trace_id not in rooted or root.status == "error"):
-            rooted.add(span.trace_id)
+        seen.note(span)
+        if root is not None and (span.trace_id not in seen.rooted or root.status == "error"):
+            seen.rooted.add(span.trace_id)
             yield root
         yield span
     elif kind == "score":
         yield from _score(line, _row(record))
     elif kind == "trace":
-        rooted.add(_trace_id(record["id"]))
+        seen.rooted.add(_trace_id(record["id"]))
         yield _trace(line, _row(record))
     else:
         reason = "neither a trace nor an observation nor a score of Langfuse"
         yield BadRecord(reason=reason, line=line, excerpt=as_text(dict(record))[:2000])
 
 
-def _whole(line: int, record: Mapping[str, Any], rooted: set[str]) -> Iterator[Item]:
+def _whole(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
     """A trace with everything that belongs to it."""
     inner = record.get("trace")
     trace = _row(inner if isinstance(inner, Mapping) else record)
     listed = record.get("observations")
     root = _trace(line, {k: v for k, v in trace.items() if k not in ("observations", "scores", "corrections")})
-    rooted.add(root.trace_id)
+    seen.rooted.add(root.trace_id)
     latest: dict[str, tuple[RawSpan, Row]] = {}
     bad: list[BadRecord] = []
     for item in listed if isinstance(listed, list) else []:

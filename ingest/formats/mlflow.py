@@ -92,6 +92,7 @@ def _trace(line: int, trace: Mapping[str, Any]) -> Iterator[Item]:
     listed = unwrap(data.get("spans")) if isinstance(data, Mapping) else None
     metadata = _object(info.get("trace_metadata") or info.get("request_metadata"))
     session, user = metadata.pop("mlflow.trace.session", None), metadata.pop("mlflow.trace.user", None)
+    metadata.pop("mlflow.user", None)  # who ran the program; only a pseudonym of the user is ever kept
     found: list[RawSpan] = []
     for seq, raw in enumerate(listed if isinstance(listed, list) else []):
         span = unwrap(raw)
