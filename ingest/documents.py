@@ -1,6 +1,7 @@
 """JSON in the shapes that logs have it: lines, one document, an array of records; lenient, and record by record."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from tracemill.ingest.reader import BadRecord, Head, Item, Stream
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 3
+_BLANK = re.compile(r"[ \t\r\n]*+")
 _LENIENT = json.JSONDecoder()
 
 
@@ -91,7 +93,10 @@ def records(stream: Stream, head: Head) -> Iterator[Record | BadRecord]:
     start = len(_BOM) if data.startswith(_BOM) else 0
     body = data[start:].lstrip()
     if body[:1] == b"[":
-        yield from _elements(data, start)
+        for element in _elements(data, start):
+            if isinstance(element, Record) and len(element.raw) > stream.limits.record_bytes:
+                element = element.bad(stream.limits.record_too_large(len(element.raw)))
+            yield element
     elif body:
         yield from _documents(data, start)
 
@@ -123,6 +128,11 @@ def _lines(stream: Stream) -> Iterator[Record | BadRecord]:
     for line in stream.lines():
         raw = line.raw
         offset = line.offset
+        if line.size is not None:
+            yield BadRecord(
+                reason=stream.limits.record_too_large(line.size), line=line.line, offset=offset, excerpt=excerpt(raw)
+            )
+            continue
         if line.line == 1 and raw.startswith(_BOM):
             raw, offset = raw[len(_BOM) :], len(_BOM)
         raw = raw.strip()
@@ -242,6 +252,5 @@ def scan(data: bytes, line: int, base: int) -> Iterator[Record | BadRecord]:
 
 
 def _blank(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
+    found = _BLANK.match(text, position)
+    return position if found is None else found.end()

@@ -10,11 +10,12 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from tracemill.chat import Part
+from tracemill.ingest.limits import Limits, TooLargeError
 from tracemill.ingest.source import BROKEN
 
 HEAD_BYTES = 256 * 1024
-MAX_LINE_BYTES = 256 * 1024 * 1024
-"""A longer line is no record of a log; it is quarantined instead of being held in memory."""
+_KEPT_BYTES = 4096
+"""What is kept of a line that is too long, to be shown."""
 
 Message = tuple[str, str | None, list[Part]]
 """Role, name, canonical parts: tracemill/chat.py."""
@@ -141,6 +142,8 @@ class Line:
     raw: bytes
     complete: bool
     """False for a last line without line break: it may be torn."""
+    size: int | None = None
+    """Of a line longer than the limit: its bytes, of which `raw` holds only the first."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,8 +154,12 @@ class Stream:
     file: IO[bytes]
     head: bytes = b""
     broken: str | None = None
-    """Set when decompression failed on the way: what was read until then is good, the rest is lost."""
+    """Set when reading failed on the way: what was read until then is good, the rest is lost."""
+    limits: Limits = field(default_factory=Limits)
+    stored: int | None = None
+    """Bytes of the object before decompression."""
     _rest: bytes = field(default=b"")
+    _given: int = 0
 
     def start(self) -> None:
         """Fills `head`."""
@@ -172,10 +179,15 @@ class Stream:
         if self.broken is not None:
             return b""
         try:
-            return self.file.read(size)
+            found = self.file.read(size)
         except BROKEN as error:
             self.broken = f"the compressed data is torn or broken: {error}"
             return b""
+        self._given += len(found)
+        if self._given > (most := self.limits.source_bytes(self.stored)):
+            self.broken = f"it decompresses to more than {most:,} bytes ([limits] source_gib and ratio)"
+            return b""
+        return found
 
     def chunks(self) -> Iterator[bytes]:
         """The whole object in pieces."""
@@ -186,8 +198,17 @@ class Stream:
             yield chunk
 
     def read(self) -> bytes:
-        """The whole object; for formats that are one document."""
-        return b"".join(self.chunks())
+        """The whole object; for formats that are one document. Raises TooLargeError beyond the limit."""
+        chunks, size = [], 0
+        for chunk in self.chunks():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self.limits.document_bytes:
+                raise TooLargeError(
+                    f"the document holds more than the {self.limits.document_bytes:,} bytes that are read at once "
+                    "([limits] document_mib)"
+                )
+        return b"".join(chunks)
 
     def keep(self) -> bytes:
         """The whole object, which a later `read` gives again."""
@@ -195,21 +216,30 @@ class Stream:
         return self._rest
 
     def lines(self) -> Iterator[Line]:
-        """The lines, with one line and one piece of the object in memory."""
-        number, offset, pending = 1, 0, b""
+        """The lines, with one line and one piece of the object in memory; of one too long only the beginning."""
+        number, offset = 1, 0
+        held: list[bytes] = []
+        size = 0
         for chunk in self.chunks():
-            *whole, tail = chunk.split(b"\n")
-            for piece in whole:
-                raw = pending + piece if pending else piece
-                pending = b""
-                yield Line(line=number, offset=offset, raw=raw, complete=True)
+            start = 0
+            while (end := chunk.find(b"\n", start)) >= 0:
+                held.append(chunk[start:end])
+                size += end - start
+                yield self._line(number, offset, held, size, complete=True)
                 number += 1
-                offset += len(raw) + 1
-            pending = pending + tail if pending else tail
-            if len(pending) > MAX_LINE_BYTES:
-                break
-        if pending:
-            yield Line(line=number, offset=offset, raw=pending, complete=False)
+                offset += size + 1
+                held, size, start = [], 0, end + 1
+            if start < len(chunk):
+                size += len(chunk) - start
+                if size <= self.limits.record_bytes or not held:
+                    held.append(chunk[start:])
+        if size:
+            yield self._line(number, offset, held, size, complete=False)
+
+    def _line(self, number: int, offset: int, held: list[bytes], size: int, *, complete: bool) -> Line:
+        if size <= self.limits.record_bytes:
+            return Line(line=number, offset=offset, raw=b"".join(held), complete=complete)
+        return Line(line=number, offset=offset, raw=held[0][:_KEPT_BYTES], complete=complete, size=size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

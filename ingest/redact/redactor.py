@@ -114,6 +114,22 @@ class Redactor:
         """A source's URI as it is written: without the parameters that sign it, otherwise redacted like any text."""
         return self.text(unsigned(uri))
 
+    def identifier(self, text: str) -> str:
+        """An id of the source: itself, or where it holds something private a keyed hash that no other id shares."""
+        before = self.hits
+        found = self.text(text)
+        self.hits = before  # nothing was taken away that anyone reads
+        return text if found == text else keyed_id(self._key, "id", text)
+
+    def target(self, kind: str, text: str) -> str:
+        """What a score of this kind is about, named as the rows that it is about are."""
+        if kind == "session":
+            return self.text(text)
+        if kind == "step":
+            trace, slash, step = text.rpartition("/")
+            return self.identifier(trace) + slash + step if slash and step.isdigit() else self.identifier(text)
+        return self.identifier(text)
+
     def user_key(self, user: Any) -> str | None:
         """The pseudonym of a user id; the id itself is never written."""
         return None if user is None or user == "" else keyed_id(self._key, "user", str(user))
