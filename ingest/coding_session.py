@@ -197,7 +197,9 @@ class Spans:
                 yield self._call(answer, {**common, "attributes": attributes}, flags, forked_ns)
         revised = _latest(node.ns, forked_ns)
         for place, result in enumerate(node.results):
-            its = {**common, "revised_ns": revised, "attributes": {**attributes, **result.attributes}}
+            shared = attributes if node.call is None and node.event is None else {}
+            place_in_tree = {} if branch is None else {"branch": branch}
+            its = {**common, "revised_ns": revised, "attributes": {**shared, **place_in_tree, **result.attributes}}
             yield self._tool(at, place, node, its, flags)
         if node.event is not None:
             fields = {
