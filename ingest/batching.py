@@ -1,13 +1,18 @@
 """Source objects into batches: bounded groups of rows, each written to the lake in one transaction."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
 from itertools import chain
 
-from tracemill.errors import ConfigError, FormatError
+from tracemill.errors import ConfigError, FormatError, SourceError
+from tracemill.ids import content_id
 from tracemill.ingest.building import Building
 from tracemill.ingest.detect import choose, look
 from tracemill.ingest.formats import FORMATS
-from tracemill.ingest.reader import BadRecord, Done, Item, Stream
+from tracemill.ingest.limits import Limits, TooLargeError
+from tracemill.ingest.reader import BadRecord, Done, Item, Reader, Stream
+from tracemill.ingest.redact import Ruleset
 from tracemill.ingest.source import SourceObject
 from tracemill.records import Batch
 
@@ -19,57 +24,98 @@ def never(uri: str, content_hash: str) -> bool:
     return False
 
 
+def nothing(uri: str, content_hash: str) -> int:
+    """No object was taken in in part."""
+    return 0
+
+
+def readers(format: str = "auto", extra: Sequence[Reader] = ()) -> str:
+    """Names the readers that look at sources: others may understand what these refused."""
+    looking = [[reader.name, reader.about.maps] for reader in (*extra, *FORMATS)]
+    return content_id(version("tracemill"), format, looking)
+
+
 def batches(
     objects: Iterable[SourceObject],
     *,
     key: bytes,
     now_ns: int,
     seen: Callable[[str, str], bool] = never,
+    position: Callable[[str, str], int] = nothing,
     format: str = "auto",
+    extra: Sequence[Reader] = (),
+    rules: Ruleset | None = None,
+    limits: Limits | None = None,
     max_bytes: int = 64 * MIB,
 ) -> Iterator[Batch]:
     """Batches of about `max_bytes`, in the order of the objects; what `seen` knows is left out.
 
-    An object that holds more comes in several batches; its ledger row stands in the last one, so that a stopped run
-    takes it in again (rows are known by their keys). What nobody can read is a quarantine row, not an exception.
-    `key` is the lake's secret; `now_ns` the time of taking in.
+    An object that holds more comes in several batches: its ledger row stands in the last one, each earlier one has a
+    row of `ingest_progress` that says after how many source records it ends. A stopped run is continued there: that
+    number is what `position` answers. What nobody can read is a quarantine row, not an exception; a file that cannot
+    be opened or fails on the way gets no ledger row, so that it is tried again.
+    `key` is the lake's secret; `now_ns` the time of taking in; `extra` are readers asked before the built-in ones.
+    `rules` say what is redacted (default: every kind), `limits` what is too large to be read. `seen` and `position` are
+    asked for URIs as they are written: without what signs them, redacted.
 
-    Raises ConfigError on an unknown `format`, FormatError where a source holds nothing of an explicit `format`,
-    SourceError where an object has become unreadable.
+    Raises ConfigError on an unknown `format`, FormatError where a source holds nothing of an explicit `format`.
     """
-    if format != "auto" and format not in {reader.name for reader in FORMATS}:
-        known = ", ".join(reader.name for reader in FORMATS)
+    if format != "auto" and format not in {reader.name for reader in (*extra, *FORMATS)}:
+        known = ", ".join(reader.name for reader in (*extra, *FORMATS))
         raise ConfigError(f"unknown format {format!r}; known: auto, {known}")
-    building = Building(key=key, now_ns=now_ns)
+    make = partial(Building, key=key, now_ns=now_ns, readers=readers(format, extra), rules=rules, limits=limits)
+    building = make()
     for source in objects:
-        if seen(source.uri, source.content_hash):
+        digest = _digest(source, building)
+        uri = building.written(source.uri)
+        if digest is None or seen(uri, digest):
             continue
-        building.begin(source, part=0)
-        part = 0
-        for item in items(source, building, format):
-            building.add(item)
-            if isinstance(item, Done) and building.size >= max_bytes:
-                yield building.finish()
-                part += 1
-                building = building.successor(part)
-        building.end(source)
+        building.begin(source, content_hash=digest, position=position(uri, digest))
+        try:
+            for item in items(source, building, format, extra):
+                building.add(item)
+                if isinstance(item, Done) and building.size >= max_bytes and building.at_new:
+                    following = building.successor()
+                    yield building.finish()
+                    building = following
+            building.end()
+        except FormatError:
+            raise
+        except SourceError as error:
+            building.add(BadRecord(reason=error.reason))
         if max(building.size, building.bytes_in) >= max_bytes:
             yield building.finish()
-            building = Building(key=key, now_ns=now_ns)
+            building = make()
     if not building.empty:
         yield building.finish()
 
 
-def items(source: SourceObject, building: Building, format: str = "auto") -> Iterator[Item | Done]:
+def _digest(source: SourceObject, building: Building) -> str | None:
+    """The object's content hash; None where it cannot be read, which `building` then tells."""
+    try:
+        return source.content_hash
+    except SourceError as error:
+        building.begin(source)
+        building.add(BadRecord(reason=error.reason))
+        return None
+
+
+def items(
+    source: SourceObject, building: Building, format: str = "auto", extra: Sequence[Reader] = ()
+) -> Iterator[Item | Done]:
     """Everything in one object; tells `building` which format it is.
 
     A wrong explicit format raises FormatError before anything of the object is given.
     """
     with source.decompressed() as file:
-        stream = Stream(name=source.name, file=file)
+        stream = Stream(name=source.name, file=file, limits=building.limits, stored=source.size_bytes)
         stream.start()
-        head = look(stream)
-        reader, reason = choose(head, FORMATS, format)
+        try:
+            head = look(stream)
+        except TooLargeError as error:
+            yield BadRecord(reason=str(error))
+            return
+        reader, reason = choose(head, (*extra, *FORMATS), format)
         building.recognised(None if reader is None else reader.name, reason)
         if stream.broken is not None and not stream.head:
             yield BadRecord(reason=stream.broken)
@@ -77,13 +123,18 @@ def items(source: SourceObject, building: Building, format: str = "auto") -> Ite
         if reader is None or not head.data.strip():
             yield BadRecord(
                 reason=reason if head.data.strip() else "the file is empty",
-                excerpt="" if head.shape in ("binary", "parquet") else head.data[:2000].decode("utf-8", "replace"),
+                excerpt=""
+                if head.shape in ("binary", "parquet", "zip")
+                else head.data[:2000].decode("utf-8", "replace"),
             )
             return
         found = reader.read(stream, head)
         if format != "auto" and reader.sniff(head) is None:
             found = _checked(found, source, format)
-        yield from found
+        try:
+            yield from found
+        except TooLargeError as error:
+            yield BadRecord(reason=str(error))
         if stream.broken is not None:
             yield BadRecord(reason=stream.broken)
 

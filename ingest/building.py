@@ -1,19 +1,20 @@
 """One batch while it is put together: its columns, its messages, its ledger and what was refused."""
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
 
 from tracemill.ids import content_id
-from tracemill.ingest import links
 from tracemill.ingest.columns import SpanColumns, nanoseconds
 from tracemill.ingest.documents import MALFORMED
+from tracemill.ingest.limits import Limits
 from tracemill.ingest.messages import MessageBook
 from tracemill.ingest.reader import BadRecord, Done, Item, LateContent, RawScore, RawSpan
-from tracemill.ingest.redact import Redactor
+from tracemill.ingest.redact import Redactor, Ruleset
 from tracemill.ingest.source import SourceObject
 from tracemill.records import Batch
-from tracemill.schema import INGEST_LOG, QUARANTINE, SCORES, TASKS
+from tracemill.schema import INGEST_LOG, INGEST_PROGRESS, QUARANTINE, SCORES, TASKS
 
 _EXCERPT = 500
 _ROW_BYTES = 400
@@ -21,31 +22,48 @@ _ROW_BYTES = 400
 
 
 class _Source:
-    """What is known of the object that is being read."""
+    """What is known of the object that is being read, and what of it stands in this batch."""
 
-    def __init__(self, source: SourceObject, part: int) -> None:
+    def __init__(self, source: SourceObject, uri: str, content_hash: str | None, begun: int) -> None:
         self.source = source
-        self.part = part
+        self.uri = uri
+        self.content_hash = content_hash
+        self.begun = begun
         self.format: str | None = None
         self.reason = ""
         self.records = 0
-        self.quarantined = 0
+        self.position = 0
         self.seq = 0
+        self.late = 0
+        self.items = 0
 
 
 class Building:
     """Takes items in, gives a Batch. Everything that leaves it is redacted."""
 
-    def __init__(self, *, key: bytes, now_ns: int) -> None:
+    def __init__(
+        self,
+        *,
+        key: bytes,
+        now_ns: int,
+        readers: str | None = None,
+        rules: Ruleset | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self._key = key
         self._now_ns = now_ns
-        self._redactor = Redactor(key)
+        self._readers = readers
+        self._rules = rules
+        self.limits = limits or Limits()
+        self._redactor = Redactor(key, rules, max_text=self.limits.text_chars)
         self._book = MessageBook(key, self._redactor)
         self._spans = SpanColumns(self._book, self._redactor, now_ns=now_ns)
         self._scores: dict[str, dict[str, Any]] = {}
+        self._score_uris: list[str] = []
         self._ledger: list[dict[str, Any]] = []
+        self._progress: list[dict[str, Any]] = []
         self._quarantine: list[dict[str, Any]] = []
-        self._content: list[tuple[str, str, int]] = []
+        self._content: list[tuple[str, str | None, int]] = []
         self._at: _Source | None = None
         self.bytes_in = 0
         """Bytes of the whole objects taken in."""
@@ -60,19 +78,34 @@ class Building:
         rows = self._spans.rows + len(self._scores) + len(self._quarantine)
         return self._spans.size + self._book.size + rows * _ROW_BYTES
 
-    def begin(self, source: SourceObject, *, part: int) -> None:
-        self._at = _Source(source, part)
-        self._content.append((source.uri, source.content_hash, part))
+    @property
+    def at_new(self) -> bool:
+        """Whether the current object has come to what no earlier batch holds."""
+        return self._at is not None and self._at.position >= self._at.begun
 
-    def successor(self, part: int) -> "Building":
-        """An empty batch that goes on with the object that this one was cut in."""
-        following = Building(key=self._key, now_ns=self._now_ns)
-        assert self._at is not None
-        following.begin(self._at.source, part=part)
-        at = following._at
+    def begin(self, source: SourceObject, *, content_hash: str | None = None, position: int = 0) -> None:
+        """Opens an object, of which earlier batches hold `position` records. No hash: it cannot be read."""
+        uri = self.written(source.uri)
+        self._at = _Source(source, uri, content_hash, position)
+        self._content.append((uri, content_hash, position))
+
+    def written(self, uri: str) -> str:
+        """A source's URI as the lake holds it: without what signs it, redacted like any text."""
+        return self._redactor.uri(uri)
+
+    def successor(self) -> "Building":
+        """An empty batch that goes on with the object that this one is cut in."""
+        at = self._at
         assert at is not None
-        at.format, at.reason = self._at.format, self._at.reason
-        at.records, at.quarantined = self._at.records, self._at.quarantined
+        self._progress.append(self._account(at) | {"position": at.position})
+        following = Building(
+            key=self._key, now_ns=self._now_ns, readers=self._readers, rules=self._rules, limits=self.limits
+        )
+        following.begin(at.source, content_hash=at.content_hash, position=at.position)
+        after = following._at
+        assert after is not None
+        after.format, after.reason = at.format, at.reason
+        after.records, after.position = at.records, at.position
         return following
 
     def recognised(self, format: str | None, reason: str) -> None:
@@ -83,69 +116,85 @@ class Building:
     def add(self, item: Item | Done) -> None:
         at = self._at
         assert at is not None
+        if isinstance(item, Done):
+            at.records += item.count
+            at.position += 1
+            at.seq = at.late = 0
+            return
+        if at.position < at.begun:
+            return  # an earlier batch holds it
+        at.items += 1
+        uri, name = at.uri, str(at.format)
         try:
             if isinstance(item, RawSpan):
-                if item.seq is None:
+                if item.seq is None and not item.partial:
                     item.seq = at.seq
                 at.seq += 1
-                self._spans.add(item, uri=at.source.uri, source_format=str(at.format))
+                self._spans.add(item, uri=uri, source_format=name)
             elif isinstance(item, RawScore):
-                self._add_score(item)
+                self._add_score(item, uri)
             elif isinstance(item, LateContent):
-                self._spans.add_late(item)
-            elif isinstance(item, BadRecord):
-                self._refuse(item)
+                at.late += 1
+                self._spans.add_late(item, uri=uri, source_format=name, seq=at.late)
             else:
-                at.records += item.count
-                at.seq = 0
+                self._refuse(item)
         except (*MALFORMED, pa.ArrowException) as error:
             line = item.line if isinstance(item, RawSpan) else None
             self._refuse(BadRecord(reason=f"malformed record: {type(error).__name__}: {error}", line=line))
 
-    def end(self, source: SourceObject) -> None:
-        """Closes an object: its ledger row."""
-        at = self._at
-        assert at is not None
-        self._ledger.append(
-            {
-                "source_uri": source.uri,
-                "content_hash": source.content_hash,
-                "size_bytes": source.size_bytes,
-                "source_format": at.format,
-                "format_reason": self._redactor.text(at.reason),
-                "n_records": at.records,
-                "n_quarantined": at.quarantined,
-                "ingested_at": self._now_ns,
-            }
-        )
-        self.bytes_in += source.size_bytes
+    def end(self) -> None:
+        """Closes the object: its ledger row."""
+        assert self._at is not None
+        self._ledger.append(self._account(self._at))
+        self.bytes_in += self._at.source.size_bytes
+
+    def _account(self, at: _Source) -> dict[str, Any]:
+        return {
+            "source_uri": at.uri,
+            "content_hash": at.content_hash,
+            "size_bytes": at.source.size_bytes,
+            "source_format": at.format,
+            "format_reason": self._redactor.text(at.reason),
+            "n_records": at.records,
+            "n_items": at.items,
+            "readers": self._readers,
+            "redaction": self._redactor.version,
+            "ingested_at": self._now_ns,
+        }
 
     def finish(self) -> Batch:
         batch_id = content_id("batch", [list(part) for part in self._content])
-        for row in self._ledger:
+        spans, parts = self._spans.tables()
+        refused = Counter(row["source_uri"] for row in self._quarantine)
+        for row in (*self._ledger, *self._progress):
             row["batch_id"] = batch_id
-        spans = links.mark(self._spans.table(), self._spans.response_ids)
+            row["n_quarantined"] = refused[row["source_uri"]]
+            row["n_duplicates"] = self._spans.duplicates[row["source_uri"]]
         return Batch(
             batch_id=batch_id,
             tables={
                 "spans": spans,
-                "messages": self._book.table(),  # after the spans: late content adds messages
+                "span_parts": parts,
+                "messages": self._book.table(),
                 "scores": _table(list(self._scores.values()), SCORES),
                 "tasks": TASKS.empty_table(),
                 "ingest_log": _table(self._ledger, INGEST_LOG),
+                "ingest_progress": _table(self._progress, INGEST_PROGRESS),
                 "quarantine": _table(self._quarantine, QUARANTINE),
             },
+            score_uris=tuple(self._score_uris),
+            duplicates=self._spans.duplicates.total(),
         )
 
-    def _add_score(self, score: RawScore) -> None:
+    def _add_score(self, score: RawScore, uri: str) -> None:
         redactor = self._redactor
         row: dict[str, Any] = {
             "target_kind": score.target_kind,
-            "target_id": redactor.text(score.target_id),
+            "target_id": redactor.target(score.target_kind, score.target_id),
             "name": redactor.text(score.name),
             "value": score.value,
             "label": redactor.maybe(score.label),
-            "source": score.source,
+            "source": redactor.text(score.source),
             "version": redactor.maybe(score.version),
             "confidence": score.confidence,
             "evidence": redactor.json(score.evidence),
@@ -154,19 +203,22 @@ class Building:
             "at": nanoseconds(score.at),
         }
         row["score_id"] = content_id(row)
-        self._scores.setdefault(row["score_id"], row)
+        if row["score_id"] in self._scores:
+            self._spans.duplicates[uri] += 1
+            return
+        self._scores[row["score_id"]] = row
+        self._score_uris.append(uri)
 
     def _refuse(self, bad: BadRecord) -> None:
         at = self._at
         assert at is not None
-        at.quarantined += 1
         text = self._redactor.text(bad.excerpt[:2000])
         if len(text) <= _EXCERPT < len(bad.excerpt):  # what stood at the cut may be half a secret
             text = text[: max(0, len(text) - 100)]
         self._quarantine.append(
             {
-                "source_uri": at.source.uri,
-                "content_hash": at.source.content_hash,
+                "source_uri": at.uri,
+                "content_hash": at.content_hash,
                 "line": bad.line,
                 "offset_bytes": bad.offset,
                 "source_format": at.format,

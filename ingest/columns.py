@@ -1,18 +1,24 @@
-"""Raw spans into the columns of the `spans` table: redacted, checked, their messages stored once."""
+"""Raw spans into the columns of `spans` and `span_parts`: redacted, checked, their messages stored once.
+
+A delivery that says only what has changed (RawSpan.partial) and messages logged apart (LateContent) become parts; the
+warehouse makes spans of them, because what they belong to may have come long ago or is still to come.
+"""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from tracemill.chat import as_text
 from tracemill.ingest.messages import MessageBook
 from tracemill.ingest.reader import LateContent, Message, RawSpan
 from tracemill.ingest.redact import Redactor
-from tracemill.schema import SPANS
+from tracemill.schema import SPAN_PARTS, SPANS
 
 DAY_NS = 86_400_000_000_000
 _MAX_NS = 2**63 - 1
@@ -36,28 +42,113 @@ def _count(value: int | None) -> int | None:
     return value if value is not None and 0 <= value <= _MAX_NS else None
 
 
+class _Columns:
+    """Rows on their way into one table. Memory is the columns' own: Python values become Arrow in blocks."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._blocks: list[pa.RecordBatch] = []
+        self._open: dict[str, list[Any]] = {name: [] for name in schema.names}
+        self.rows = 0
+
+    def add(self, row: dict[str, Any]) -> int:
+        """The row's place in the table; columns left out are NULL."""
+        for name, column in self._open.items():
+            column.append(row.get(name))
+        self.rows += 1
+        if self.rows % _FLUSH_ROWS == 0:
+            self._flush()
+        return self.rows - 1
+
+    def table(self) -> pa.Table:
+        self._flush()
+        return pa.Table.from_batches(self._blocks, schema=self._schema)
+
+    def _flush(self) -> None:
+        if self._open[self._schema.names[0]]:
+            arrays = [pa.array(self._open[field.name], field.type) for field in self._schema]
+            self._blocks.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+            self._open = {name: [] for name in self._schema.names}
+
+
 class SpanColumns:
-    """Collects spans for one batch. Memory is the columns' own: Python values are turned into Arrow in blocks."""
+    """Collects the spans of one batch."""
 
     def __init__(self, book: MessageBook, redactor: Redactor, *, now_ns: int) -> None:
         self._book = book
         self._redactor = redactor
         self._now_ns = now_ns
-        self._blocks: list[pa.RecordBatch] = []
-        self._open: dict[str, list[Any]] = {field.name: [] for field in SPANS}
-        self._keys: set[tuple[str, str]] = set()
-        self._late: list[LateContent] = []
-        self.response_ids: dict[tuple[str, str], str] = {}
+        self._spans = _Columns(SPANS)
+        self._parts = _Columns(SPAN_PARTS)
+        self._newest: dict[tuple[str, str], tuple[int, int, str]] = {}
+        self._older: list[int] = []
         self._resource: tuple[dict[str, Any], msgspec.Raw, bool] | None = None
-        self.rows = 0
+        self.duplicates: Counter[str] = Counter()
+        """Spans by source uri of which the batch holds a version that counts more."""
         self.size = 0
         """Characters of the long texts held."""
 
+    @property
+    def rows(self) -> int:
+        return self._spans.rows + self._parts.rows
+
     def add(self, span: RawSpan, *, uri: str, source_format: str) -> None:
-        """Adds a span; a second one with the same trace and span id is the same span and is left out."""
-        key = (span.trace_id, span.span_id)
-        if key in self._keys:
+        """Adds a span. Of a span that comes several times the latest revision counts, without revisions the last."""
+        row = self._row(span, uri, source_format)
+        self.size += sum(len(row[name]) for name in ("attributes", "tool_args", "tool_result", "params") if row[name])
+        if span.partial:
+            self._parts.add(_change(row, says_prompt=span.input is not None))
             return
+        place = self._spans.add(row)
+        key = (row["trace_id"], row["span_id"])
+        mine = (row["revised_ns"] or -1, place, uri)
+        known = self._newest.get(key)
+        if known is None:
+            self._newest[key] = mine
+            return
+        kept, left = (mine, known) if mine[0] >= known[0] else (known, mine)
+        self._newest[key] = kept
+        self._older.append(left[1])
+        self.duplicates[left[2]] += 1
+
+    def add_late(self, content: LateContent, *, uri: str, source_format: str, seq: int) -> None:
+        """Messages of a span that came apart from it; they fill what the span itself does not say."""
+        start = nanoseconds(content.at)
+        day = day_of(start)
+        system, prompt = _apart(None, content.input) if content.input else (None, None)
+        inputs, private_in = self._ids(prompt, day)
+        outputs, private_out = self._ids(content.output or None, day)
+        system_ids, private_system = self._ids(system, day)
+        self._parts.add(
+            {
+                "part": "content",
+                "day": day,
+                "trace_id": self._redactor.identifier(content.trace_id),
+                "span_id": self._redactor.identifier(content.span_id),
+                "kind": "llm",
+                "seq": seq,
+                "start_ns": start,
+                "system_ids": system_ids,
+                "input_ids": inputs or None,
+                "output_ids": outputs,
+                "flags": ["redacted"] if private_in or private_out or private_system else [],
+                "source_uri": uri,
+                "source_line": content.line,
+                "source_format": source_format,
+                "ingested_at": self._now_ns,
+            }
+        )
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """The spans, each once, and the parts of spans, with the schemas of schema.py."""
+        spans = self._spans.table()
+        if self._older:
+            kept = np.ones(spans.num_rows, dtype=bool)
+            kept[self._older] = False
+            spans = spans.filter(pa.array(kept))
+        return spans, self._parts.table()
+
+    def _row(self, span: RawSpan, uri: str, source_format: str) -> dict[str, Any]:
         redactor, flags = self._redactor, list(span.flags)
         before = redactor.hits
         start, end = nanoseconds(span.start_ns), nanoseconds(span.end_ns)
@@ -68,9 +159,9 @@ class SpanColumns:
         tools_id, private_tools = self._book.add_tools(span.tools, day) if span.tools else (None, False)
         row: dict[str, Any] = {
             "day": day,
-            "trace_id": span.trace_id,
-            "span_id": span.span_id,
-            "parent_span_id": span.parent_span_id or None,
+            "trace_id": redactor.identifier(span.trace_id),
+            "span_id": redactor.identifier(span.span_id),
+            "parent_span_id": redactor.identifier(span.parent_span_id) if span.parent_span_id else None,
             "session_id": redactor.maybe(span.session_id),
             "user_key": redactor.user_key(span.user),
             "seq": span.seq,
@@ -107,25 +198,7 @@ class SpanColumns:
         if redactor.hits != before or private_in or private_out or private_tools:
             flags.append("redacted")
         row["flags"] = list(dict.fromkeys(flags))
-        if span.kind == "llm" and span.response_id:
-            self.response_ids[(span.trace_id, span.span_id)] = span.response_id
-        self._keys.add(key)
-        for column, value in row.items():
-            self._open[column].append(value)
-        self.rows += 1
-        self.size += sum(len(row[name]) for name in ("attributes", "tool_args", "tool_result", "params") if row[name])
-        if len(self._open["day"]) >= _FLUSH_ROWS:
-            self._flush()
-
-    def add_late(self, content: LateContent) -> None:
-        """Messages of a span that came apart from it; they fill what the span itself does not say."""
-        self._late.append(content)
-
-    def table(self) -> pa.Table:
-        """All spans with the schema of schema.py."""
-        self._flush()
-        table = pa.Table.from_batches(self._blocks, schema=SPANS)
-        return self._join_late(table) if self._late else table
+        return row
 
     def _messages(
         self, span: RawSpan, day: date | None
@@ -155,38 +228,17 @@ class SpanColumns:
         self._redactor.hits += touched
         return msgspec.json.encode({**self._redactor.value(span.attributes), "resource": raw}).decode()
 
-    def _flush(self) -> None:
-        if self._open["day"]:
-            arrays = [pa.array(self._open[field.name], field.type) for field in SPANS]
-            self._blocks.append(pa.RecordBatch.from_arrays(arrays, schema=SPANS))
-            self._open = {field.name: [] for field in SPANS}
 
-    def _join_late(self, table: pa.Table) -> pa.Table:
-        late: dict[tuple[str, str], LateContent] = {}
-        for content in self._late:
-            known = late.setdefault((content.trace_id, content.span_id), content)
-            if known is not content:
-                known.input = [*known.input, *content.input]
-                known.output = [*known.output, *content.output]
-        columns = {
-            name: table.column(name).to_pylist() for name in ("day", "kind", "input_ids", "output_ids", "system_ids")
-        }
-        keys = zip(table.column("trace_id").to_pylist(), table.column("span_id").to_pylist(), strict=True)
-        for at, key in enumerate(keys):
-            content = late.get(key)  # type: ignore[assignment]
-            if content is None or columns["kind"][at] != "llm":
-                continue
-            day = columns["day"][at]
-            if columns["input_ids"][at] is None and content.input:
-                system, prompt = _apart(None, content.input)
-                columns["input_ids"][at] = self._ids(prompt, day)[0]
-                columns["system_ids"][at] = columns["system_ids"][at] or self._ids(system, day)[0]
-            if columns["output_ids"][at] is None and content.output:
-                columns["output_ids"][at] = self._book.add_all(content.output, day)[0]
-        for name in ("input_ids", "output_ids", "system_ids"):
-            at = table.schema.get_field_index(name)
-            table = table.set_column(at, SPANS.field(name), pa.array(columns[name], SPANS.field(name).type))
-        return table
+def _change(row: dict[str, Any], *, says_prompt: bool) -> dict[str, Any]:
+    """The row of a delivery that says only what has changed: NULL where it says nothing."""
+    row["part"] = "change"
+    if row["kind"] == "chain":  # what a span is called of which the delivery does not say the kind
+        row["kind"] = None
+    if row["status"] == "unset":
+        row["status"] = None
+    if says_prompt and row["system_ids"] is None:
+        row["system_ids"] = []  # a whole prompt without system messages; NULL would leave an earlier one in place
+    return row
 
 
 def _apart(
@@ -219,6 +271,7 @@ _TEXTS = (
     "prompt_version",
     "prompt_label",
     "task_key",
+    "response_id",
 )
 _TOKENS = ("tokens_in", "tokens_cache_read", "tokens_cache_write", "tokens_out", "tokens_reasoning")
 

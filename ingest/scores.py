@@ -7,11 +7,12 @@ from tracemill.ingest.building import Building
 from tracemill.ingest.detect import look
 from tracemill.ingest.formats.feedback import KEYS, judgements
 from tracemill.ingest.reader import BadRecord, Stream
+from tracemill.ingest.redact import Ruleset
 from tracemill.ingest.source import find
 from tracemill.records import Batch
 
 
-def read_scores(path: str | Path, *, on: str, key: bytes, now_ns: int) -> Batch:
+def read_scores(path: str | Path, *, on: str, key: bytes, now_ns: int, rules: Ruleset | None = None) -> Batch:
     """The judgements of a feedback file (JSON lines, CSV, Parquet) as one batch, each row joined `on` that column.
 
     Columns: the key, and any of name, value, label, correction, propensity, confidence, source, version, user, at;
@@ -21,9 +22,9 @@ def read_scores(path: str | Path, *, on: str, key: bytes, now_ns: int) -> Batch:
     """
     if on not in KEYS:
         raise ConfigError(f"scores cannot be joined on {on!r}; known: {', '.join(KEYS)}")
-    building = Building(key=key, now_ns=now_ns)
+    building = Building(key=key, now_ns=now_ns, rules=rules)
     for source in find([path]):
-        building.begin(source, part=0)
+        building.begin(source, content_hash=source.content_hash)
         with source.decompressed() as file:
             stream = Stream(name=source.name, file=file)
             stream.start()
@@ -36,5 +37,5 @@ def read_scores(path: str | Path, *, on: str, key: bytes, now_ns: int) -> Batch:
                     building.add(item)
                 if stream.broken is not None:
                     building.add(BadRecord(reason=stream.broken))
-        building.end(source)
+        building.end()
     return building.finish()

@@ -33,6 +33,8 @@ class SourceObject:
 
     uri: str
     size_bytes: int
+    unreadable: str | None = None
+    """Why it cannot be read, where that is known already; reading it raises SourceError."""
 
     @cached_property
     def content_hash(self) -> str:
@@ -50,6 +52,8 @@ class SourceObject:
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """The bytes as stored. OS errors come out as SourceError that names the object."""
+        if self.unreadable is not None:
+            raise SourceError(self.uri, self.unreadable)
         try:
             with _open(self.uri) as file:
                 yield file
@@ -95,7 +99,8 @@ def find(sources: Sequence[str | Path], *, exclude: Sequence[str] = ()) -> list[
 
     A source is a file, a folder (searched recursively), a glob, or an fsspec URL (s3://…, memory://…). `exclude` are
     globs on the URI or the file name. In folders and globs, hidden files and unfinished landing files (*.part) are left
-    out. A missing path, an empty glob or a file that may not be read raises SourceError with its name.
+    out. A missing path or an empty glob raises SourceError with its name; a file or folder that may not be read is an
+    object that says why (`unreadable`), so that it costs only itself.
     """
     found: dict[str, SourceObject] = {}
     for source in sources:
@@ -118,11 +123,13 @@ def _local(source: str) -> Iterator[SourceObject]:
                 if Path(match).is_file() and _wanted(Path(match).name):
                     yield _local_file(Path(match))
         elif path.is_dir():
-            for folder, folders, files in os.walk(path, onerror=_raise):
+            shut: list[SourceObject] = []
+            for folder, folders, files in os.walk(path, onerror=lambda error: shut.append(_shut(error, path))):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
                 for name in sorted(files):
                     if _wanted(name):
                         yield _local_file(Path(folder) / name)
+            yield from shut
         elif path.exists():
             if path.name.endswith(_UNFINISHED):
                 raise SourceError(str(path), "the collector still writes this file; take in the finished ones")
@@ -135,8 +142,16 @@ def _local(source: str) -> Iterator[SourceObject]:
 
 def _local_file(path: Path) -> SourceObject:
     path = Path(os.path.abspath(path))
-    with path.open("rb"):  # permissions are checked now, before anything is taken in
-        return SourceObject(uri=str(path), size_bytes=path.stat().st_size)
+    try:
+        with path.open("rb"):  # permissions are checked now, before anything is taken in
+            return SourceObject(uri=str(path), size_bytes=path.stat().st_size)
+    except OSError as error:
+        return _shut(error, path)
+
+
+def _shut(error: OSError, path: Path) -> SourceObject:
+    uri = os.path.abspath(error.filename or path)
+    return SourceObject(uri=uri, size_bytes=0, unreadable=_reason(error))
 
 
 def _remote(source: str) -> Iterator[SourceObject]:
@@ -171,10 +186,6 @@ def _open(uri: str) -> Any:
 
 def _wanted(name: str) -> bool:
     return not name.startswith(".") and not name.endswith(_UNFINISHED)
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _reason(error: Exception) -> str:

@@ -63,7 +63,10 @@ class Lake:
 
     @classmethod
     def open(cls, root: Path) -> "Lake":
-        """The lake in `root`. Raises StoreError where it is missing, damaged or of another layout."""
+        """The lake in `root`, brought to this version's layout where an earlier tracemill made it.
+
+        Raises StoreError where it is missing, damaged or of a later layout.
+        """
         root = Path(root).absolute()
         if not (root / "catalog.sqlite").is_file():
             raise StoreError(f"there is no lake in {root}: create one with tracemill init")
@@ -72,6 +75,10 @@ class Lake:
         with engine.translated(root):
             lake = cls(root, _read_key(root))
             try:
+                with lake.reader() as con:
+                    old = layout.found(con)
+                if old is not None and old[0] < layout.VERSION:
+                    lake._upgrade()
                 with lake.reader() as con:
                     layout.check(con, root)
             except BaseException:
@@ -169,6 +176,21 @@ class Lake:
                 raise
             con.close()
         return done
+
+    def _upgrade(self) -> None:
+        with self._alone(120):
+            con = self._writer()
+            try:
+                con.execute("BEGIN")
+                layout.upgrade(con)
+                layout.refresh_views(con, layout.check(con, self.root))
+                con.execute(f"CALL {engine.CATALOG}.set_commit_message('tracemill', 'layout {layout.VERSION}')")
+                con.execute("COMMIT")
+            except BaseException:
+                self._undo(con)
+                raise
+            con.close()
+        self.close()  # readers made before it know the tables as they were
 
     @contextmanager
     def _alone(self, wait_s: float) -> Iterator[None]:

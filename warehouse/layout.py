@@ -9,8 +9,11 @@ from tracemill.errors import StoreError
 from tracemill.ids import content_id
 from tracemill.schema import TABLES, Table
 
-VERSION = 1
-"""Raised when tables change so that an older lake must be upgraded. Views are replaced without it."""
+VERSION = 2
+"""Raised when tables change so that an older lake must be upgraded. Views are replaced without it.
+
+2: spans keep revisions, response ids and marks; parts of spans; accounts in the ledger; receipts.
+"""
 
 _TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
@@ -90,6 +93,27 @@ def found(con: duckdb.DuckDBPyConnection) -> tuple[int, str] | None:
     except duckdb.CatalogException:
         return None
     return None if row is None else (int(row[0]), str(row[1]))
+
+
+def upgrade(con: duckdb.DuckDBPyConnection) -> None:
+    """Bring an older lake to this layout within the caller's transaction: rows stay, new columns are NULL."""
+    layout = found(con)
+    if layout is None or layout[0] >= VERSION:
+        return
+    there: dict[str, set[str]] = {}
+    for name, column in con.execute(statement("table_columns")).fetchall():
+        there.setdefault(name, set()).add(column)
+    for table in TABLES.values():
+        if table.name not in there:
+            for ddl in table_ddl(table):
+                con.execute(ddl)
+            continue
+        for field in table.schema:
+            if field.name not in there[table.name]:
+                con.execute(f'ALTER TABLE "{table.name}" ADD COLUMN "{field.name}" {sql_type(field.type)}')
+    if layout[0] < 2:
+        con.execute(statement("upgrade_marks"))
+    con.execute("UPDATE lake_layout SET version = ?", [VERSION])
 
 
 def check(con: duckdb.DuckDBPyConnection, root: Path) -> str:

@@ -12,7 +12,7 @@ from tracemill.schema import TABLES, Table
 ROW = "_row"
 """Extra column of staged rows: their order, so that the first or last of equal keys is well defined."""
 
-_MAY_BE_NULL = frozenset({"day", "content_hash", "line", "offset_bytes", "version", "started_ns"})
+_MAY_BE_NULL = frozenset({"day", "content_hash", "line", "offset_bytes", "reason", "excerpt", "version", "started_ns"})
 """Key columns in which NULL is a value: undated rows, refusals of whole objects."""
 
 
@@ -97,6 +97,30 @@ def insert(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> int:
         )
     finally:
         con.unregister("staged")
+
+
+def insert_new(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> list[int]:
+    """As `insert`; returns which of the rows were added, by their places."""
+    if rows.num_rows == 0:
+        return []
+    stage(con, "staged", rows)
+    try:
+        new = con.execute(
+            f"SELECT s.{ROW} FROM staged s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {_near(con, table)} t WHERE {same_key(table, 's', 't')}) "
+            f"QUALIFY row_number() OVER (PARTITION BY {columns(table.key, 's')} ORDER BY s.{ROW}) = 1 "
+            f"ORDER BY s.{ROW}"
+        ).to_arrow_table()
+        con.register("new_rows", new)
+        names = table.schema.names
+        con.execute(
+            f'INSERT INTO "{table.name}" ({columns(names)}) '
+            f"SELECT {columns(names, 's')} FROM staged s SEMI JOIN new_rows USING ({ROW}) ORDER BY s.{ROW}"
+        )
+        con.unregister("new_rows")
+    finally:
+        con.unregister("staged")
+    return [int(place) for place in new.column(0).to_pylist()]
 
 
 def replace(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> int:

@@ -1,6 +1,9 @@
-"""Writing one ingest batch: each row once, however often its source comes by."""
+"""Writing one ingest batch: each row once, however often its source comes by, and an account that closes."""
 
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -8,27 +11,32 @@ import pyarrow as pa
 from tracemill.errors import StoreError
 from tracemill.records import Batch
 from tracemill.schema import TABLES
-from tracemill.warehouse import rows
+from tracemill.warehouse import rows, spans
 from tracemill.warehouse.layout import statement
 
-_TABLES = ("spans", "messages", "scores", "tasks", "ingest_log", "quarantine")
-_PROVENANCE = frozenset({"source_uri", "source_line", "ingested_at"})
-"""Columns that may differ between two deliveries of the same span."""
+_TABLES = ("spans", "span_parts", "messages", "scores", "tasks", "ingest_log", "ingest_progress", "quarantine")
+_FATES = ("n_spans", "n_merged", "n_duplicates", "n_scores", "n_quarantined")
+_Account = defaultdict[str | None, Counter[str]]
+"""How many items came to which fate, by source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What a batch added. `spans + duplicates` is the number of spans that came in."""
+    """What a batch added. `items` = spans + merged + duplicates + scores + quarantined: nothing gets lost."""
 
+    items: int
+    """What came in: spans, parts of spans, scores and refused records."""
     spans: int
-    """Spans written: new ones, and ones that came again with other content."""
+    """Spans written: new ones, and newer versions of known ones."""
+    merged: int
+    """Parts that completed a span beside others, or wait for the rest of it."""
     messages: int
     scores: int
     duplicates: int
-    """Spans not written, because the lake or the batch has them already."""
+    """Items not written, because the lake or the batch has them already, or has them newer."""
     quarantined: int
     files: int
-    """Source objects that were not in the ledger."""
+    """Source objects that were not in the ledger and now are."""
     trace_ids: list[str]
     """Traces with spans written, sorted: what to rebuild."""
 
@@ -43,50 +51,102 @@ def take(con: duckdb.DuckDBPyConnection, batch: Batch) -> Taken:
     }
     empty = {name: TABLES[name].schema.empty_table() for name in _TABLES}
     tables = empty | given
-    spans, trace_ids = _take_spans(con, tables["spans"], tables["ingest_log"])
+    objects = _objects(con, tables["ingest_log"], tables["ingest_progress"])
+    known = sorted({one["source_uri"] for one in objects} - {one["source_uri"] for one in objects if not one["known"]})
+    fates, trace_ids = spans.write(con, tables["spans"], tables["span_parts"], known)
+    account: _Account = defaultdict(Counter)
+    for uri, fate in fates.items():
+        account[uri].update(n_spans=fate.spans, n_merged=fate.merged, n_duplicates=fate.duplicates)
     messages = rows.insert(con, TABLES["messages"], tables["messages"])
-    scores = rows.insert(con, TABLES["scores"], tables["scores"])
+    _take_scores(con, tables["scores"], batch.score_uris, account)
     rows.replace(con, TABLES["tasks"], tables["tasks"])
-    quarantined = rows.insert(con, TABLES["quarantine"], tables["quarantine"])
-    files = rows.insert(con, TABLES["ingest_log"], tables["ingest_log"])
+    new = [one for one in objects if one["source_uri"] not in known]
+    _take_quarantine(con, tables["quarantine"], new, account)
+    files = _take_ledger(con, tables, new, account)
+    total: Counter[str] = sum(account.values(), Counter())
+    total["n_duplicates"] += batch.duplicates
     return Taken(
-        spans=spans,
+        items=sum(total[name] for name in _FATES),
+        spans=total["n_spans"],
+        merged=total["n_merged"],
         messages=messages,
-        scores=scores,
-        duplicates=tables["spans"].num_rows - spans,
-        quarantined=quarantined,
+        scores=total["n_scores"],
+        duplicates=total["n_duplicates"],
+        quarantined=total["n_quarantined"],
         files=files,
         trace_ids=trace_ids,
     )
 
 
-def _take_spans(con: duckdb.DuckDBPyConnection, spans: pa.Table, ledger: pa.Table) -> tuple[int, list[str]]:
-    """Spans written, and their traces."""
-    if spans.num_rows == 0:
-        return 0, []
-    names = TABLES["spans"].schema.names
-    compared = [name for name in names if name not in _PROVENANCE]
-    rows.stage(con, "staged", spans)
+def _objects(con: duckdb.DuckDBPyConnection, ledger: pa.Table, progress: pa.Table) -> list[dict[str, Any]]:
+    """What the lake knows of the objects of the batch: rows of `batch_objects.sql`."""
+    if ledger.num_rows == 0 and progress.num_rows == 0:
+        return []
     rows.stage(con, "ledger", ledger)
+    rows.stage(con, "progress", progress)
     try:
-        con.execute(statement("span_keys"))
-        # The days on which the lake has these traces; most batches bring new traces only and look at no span at all.
-        near = rows.in_days(con, "trace_days SEMI JOIN span_keys USING (trace_id)")
-        con.execute(
-            statement("span_changes").format(
-                near=near, old=rows.columns(compared, "o"), new=rows.columns(compared, "s")
-            )
-        )
-        con.execute(statement("drop_old_spans").format(near=near))
-        con.execute(
-            f"INSERT INTO spans ({rows.columns(names)}) SELECT {rows.columns(names, 's')} FROM staged s "
-            f"SEMI JOIN span_changes USING ({rows.ROW}) ORDER BY s.trace_id, s.seq"
-        )
-        con.execute(statement("trace_days"))
-        row = con.execute("SELECT count(*), coalesce(list(DISTINCT trace_id), []) FROM span_changes").fetchone()
-        for temporary in ("span_keys", "span_changes"):
-            con.execute(f"DROP TABLE temp.{temporary}")
+        return list(con.execute(statement("batch_objects")).to_arrow_table().to_pylist())
     finally:
-        con.unregister("staged")
         con.unregister("ledger")
-    return (int(row[0]), sorted(row[1])) if row else (0, [])
+        con.unregister("progress")
+
+
+def _take_scores(con: duckdb.DuckDBPyConnection, scores: pa.Table, uris: Sequence[str], account: _Account) -> None:
+    new = set(rows.insert_new(con, TABLES["scores"], scores))
+    for place in range(scores.num_rows):
+        account[uris[place] if uris else None]["n_scores" if place in new else "n_duplicates"] += 1
+
+
+def _take_quarantine(
+    con: duckdb.DuckDBPyConnection, refused: pa.Table, objects: Sequence[Mapping[str, Any]], account: _Account
+) -> None:
+    settled = [
+        (one["source_uri"], digest)
+        for one in objects
+        if one["refused"]
+        for digest in ({""} if one["begun"] else {"", one["content_hash"] or ""})
+    ]
+    if settled:
+        names = ("source_uri", "content_hash")
+        con.register("settled", pa.table([list(column) for column in zip(*settled, strict=True)], names=names))
+        try:
+            con.execute(statement("settle_quarantine"))
+        finally:
+            con.unregister("settled")
+    new = set(rows.insert_new(con, TABLES["quarantine"], refused))
+    columns = (refused.column(name).to_pylist() for name in ("source_uri", "content_hash"))
+    for place, (uri, digest) in enumerate(zip(*columns, strict=True)):
+        # What cannot be opened is refused each time that it is tried, and written down once.
+        account[uri]["n_quarantined" if place in new or digest is None else "n_duplicates"] += 1
+
+
+def _take_ledger(
+    con: duckdb.DuckDBPyConnection,
+    tables: Mapping[str, pa.Table],
+    objects: Sequence[Mapping[str, Any]],
+    account: _Account,
+) -> int:
+    """Ledger rows with the counts of all batches of their objects; returns how many objects are complete now."""
+    before = {(one["source_uri"], one["content_hash"]): one for one in objects}
+    complete, begun = (
+        [
+            _summed(row, account[row["source_uri"]], before[row["source_uri"], row["content_hash"]])
+            for row in tables[name].to_pylist()
+            if (row["source_uri"], row["content_hash"]) in before
+        ]
+        for name in ("ingest_log", "ingest_progress")
+    )
+    done = sorted({row["source_uri"] for row in complete if before[row["source_uri"], row["content_hash"]]["begun"]})
+    if done:
+        con.execute("DELETE FROM ingest_progress WHERE list_contains(?, source_uri)", [done])
+    progress, ledger = TABLES["ingest_progress"], TABLES["ingest_log"]
+    rows.replace(con, progress, pa.Table.from_pylist(begun, schema=progress.schema))
+    return len(rows.insert_new(con, ledger, pa.Table.from_pylist(complete, schema=ledger.schema)))
+
+
+def _summed(row: dict[str, Any], account: Counter[str], before: Mapping[str, Any]) -> dict[str, Any]:
+    left_out = row["n_duplicates"] or 0
+    sums = {name: account[name] + (before.get(name) or 0) for name in _FATES}
+    sums["n_duplicates"] += left_out
+    came = row["n_items"] if row["n_items"] is not None else sum(account[name] for name in _FATES) + left_out
+    return row | sums | {"n_items": came + (before.get("n_items") or 0)}

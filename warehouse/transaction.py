@@ -16,6 +16,8 @@ from tracemill.warehouse.take import Taken
 
 _OWN_WAY = {
     "spans": "take(batch)",
+    "span_parts": "take(batch)",
+    "ingest_progress": "take(batch)",
     "trace_days": "take(batch)",
     "trajectories": "rebuild(trace_ids)",
     "transitions": "rebuild(trace_ids)",
@@ -33,7 +35,9 @@ class Transaction:
     def take(self, batch: Batch) -> Taken:
         """Write what ingest made of some source objects; objects and rows already in the lake are not written again.
 
-        A span that comes again with other content replaces the older one. Raises StoreError where rows do not fit.
+        A span that comes again with other content replaces the older version: the later revision counts, without
+        revisions the later batch. Parts of spans are laid upon what is known of them, in any order of arrival.
+        Raises StoreError where rows do not fit.
         """
         with engine.translated(self._root):
             return taking.take(self.con, batch)

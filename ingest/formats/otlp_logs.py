@@ -38,7 +38,9 @@ def log_items(
                 said = {**body, **said}
         prompt, answer = late_messages(name, said)
         if prompt or answer:
-            yield LateContent(trace_id=trace_id, span_id=span_id, input=prompt, output=answer)
+            yield LateContent(
+                trace_id=trace_id, span_id=span_id, input=prompt, output=answer, at=time_ns, line=line
+            )
             return
     if body is not None:
         attributes["body"] = body

@@ -6,7 +6,6 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
-from tracemill.errors import ConfigError
 from tracemill.ids import PSEUDONYM, content_id
 from tracemill.ingest.redact import contacts, national, network, numbers, secrets
 from tracemill.ingest.redact.detectors import Detector, detector
@@ -44,18 +43,23 @@ class Redaction:
     """A detector of people's names: "presidio", "gliner", or "module:Class" of one's own."""
     names_options: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises ValueError on an unknown kind and on a pattern that cannot be used."""
+        unknown = sorted(set(self.kinds) - set(KINDS))
+        if unknown:
+            raise ValueError(f"kinds: unknown {', '.join(unknown)}; known: {', '.join(KINDS)}")
+        for name, pattern in self.extra.items():
+            _own(name, pattern)
+
 
 class Ruleset:
     """A Redaction made ready: compiled patterns and the detector. Immutable, and costly to make: make one per run.
 
-    Raises ConfigError on an unknown kind, a wrong name or pattern, or a detector that cannot be made.
+    Raises ConfigError where the detector of names cannot be made, MissingExtraError where it is not installed.
     """
 
     def __init__(self, redaction: Redaction | None = None) -> None:
         redaction = redaction or Redaction()
-        unknown = sorted(set(redaction.kinds) - set(KINDS))
-        if unknown:
-            raise ConfigError(f"[redaction] kinds: unknown {', '.join(unknown)}; known: {', '.join(KINDS)}")
         ours = [rule for kind, rules in KINDS.items() if kind in redaction.kinds for rule in rules]
         self.kinds = frozenset(redaction.kinds)
         self.keep = frozenset(text.lower() for text in redaction.keep)
@@ -93,7 +97,7 @@ def _own(name: str, pattern: str) -> tuple[Rule, Any]:
     """A project's own rule; its pattern reads characters where ours read bytes."""
     label = name.upper().replace("-", "_")
     if PSEUDONYM.fullmatch(f"[X_{label}_00000000]") is None:
-        raise ConfigError(f"[redaction.extra] {name!r}: a name is 1 to 24 letters, digits and _")
+        raise ValueError(f"extra: {name!r}: a name is 1 to 24 letters, digits and _")
     reads = re2.Options()
     reads.log_errors = False
     reads.max_mem = 64 << 20
@@ -101,9 +105,9 @@ def _own(name: str, pattern: str) -> tuple[Rule, Any]:
         made = re2.compile(pattern.encode(), reads)
     except re2.error as error:
         reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise ConfigError(
-            f"[redaction.extra] {name} = {pattern!r}: {reason}; patterns are RE2's: no look-around, no back-references"
+        raise ValueError(
+            f"extra: {name} = {pattern!r}: {reason}; patterns are RE2's: no look-around, no back-references"
         ) from error
     if made.search(b"") is not None:
-        raise ConfigError(f"[redaction.extra] {name} = {pattern!r}: it matches the empty text, and so everywhere")
+        raise ValueError(f"extra: {name} = {pattern!r}: it matches the empty text, and so everywhere")
     return Rule(kind=f"X_{label}", pattern=pattern), made

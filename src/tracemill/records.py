@@ -21,7 +21,12 @@ class Batch:
 
     batch_id: str
     tables: Mapping[str, pa.Table]
-    """By table name, each with its schema of schema.py: spans, messages, scores, tasks, ingest_log, quarantine."""
+    """By table name, each with its schema of schema.py: spans, span_parts, messages, scores, tasks, ingest_log,
+    ingest_progress, quarantine. The counts of ledger rows are those of this batch; the lake adds the earlier ones."""
+    score_uris: tuple[str, ...] = ()
+    """The source of each row of `scores`, for the account of its object."""
+    duplicates: int = 0
+    """Items left out because the batch holds them already, or holds a newer version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

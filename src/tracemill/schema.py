@@ -79,9 +79,14 @@ SPANS = _schema(
     source_format=pa.string(),
     dialect=pa.string(),
     flags=_STRINGS,  # orphan, truncated, wrapper, synthetic, clock, lossy, redacted, reward_leak, …
+    marks=_STRINGS,  # those of the flags that the other spans of the trace decide: orphan, wrapper
+    response_id=pa.string(),  # the provider's id of the answer; calls logged twice share it
     revised_ns=pa.int64(),  # when the source last changed the span; NULL where it tells not
     ingested_at=pa.int64(),
 )
+
+# What came of spans that are told in several deliveries, so that any order of arrival gives the same span.
+SPAN_PARTS = SPANS.append(pa.field("part", pa.string()))  # whole | change | content (messages logged apart)
 
 MESSAGES = _schema(
     day=pa.date32(),  # day of the first span that says it; NULL for undated sources
@@ -305,11 +310,21 @@ INGEST_LOG = _schema(
     size_bytes=pa.int64(),
     source_format=pa.string(),
     format_reason=pa.string(),
-    n_records=pa.int64(),
-    n_quarantined=pa.int64(),
+    n_records=pa.int64(),  # records of the object; each gives any number of items
+    n_quarantined=pa.int64(),  # items refused
     batch_id=pa.string(),
+    n_items=pa.int64(),  # = n_spans + n_merged + n_duplicates + n_scores + n_quarantined
+    n_spans=pa.int64(),  # items that made a span or a newer version of one
+    n_merged=pa.int64(),  # items that completed a span beside others
+    n_duplicates=pa.int64(),  # items that the lake has already, or has newer
+    n_scores=pa.int64(),
+    readers=pa.string(),  # which readers looked at it: others may understand what these refused
+    redaction=pa.string(),  # which rules redacted it: content id of patterns and settings
     ingested_at=pa.int64(),
 )
+
+# Objects of which a part is in the lake and the rest is not yet: where to go on, and the account so far.
+INGEST_PROGRESS = INGEST_LOG.append(pa.field("position", pa.int64()))  # source records read
 
 QUARANTINE = _schema(
     source_uri=pa.string(),
@@ -320,6 +335,17 @@ QUARANTINE = _schema(
     reason=pa.string(),
     excerpt=pa.string(),  # first 500 characters, redacted
     ingested_at=pa.int64(),
+)
+
+RECEIPTS = _schema(
+    receipt_id=pa.string(),
+    action=pa.string(),  # forget
+    scope=pa.string(),  # user|trace|older_than
+    subject=pa.string(),  # keyed hash of who or what was erased, or the age; never the erased value
+    counts=pa.string(),  # JSON: rows erased, by table
+    flagged=pa.string(),  # JSON: releases and candidates that were made from what was erased
+    snapshot_id=pa.int64(),  # the last snapshot before it, of those erased
+    at=pa.int64(),
 )
 
 TRACE_DAYS = _schema(trace_id=pa.string(), day=pa.date32())
@@ -334,6 +360,7 @@ TABLES: dict[str, Table] = {
             partition_by=("day",),
             sort_by=("trace_id", "seq"),
         ),
+        Table(name="span_parts", schema=SPAN_PARTS, key=("trace_id", "span_id"), sort_by=("trace_id", "span_id")),
         Table(name="messages", schema=MESSAGES, key=("day", "message_id"), partition_by=("day",)),
         Table(name="trajectories", schema=TRAJECTORIES, key=("trajectory_id",)),
         Table(name="transitions", schema=TRANSITIONS, key=("trajectory_id", "step")),
@@ -353,9 +380,11 @@ TABLES: dict[str, Table] = {
         Table(
             name="quarantine",
             schema=QUARANTINE,
-            key=("source_uri", "content_hash", "line", "offset_bytes"),
+            key=("source_uri", "content_hash", "line", "offset_bytes", "reason", "excerpt"),
             append_only=True,
         ),
+        Table(name="ingest_progress", schema=INGEST_PROGRESS, key=("source_uri", "content_hash")),
+        Table(name="receipts", schema=RECEIPTS, key=("receipt_id",), append_only=True),
         Table(name="trace_days", schema=TRACE_DAYS, key=("trace_id", "day")),
     )
 }

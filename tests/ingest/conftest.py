@@ -3,14 +3,18 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from tracemill import ingest
 from tracemill.schema import TABLES
+from tracemill.warehouse import spans
+from tracemill.warehouse.layout import table_ddl
 
 KEY = b"the lake's key, thirty-two bytes"
 NOW = 1_723_456_789_123_456_789
@@ -25,9 +29,10 @@ class Taken:
     def rows(self, table: str) -> list[dict[str, Any]]:
         return [row for batch in self.batches for row in batch.tables[table].to_pylist()]
 
-    @property
+    @cached_property
     def spans(self) -> list[dict[str, Any]]:
-        return self.rows("spans")
+        """The spans that the batches make in a lake: whole, each once, marked; in the order of the log."""
+        return settled(self.batches)
 
     @property
     def span(self) -> dict[str, Any]:
@@ -67,6 +72,22 @@ class Taken:
         """All that would be written, the source's own path left out."""
         rows = [row for name in self.batches[0].tables for row in self.rows(name)]
         return json.dumps([{k: v for k, v in row.items() if k != "source_uri"} for row in rows], default=str)
+
+
+def settled(batches: Sequence[Any]) -> list[dict[str, Any]]:
+    """The spans that batches make in a lake, in the order in which they first came."""
+    with duckdb.connect() as con:
+        for name in ("spans", "span_parts", "trace_days"):
+            con.execute(table_ddl(TABLES[name])[0])
+        places: dict[tuple[str, str], None] = {}
+        for batch in batches:
+            spans.write(con, batch.tables["spans"], batch.tables["span_parts"], [])
+            for name in ("spans", "span_parts"):
+                table = batch.tables[name]
+                places |= dict.fromkeys(zip(*(table[key].to_pylist() for key in ("trace_id", "span_id")), strict=True))
+        found = con.execute("SELECT * FROM spans").to_arrow_table().to_pylist()
+    known = {(row["trace_id"], row["span_id"]): row for row in found}
+    return [known[key] for key in places]
 
 
 Take = Callable[..., Taken]

@@ -28,7 +28,9 @@ def test_a_batch_is_counted_row_by_row(lake: Lake, build: Callable[..., Any]) ->
     made.score("a", 1.0)
     made.refuse(7, "torn line")
     taken = take(lake, made.batch())
-    assert taken == Taken(spans=8, messages=7, scores=1, duplicates=0, quarantined=1, files=1, trace_ids=["a", "b"])
+    assert taken == Taken(
+        items=10, spans=8, merged=0, messages=7, scores=1, duplicates=0, quarantined=1, files=1, trace_ids=["a", "b"]
+    )
     assert rows(lake, "SELECT count(*) FROM spans") == [(8,)]
 
 
@@ -41,7 +43,9 @@ def test_taking_the_same_batch_again_changes_nothing(lake: Lake, build: Callable
     take(lake, made.batch())
     before = lake.snapshot_id()
     again = take(lake, made.batch())
-    assert again == Taken(spans=0, messages=0, scores=0, duplicates=8, quarantined=0, files=0, trace_ids=[])
+    assert again == Taken(
+        items=10, spans=0, merged=0, messages=0, scores=0, duplicates=10, quarantined=0, files=0, trace_ids=[]
+    )
     assert lake.snapshot_id() == before
 
 
