@@ -6,14 +6,18 @@ from tracemill.ingest.formats.claude_code import ClaudeCode
 from tracemill.ingest.formats.claude_stream import ClaudeStream
 from tracemill.ingest.formats.codex import Codex
 from tracemill.ingest.formats.copilot_cli import CopilotCli
+from tracemill.ingest.formats.cursor import Cursor
+from tracemill.ingest.formats.droid import Droid
 from tracemill.ingest.formats.feedback import Feedback
 from tracemill.ingest.formats.fireact import FireAct
 from tracemill.ingest.formats.gemini_cli import GeminiCli
+from tracemill.ingest.formats.hermes import Hermes
 from tracemill.ingest.formats.inspect_eval import InspectEval
 from tracemill.ingest.formats.intercode import InterCode
 from tracemill.ingest.formats.jaeger import Jaeger
 from tracemill.ingest.formats.langfuse import Langfuse
 from tracemill.ingest.formats.langsmith import LangSmith
+from tracemill.ingest.formats.letta_code import LettaCode
 from tracemill.ingest.formats.mini_swe_agent import MiniSweAgent
 from tracemill.ingest.formats.mlflow import MLflow
 from tracemill.ingest.formats.openai_agents import OpenAIAgents
@@ -65,6 +69,10 @@ FORMATS: tuple[Reader, ...] = (
     GeminiCli(),
     CopilotCli(),
     OpenCode(),
+    Cursor(),
+    Droid(),
+    LettaCode(),
+    Hermes(),
     OpenAIChat(),
     Feedback(),
 )
