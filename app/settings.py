@@ -35,6 +35,11 @@ path = ".tracemill/landing"
 # constants = {{ agent_name = "desk" }}
 # scores = {{ csat = "rating" }}
 
+# [redaction]          # secrets and personal data are taken out before anything is written; every kind is on
+# keep = ["support@example.com"]
+# [redaction.extra]    # what else must go: a name and a pattern
+# order = "ORD-[0-9]{{8}}"
+
 # How good was it? The first of: human corrections and ratings, rewards in the logs, verifiers, tool errors.
 [[rewards]]
 kind = "feedback"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from tracemill.ingest import RowMapping
+from tracemill.ingest import Limits, Redaction, RowMapping
 
 
 def _regex(text: str) -> str:
@@ -171,6 +171,10 @@ class Config:
     sources: tuple[SourceConfig, ...] = ()
     formats: Annotated[tuple[RowMapping, ...], AfterValidator(_distinct)] = ()
     """`[[formats]]`: logs that only this project has, as rows whose columns it names."""
+    redaction: Redaction = field(default_factory=Redaction)
+    """`[redaction]`: what is taken out of logs before anything is written."""
+    limits: Limits = field(default_factory=Limits)
+    """`[limits]`: what is too large to be read, and ends in quarantine."""
     tasks: TasksConfig | None = None
     rewards: tuple[RewardConfig, ...] = (
         RewardConfig(kind="feedback"),

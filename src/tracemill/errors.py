@@ -17,7 +17,16 @@ The command line prints `Error: <message>` and exits with 2. Every constructor a
 `super().__init__`, so errors pickle across processes.
 """
 
+import re
 from typing import ClassVar
+
+_USERINFO = re.compile(r"(\w{1,20}://)[^\s/@'\"]*@")
+_QUERY = re.compile(r"(\w{1,20}://[^\s?'\"]*)\?[^\s'\")\]]*")
+
+
+def without_credentials(text: str) -> str:
+    """The text with the passwords and parameters of its URLs left out: errors are printed and logged."""
+    return _QUERY.sub(r"\1?…", _USERINFO.sub(r"\1…@", text))
 
 
 class TracemillError(Exception):
@@ -44,9 +53,10 @@ class MissingExtraError(ConfigError):
 
 
 class SourceError(TracemillError):
-    """A log source cannot be read at all."""
+    """A log source cannot be read at all. `uri` and `reason` hold no credentials of URLs."""
 
     def __init__(self, uri: str, reason: str) -> None:
+        uri, reason = without_credentials(uri), without_credentials(reason)
         super().__init__(uri, reason)
         self.uri = uri
         self.reason = reason
