@@ -47,18 +47,21 @@ def mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def exchange(record: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Request and response of a record, out of the wrappers that HTTP logs put around them; the request may be empty.
+def exchange(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """What stands around a call, its request and its response, out of the wrappers that HTTP logs put around them.
 
-    The response is whatever stands there: an object, text of a stream, None.
+    The request may be empty. The response is whatever stands there: an object, text of a stream, None.
     """
-    request = unwrap(first(record, "request", "request_body", "input_body"))
-    response = unwrap(first(record, "response", "response_body", "output_body"))
-    if isinstance(request, dict) and isinstance(body := unwrap(request.get("body")), dict):
-        request = body
-    if isinstance(response, dict) and "body" in response and not {"object", "choices", "content"} & set(response):
-        response = unwrap(response["body"])
-    return mapping(request), response
+    request = mapping(unwrap(first(record, "request", "request_body")))
+    response = unwrap(first(record, "response", "response_body"))
+    call = record
+    if isinstance(body := unwrap(request.get("body")), dict):
+        call, request = {"start_time": request.get("timestamp"), **record}, body
+    if isinstance(response, dict) and not {"object", "choices", "content"} & set(response):
+        for name in ("body", "body_raw"):
+            if name in response:
+                return {"end_time": response.get("timestamp"), **call}, request, unwrap(response[name])
+    return call, request, response
 
 
 def session_of(*records: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_int, as_ns
+from tracemill.ingest.attributes import as_ns
 from tracemill.ingest.calls import (
     conversation_id,
     failed,
@@ -19,6 +19,7 @@ from tracemill.ingest.calls import (
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import Item, Message, RawSpan
+from tracemill.ingest.usage import fill_usage
 
 _STORED = (
     *("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "response_format", "tool_choice"),
@@ -133,29 +134,12 @@ def chat_answer(span: RawSpan, answer: dict[str, Any]) -> None:
     for name in ("system_fingerprint", "service_tier"):
         if answer.get(name) is not None:
             span.attributes[name] = answer[name]
-    usage(span, answer.get("usage"))
+    fill_usage(span, answer.get("usage"))
     token_ids(span, answer, choices)
 
 
 def chat_output(choices: list[dict[str, Any]]) -> list[Message]:
     return [m for c in choices for m in canonical(c.get("message") or {"content": c.get("text")}, "assistant")]
-
-
-def usage(span: RawSpan, said: Any) -> None:
-    """Token counts in the spelling of chat completions or responses; both count cached tokens as input."""
-    if not isinstance(said, dict):
-        return
-    asked = mapping(first(said, "prompt_tokens_details", "input_tokens_details"))
-    answered = mapping(first(said, "completion_tokens_details", "output_tokens_details"))
-    span.tokens_in = as_int(first(said, "prompt_tokens", "input_tokens"))
-    span.tokens_out = as_int(first(said, "completion_tokens", "output_tokens"))
-    span.tokens_cache_read = as_int(first(said, "cache_read_input_tokens") or asked.get("cached_tokens"))
-    if span.tokens_cache_read is None:
-        span.tokens_cache_read = as_int(said.get("cache_read_input_tokens"))
-    span.tokens_cache_write = as_int(first(said, "cache_creation_input_tokens"))
-    if span.tokens_cache_write is None:
-        span.tokens_cache_write = as_int(first(asked, "cache_creation_tokens", "cache_write_tokens"))
-    span.tokens_reasoning = as_int(answered.get("reasoning_tokens"))
 
 
 def token_ids(span: RawSpan, answer: dict[str, Any], choices: list[dict[str, Any]]) -> None:

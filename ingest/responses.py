@@ -8,8 +8,8 @@ from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_ns
 from tracemill.ingest.calls import failed, first, mapping, session_of, surround, text, times
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.openai import usage
 from tracemill.ingest.reader import Message, RawSpan
+from tracemill.ingest.usage import fill_usage
 
 _CALLS = frozenset(
     (
@@ -222,7 +222,7 @@ def _fill(span: RawSpan, request: dict[str, Any], response: dict[str, Any]) -> N
         del chosen["reasoning"]
     span.params = chosen | {k: request[k] for k in _PARAMETERS if request.get(k) is not None}
     span.tools = first(response, "tools") or request.get("tools")
-    usage(span, response.get("usage"))
+    fill_usage(span, response.get("usage"))
     prompt = mapping(first(request, "prompt") or response.get("prompt"))
     span.prompt_name, span.prompt_version = text(prompt.get("id")), text(prompt.get("version"))
     span.prompt_variables = prompt.get("variables")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracemill.ingest.calls import mapping
+from tracemill.ingest.documents import unwrap
 from tracemill.ingest.sse import said
 
 _TERMINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
@@ -172,7 +173,7 @@ class MessageEvents:
         for index in sorted(self._blocks):
             block = dict(self._blocks[index])
             if index in self._inputs:
-                block["input"] = self._inputs[index] or block.get("input")
+                block["input"] = unwrap(self._inputs[index]) or block.get("input")
             blocks.append(block)
         return {**self._message, "type": "message", "content": blocks or self._message.get("content") or []}
 

@@ -1,6 +1,7 @@
 """The registry of log formats. The order is the order of detection: the first reader that claims a source reads it."""
 
 from tracemill.ingest.formats.agent_lightning import AgentLightning
+from tracemill.ingest.formats.anthropic_messages import AnthropicMessages
 from tracemill.ingest.formats.atif import Atif
 from tracemill.ingest.formats.claude_code import ClaudeCode
 from tracemill.ingest.formats.claude_stream import ClaudeStream
@@ -62,6 +63,7 @@ FORMATS: tuple[Reader, ...] = (
     ClaudeCode(),
     Pi(),
     OpenAIChunks(),
+    AnthropicMessages(),
     OpenAIPages(),
     OpenAIResponses(),
     Codex(),

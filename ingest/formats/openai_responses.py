@@ -40,7 +40,7 @@ class OpenAIResponses:
             if isinstance(record, dict):
                 if _is_event(record):
                     return "events of responses"
-                request, response = exchange(record)
+                _, request, response = exchange(record)
                 request = request or record
                 if is_response(streamed(response)):
                     return "records with request and response of the Responses API"
@@ -166,8 +166,8 @@ def _call(value: Any, record: Record, chains: _Chains) -> Iterator[Item]:
         request: dict[str, Any] = {k: value[k] for k in ("input",) if k in value}
         response = value
     else:
-        request, answer = exchange(value)
-        call, request, answer = value, request or value, streamed(answer)
+        call, request, answer = exchange(value)
+        request, answer = request or value, streamed(answer)
         response = answer if isinstance(answer, dict) else {}
         if not is_response(response) and not (_failed(value, answer) and "input" in request):
             yield record.bad("no call of the Responses API: no response object")
