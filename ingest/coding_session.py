@@ -264,6 +264,7 @@ class Spans:
         said: list[Message] = []
         times: list[int] = []
         if before is not None:
+            times = [nodes[at].ns or 0 for at in before.records if at < answer.first]
             said = list(before.prompt)
             if not nodes[before.first].unsaid and before.message[2]:
                 said.append(before.message)

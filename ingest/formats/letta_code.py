@@ -1,7 +1,7 @@
 """Transcripts of Letta Code: JSON lines of `{kind, text, captured_at}`; tool calls hold their results.
 
-The file's own name is the session's only identity. Which tool calls were asked for together is not told: those that
-follow each other are taken as one call's.
+The file's own name is the session's only identity. Which tool calls were asked for together is not told: what comes
+after a tool's result is taken as another call's.
 """
 
 from collections.abc import Iterable, Iterator
@@ -46,8 +46,8 @@ class _Reading:
         self._keys = Keys()
         self._call: Node | None = None
         self._message: str | None = None
-        self._asked = False
-        """Whether the call has asked for tools: what is said after that is another call's."""
+        self._answered = False
+        """Whether one of the call's tools has answered: what comes after that is another call's."""
 
     def add(self, value: dict[str, Any], record: Record) -> None:
         kind = value.get("kind")
@@ -71,13 +71,13 @@ class _Reading:
 
     def _says(self, node: Node, part: str, said: str, value: dict[str, Any]) -> None:
         message = as_name(value.get("source_message_id"))
-        if self._call is None or self._asked or message != self._message:
-            self._call, self._message, self._asked = node, message, False
+        if self._call is None or self._answered or message != self._message:
+            self._call, self._message, self._answered = node, message, False
         node.call, node.parts = self._call.key, [{"type": part, "content": said}]
 
     def _asks(self, node: Node, value: dict[str, Any], line: int) -> None:
-        if self._call is None:
-            self._call, self._message = node, None
+        if self._call is None or self._answered:
+            self._call, self._message, self._answered = node, None, False
         call_id = as_name(value.get("source_line_id")) or f"line-{line}"
         asked = {"name": value.get("name"), "arguments": value.get("argsText")}
         node.call, node.parts = self._call.key, [{"type": "tool_call", "id": call_id, **asked}]
@@ -86,7 +86,7 @@ class _Reading:
             if isinstance(value.get("resultOk"), bool):
                 part["is_error"] = not value["resultOk"]
             node.results = [Result(call_id=call_id, part=part)]
-        self._asked = True
+            self._answered = True
 
     def sessions(self) -> Iterable[Spans]:
         if not self._nodes:
