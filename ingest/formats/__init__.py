@@ -19,6 +19,7 @@ from tracemill.ingest.formats.jaeger import Jaeger
 from tracemill.ingest.formats.langfuse import Langfuse
 from tracemill.ingest.formats.langsmith import LangSmith
 from tracemill.ingest.formats.letta_code import LettaCode
+from tracemill.ingest.formats.litellm import LiteLLM
 from tracemill.ingest.formats.mini_swe_agent import MiniSweAgent
 from tracemill.ingest.formats.mlflow import MLflow
 from tracemill.ingest.formats.openai_agents import OpenAIAgents
@@ -62,6 +63,7 @@ FORMATS: tuple[Reader, ...] = (
     Tau2(),
     ClaudeCode(),
     Pi(),
+    LiteLLM(),
     OpenAIChunks(),
     AnthropicMessages(),
     OpenAIPages(),
