@@ -9,14 +9,14 @@ the results of that call's tools, and what was said since. It shares the message
 session costs work only for what is new. The system prompt and the tool definitions are not known: `lossy`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from tracemill.chat import Part
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.documents import MALFORMED, Record, loads, records, unwrap
-from tracemill.ingest.reader import BadRecord, Done, Head, Item, Message, RawSpan, Stream
+from tracemill.ids import content_id
+from tracemill.ingest.documents import MALFORMED, unwrap
+from tracemill.ingest.reader import BadRecord, Message, RawSpan
 from tracemill.ingest.session_tree import Tree
 
 ROOT = "root"
@@ -236,7 +236,7 @@ class Spans:
             "start_ns": begun if begun is not None and written is not None and begun <= written else written,
             "end_ns": max(times, default=None),
             "revised_ns": _latest(max(times, default=None), forked_ns),
-            "input": answer.prompt,
+            "input": answer.prompt or None,
             "output": [answer.message] if answer.message[2] else [],
             "attributes": attributes,
             "seq": self._next(),
@@ -323,20 +323,6 @@ def _latest(*times: int | None) -> int | None:
     return max((time for time in times if time is not None), default=None)
 
 
-class Keys:
-    """Names records: by their own id where they have one, else by content and how often it was there before."""
-
-    def __init__(self) -> None:
-        self._times: dict[str, int] = {}
-
-    def of(self, value: Mapping[str, Any], own: Any = None) -> str:
-        if isinstance(own, str) and own:
-            return own
-        key = content_id(canonical_json(value))
-        times = self._times[key] = self._times.get(key, 0) + 1
-        return key if times == 1 else f"{key}/{times}"
-
-
 def plain(content: Any) -> Any:
     """A list of text blocks as their text, everything else as it is."""
     if isinstance(content, list) and all(isinstance(i, Mapping) and isinstance(i.get("text"), str) for i in content):
@@ -351,43 +337,3 @@ def as_name(value: Any) -> str | None:
 
 def text(role: str, content: str) -> Message:
     return role, None, [{"type": "text", "content": content}]
-
-
-class Reading(Protocol):
-    """What one format makes of a file: takes the records one after the other, then gives the sessions."""
-
-    def add(self, value: dict[str, Any], record: Record) -> None:
-        """Takes one record. Raises ValueError, or what malformed records raise, where it cannot be used."""
-        ...
-
-    def sessions(self) -> Iterable[Spans]: ...
-
-
-def read(stream: Stream, head: Head, reading: Reading) -> Iterator[Item | Done]:
-    """Everything in a file of sessions: bad records at once, spans when all records are known."""
-    good = 0
-    for record in records(stream, head):
-        if isinstance(record, BadRecord):
-            yield record
-            yield Done()
-            continue
-        try:
-            value = loads(record.raw)
-            if not isinstance(value, dict):
-                raise ValueError("no record of a session: not a JSON object")
-            reading.add(value, record)
-        except ValueError as error:
-            yield record.bad(str(error))
-            yield Done()
-        except MALFORMED as error:
-            yield record.bad(f"malformed record: {type(error).__name__}: {error}")
-            yield Done()
-        else:
-            good += 1
-    for spans in reading.sessions():
-        for _, found in spans:
-            yield from found
-            yield Done(count=1 if good > 0 else 0)
-            good -= 1
-    if good > 0:
-        yield Done(count=good)

@@ -14,9 +14,10 @@ from tracemill.chat import text_of
 from tracemill.ids import content_id
 from tracemill.ingest import claude
 from tracemill.ingest.attributes import as_ns
-from tracemill.ingest.coding_session import Keys, Node, Session, Spans, as_name, read
+from tracemill.ingest.coding_session import Node, Session, Spans, as_name
 from tracemill.ingest.documents import Record
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import Keys, each, read
 
 _TURNS = ("user", "assistant")
 _COPYING_BEFORE = (2, 0, 28)
@@ -60,13 +61,11 @@ class _Reading:
         self._seen: set[str] = set()
         self._keys = Keys()
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
-        lines = value.get("loglines")
-        if isinstance(lines, list):
-            for line in lines:
-                self._add(line, record.line)
-        else:
-            self._add(value, record.line)
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
+        if isinstance(value.get("loglines"), list):
+            return each(value["loglines"], record, self._add)
+        self._add(value, record.line)
+        return ()
 
     def _add(self, value: dict[str, Any], line: int) -> None:
         kind = value.get("type")

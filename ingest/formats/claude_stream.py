@@ -12,9 +12,10 @@ from typing import Any
 from tracemill.ids import content_id
 from tracemill.ingest import claude
 from tracemill.ingest.attributes import as_float, as_ns
-from tracemill.ingest.coding_session import Keys, Node, Session, Spans, as_name, read
+from tracemill.ingest.coding_session import Node, Session, Spans, as_name
 from tracemill.ingest.documents import Record
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import Keys, each, read
 
 _TURNS = ("user", "assistant")
 _ENVELOPE = frozenset(
@@ -66,15 +67,12 @@ class _Reading:
         """Which sub-agent a tool call ran."""
         self._calls: dict[str, Any] = {}
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
-        listed = value.get("messages")
-        if isinstance(listed, list):
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
+        if isinstance(value.get("messages"), list):
             self._recorded = {name: found for name, found in value.items() if name != "messages"}
-            for item in listed:
-                if isinstance(item, dict):
-                    self._add(item, record.line)
-        else:
-            self._add(value, record.line)
+            return each(value["messages"], record, self._add)
+        self._add(value, record.line)
+        return ()
 
     def _add(self, value: dict[str, Any], line: int) -> None:
         direction = None
@@ -109,7 +107,9 @@ class _Reading:
                     self._ran[str(node.results[0].call_id)] = agent
             else:
                 claude.fill_assistant(node, message)
-                self._calls |= {str(p.get("id")): p.get("arguments") for p in node.parts if p["type"] == "tool_call"}
+                self._calls |= {
+                    str(p.get("id")): p.get("arguments") for p in node.parts if p.get("type") == "tool_call"
+                }
                 if message.get("stop_reason") is None:
                     node.fields.pop("tokens_out", None)
             return

@@ -12,10 +12,11 @@ from typing import Any
 from tracemill.chat import Part, as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_int, as_ns
-from tracemill.ingest.coding_session import Keys, Node, Result, Session, Spans, as_name, plain, read, text
+from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, plain, text
 from tracemill.ingest.documents import Record
 from tracemill.ingest.messages import canonical
-from tracemill.ingest.reader import About, Done, Head, Item, Message, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, Stream
+from tracemill.ingest.session_files import Keys, read
 
 _KINDS = ("session_meta", "turn_context", "response_item", "event_msg", "compacted")
 _INJECTED = (
@@ -73,7 +74,7 @@ class _Reading:
         self._total: dict[str, int] = {}
         self._thoughts: set[str] = set()
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         kind, payload = value.get("type"), value.get("payload")
         if not isinstance(kind, str) or not isinstance(payload, Mapping):
             raise ValueError("no record of a Codex rollout: type or payload is missing")
@@ -89,6 +90,7 @@ class _Reading:
             node.attributes = {name: found for name, found in payload.items() if name != "base_instructions"}
             self._set(node, kind, payload)
         self._nodes.append(node)
+        return ()
 
     def _set(self, node: Node, kind: str, payload: Mapping[str, Any]) -> None:
         if kind == "session_meta" and not self._meta:

@@ -6,9 +6,10 @@ from typing import Any
 from tracemill.chat import Part
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_int, as_ns
-from tracemill.ingest.coding_session import Keys, Node, Result, Session, Spans, as_name, plain, read, text
+from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, plain, text
 from tracemill.ingest.documents import Record
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import Keys, read
 
 _ANSWER = frozenset(("content", "reasoningText", "reasoningOpaque", "encryptedContent", "toolRequests"))
 
@@ -48,7 +49,7 @@ class _Reading:
         self._hooked: list[tuple[Node, str]] = []
         self._has_users = False
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         kind, data = value.get("type"), value.get("data")
         if not isinstance(kind, str) or not isinstance(data, Mapping):
             raise ValueError("no Copilot CLI event: type or data is missing")
@@ -69,6 +70,7 @@ class _Reading:
             node.event = kind
             self._note(node, kind, data)
         self._nodes.append(node)
+        return ()
 
     def _note(self, node: Node, kind: str, data: Mapping[str, Any]) -> None:
         """What other events say of the session and its calls."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest import claude
-from tracemill.ingest.coding_session import Keys, Node, Session, Spans, as_name, read
+from tracemill.ingest.coding_session import Node, Session, Spans, as_name
 from tracemill.ingest.documents import Record
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import Keys, read
 
 
 class Cursor:
@@ -45,7 +46,7 @@ class _Reading:
         self._keys = Keys()
         self._call: str | None = None
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         role, message = value.get("role"), value.get("message")
         if not isinstance(role, str) or not isinstance(message, Mapping):
             raise ValueError("no Cursor record: role or message is missing")
@@ -61,6 +62,7 @@ class _Reading:
         else:
             node.event, node.attributes["message"] = role, message
         self._nodes.append(node)
+        return ()
 
     def sessions(self) -> Iterable[Spans]:
         if not self._nodes:

@@ -6,9 +6,10 @@ from typing import Any
 from tracemill.ids import content_id
 from tracemill.ingest import claude
 from tracemill.ingest.attributes import as_ns
-from tracemill.ingest.coding_session import Keys, Node, Session, Spans, as_name, read
+from tracemill.ingest.coding_session import Node, Session, Spans, as_name
 from tracemill.ingest.documents import Record
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import Keys, read
 
 
 class Droid:
@@ -39,7 +40,7 @@ class _Reading:
         self._start: dict[str, Any] = {}
         self._call: str | None = None
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         kind = value.get("type")
         if not isinstance(kind, str) or not kind:
             raise ValueError("no Droid record: type is missing")
@@ -56,6 +57,7 @@ class _Reading:
             if kind == "session_start" and not self._start:
                 self._start = value
         self._nodes.append(node)
+        return ()
 
     def _message(self, node: Node, message: Any) -> None:
         if not isinstance(message, Mapping):

@@ -9,10 +9,11 @@ from typing import Any
 from tracemill.chat import Part
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_int, as_ns
-from tracemill.ingest.coding_session import Keys, Node, Result, Session, Spans, as_name, plain, read
+from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, plain
 from tracemill.ingest.documents import Record
 from tracemill.ingest.messages import canonical
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import Keys, each, read
 
 _MAPPED = frozenset(("id", "type", "timestamp", "content", "thoughts", "toolCalls", "tokens", "model"))
 _CALL = frozenset(("id", "name", "args", "result", "status", "timestamp"))
@@ -45,14 +46,12 @@ class _Reading:
         self._nodes: dict[str, Node] = {}
         self._keys = Keys()
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         if "sessionId" in value and "projectHash" in value:
             self._header = self._header or {k: v for k, v in value.items() if k != "messages"}
-            messages = value.get("messages")
-            for message in messages if isinstance(messages, list) else []:
-                self._add(message, record.line)
-        else:
-            self._add(value, record.line)
+            return each(value.get("messages"), record, self._add)
+        self._add(value, record.line)
+        return ()
 
     def _add(self, value: Any, line: int) -> None:
         kind = value.get("type") if isinstance(value, Mapping) else None

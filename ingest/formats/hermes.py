@@ -9,10 +9,11 @@ from typing import Any
 from tracemill.chat import Part
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_int, as_ns
-from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, plain, read, text
+from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, plain, text
 from tracemill.ingest.documents import Record, unwrap
 from tracemill.ingest.messages import canonical
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import each, read
 
 _PACKED = "\x00json:"
 _MAPPED = frozenset(
@@ -55,14 +56,12 @@ class _Reading:
         self._rows: dict[str, list[tuple[dict[str, Any], int]]] = {}
         self._sessions: dict[str, dict[str, Any]] = {}
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
-        messages = value.get("messages")
-        if isinstance(messages, list) and isinstance(value.get("session"), dict):
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
+        if isinstance(value.get("messages"), list) and isinstance(value.get("session"), dict):
             self._sessions[str(value["session"].get("id"))] = value["session"]
-            for row in messages:
-                self._row(row, record.line)
-        else:
-            self._row(value, record.line)
+            return each(value["messages"], record, self._row)
+        self._row(value, record.line)
+        return ()
 
     def _row(self, row: Any, line: int) -> None:
         if not isinstance(row, dict) or not isinstance(row.get("role"), str) or row.get("session_id") is None:

@@ -11,9 +11,10 @@ from typing import Any
 from tracemill.chat import Part
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_ns
-from tracemill.ingest.coding_session import Keys, Node, Result, Session, Spans, as_name, read, text
+from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, text
 from tracemill.ingest.documents import Record
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import Keys, read
 
 _MAPPED = frozenset(("kind", "text", "captured_at", "name", "argsText", "resultText", "resultOk"))
 
@@ -49,7 +50,7 @@ class _Reading:
         self._answered = False
         """Whether one of the call's tools has answered: what comes after that is another call's."""
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         kind = value.get("kind")
         if not isinstance(kind, str) or not kind:
             raise ValueError("no Letta Code record: kind is missing")
@@ -68,6 +69,7 @@ class _Reading:
             if kind == "error":
                 node.fields = {"status": "error", "error_message": said or None}
         self._nodes.append(node)
+        return ()
 
     def _says(self, node: Node, part: str, said: str, value: dict[str, Any]) -> None:
         message = as_name(value.get("source_message_id"))

@@ -10,9 +10,10 @@ from typing import Any
 from tracemill.chat import Part
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int, as_ns
-from tracemill.ingest.coding_session import Keys, Node, Result, Session, Spans, as_name, plain, read, text
+from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, plain, text
 from tracemill.ingest.documents import Record
-from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.session_files import Keys, each, read
 
 
 class OpenCode:
@@ -47,17 +48,20 @@ class _Reading:
     def __init__(self) -> None:
         self._found: list[Spans] = []
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
+    def add(self, value: dict[str, Any], record: Record) -> Iterator[BadRecord]:
         info, messages = value.get("info"), value.get("messages")
         if not isinstance(info, Mapping) or not isinstance(messages, list):
             raise ValueError("no OpenCode session: info or messages is missing")
         keys, nodes = Keys(), list[Node]()
-        for message in messages:
+
+        def take(message: Any, line: int) -> None:
             if not _is_message(message):
-                raise ValueError("no OpenCode session: a message without info and parts")
+                raise ValueError("no message of OpenCode: info or parts is missing")
             key = keys.of(message, message["info"].get("id"))
             fill = _answers if message["info"].get("role") == "assistant" else _said
-            nodes += fill(key, message["info"], message["parts"], record.line)
+            nodes.extend(fill(key, message["info"], message["parts"], line))
+
+        yield from each(messages, record, take)
         if not nodes:
             return
         name = as_name(info.get("id"))

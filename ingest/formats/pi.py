@@ -11,10 +11,11 @@ from typing import Any
 from tracemill.chat import Part
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int, as_ns
-from tracemill.ingest.coding_session import Keys, Node, Result, Session, Spans, as_name, plain, read, text
+from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, plain, text
 from tracemill.ingest.documents import Record
 from tracemill.ingest.messages import canonical
-from tracemill.ingest.reader import About, Done, Head, Item, Message, Stream
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, Stream
+from tracemill.ingest.session_files import Keys, read
 
 _ROLES = ("user", "assistant", "toolResult", "bashExecution")
 _LINKS = frozenset(("type", "id", "parentId", "timestamp", "message"))
@@ -61,7 +62,7 @@ class _Reading:
         self._name = "pi"
         self._version: str | None = None
 
-    def add(self, value: dict[str, Any], record: Record) -> None:
+    def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         kind = value.get("type")
         if not isinstance(kind, str) or not kind:
             raise ValueError("no record of a pi session: type is missing")
@@ -69,7 +70,7 @@ class _Reading:
             self._header = value
             self._entries.append(None)
             self._set(value)
-            return
+            return ()
         node = self._node(kind, value, record)
         if kind == "message":
             self._message(node, value.get("message"))
@@ -78,6 +79,7 @@ class _Reading:
         self._places[node.key] = len(self._entries)
         self._entries.append(node)
         self._nodes.append(node)
+        return ()
 
     def _node(self, kind: str, value: Mapping[str, Any], record: Record) -> Node:
         key = self._keys.of(value, value.get("id"))

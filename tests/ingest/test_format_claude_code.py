@@ -108,7 +108,8 @@ def test_every_span_hangs_below_the_session_in_the_order_of_the_file(take: Any) 
     assert [s["kind"] for s in sorted(taken.spans, key=lambda s: (s["start_ns"], s["seq"]))] == [
         *("agent", "event", "llm", "tool", "tool", "llm")
     ]
-    assert {s["parent_span_id"] for s in taken.spans if s is not root} == {root["span_id"], None}
+    assert {s["parent_span_id"] for s in taken.spans if s["kind"] != "agent"} == {root["span_id"]}
+    assert root["parent_span_id"] is None
     assert (root["session_id"], root["agent_name"], root["agent_version"]) == (SESSION, "claude-code", "2.1.80")
     assert json.loads(root["attributes"]) == {"cwd": "/w", "gitBranch": "main", "version": "2.1.80"}
     assert root["end_ns"] - root["start_ns"] == 6 * 10**9
