@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ids import content_id
+from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_ns
 from tracemill.ingest.calls import (
     conversation_id,
@@ -16,6 +16,7 @@ from tracemill.ingest.calls import (
     text,
     times,
 )
+from tracemill.ingest.conversation import conversation
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import Item, Message, RawSpan
@@ -95,6 +96,35 @@ def stored(completion: dict[str, Any], *, line: int) -> Iterator[Item]:
             if completion.get("metadata"):
                 item.attributes["metadata"] = completion["metadata"]
         yield item
+
+
+def bare_conversation(messages: list[dict[str, Any]], *, line: int, rest: dict[str, Any]) -> Iterator[RawSpan]:
+    """A conversation that is logged by its messages alone, `rest` being what stands beside them.
+
+    An answer that its author gave the weight 0 is flagged `weight_0`: it is context, not an example.
+    """
+    rest = dict(rest)
+    trace_id = content_id("openai-conversation", canonical_json(messages))
+    root_id = content_id(trace_id, "root")[:16]
+    base: dict[str, Any] = {"dialect": "openai", "line": line, "flags": ["lossy"]}
+    tools = rest.pop("tools", None) or rest.pop("functions", None)
+    yield RawSpan(
+        trace_id=trace_id,
+        span_id=root_id,
+        kind="agent",
+        name="conversation",
+        seq=-1,
+        task_key=text(rest.get("task_id")),
+        session_id=session_of(rest),
+        attributes=rest,
+        **{**base, "flags": ["lossy", "synthetic"]},
+    )
+    for span in conversation(messages, trace_id=trace_id, root_id=root_id, base=base):
+        if span.kind == "llm":
+            span.tools = tools if isinstance(tools, list) else None
+            if messages[span.seq or 0].get("weight") == 0:
+                span.flags = [*span.flags, "weight_0"]
+        yield span
 
 
 def completion_trace(answer: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from tracemill.ingest.formats.copilot_cli import CopilotCli
 from tracemill.ingest.formats.cursor import Cursor
 from tracemill.ingest.formats.droid import Droid
 from tracemill.ingest.formats.feedback import Feedback
+from tracemill.ingest.formats.fine_tuning import FineTuning
 from tracemill.ingest.formats.fireact import FireAct
 from tracemill.ingest.formats.gemini_cli import GeminiCli
 from tracemill.ingest.formats.hermes import Hermes
@@ -34,6 +35,7 @@ from tracemill.ingest.formats.otel_spans import OtelSpans
 from tracemill.ingest.formats.otlp_json import OtlpJson
 from tracemill.ingest.formats.otlp_protobuf import OtlpProtobuf
 from tracemill.ingest.formats.pi import Pi
+from tracemill.ingest.formats.preferences import Preferences
 from tracemill.ingest.formats.swe_agent import SweAgent
 from tracemill.ingest.formats.tau2 import Tau2
 from tracemill.ingest.formats.tau_bench import TauBench
@@ -66,6 +68,7 @@ FORMATS: tuple[Reader, ...] = (
     LiteLLM(),
     OpenAIChunks(),
     AnthropicMessages(),
+    Preferences(),
     OpenAIPages(),
     OpenAIResponses(),
     Codex(),
@@ -77,6 +80,7 @@ FORMATS: tuple[Reader, ...] = (
     Droid(),
     LettaCode(),
     Hermes(),
+    FineTuning(),
     OpenAIChat(),
     Feedback(),
 )

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from msgspec import structs
-
 from tracemill.ids import content_id
 from tracemill.ingest.anthropic import anthropic_call, is_answer
 from tracemill.ingest.attributes import as_float, as_int, as_ns, hex_id
@@ -59,13 +57,12 @@ class LiteLLM:
                 yield found
             else:
                 line, row = found
-                bad = BadRecord(reason="", line=line, excerpt=str(row)[:2000])
-                yield from guarded(_row(row, bad), partial(_because, bad))
+                yield from guarded(_row(row, line), partial(_bad, line, row))
             yield Done()
 
 
-def _because(bad: BadRecord, reason: str) -> BadRecord:
-    return structs.replace(bad, reason=reason)
+def _bad(line: int, row: dict[str, Any], reason: str) -> BadRecord:
+    return BadRecord(reason=reason, line=line, excerpt=str(row)[:2000])
 
 
 def _is_payload(record: Any) -> bool:
@@ -76,12 +73,12 @@ def _is_spend(record: Any) -> bool:
     return isinstance(record, dict) and {"request_id", "spend", "call_type"} <= set(record)
 
 
-def _row(row: dict[str, Any], bad: BadRecord) -> Iterator[Item]:
+def _row(row: dict[str, Any], line: int) -> Iterator[Item]:
     row = mapping(unwrap(row.get("standard_logging_object"))) or row
     if not _is_payload(row) and not _is_spend(row) and not {"call_type", "response_cost", "startTime"} <= set(row):
-        yield _because(bad, "no call of LiteLLM: call_type or its cost is missing")
+        yield _bad(line, row, "no call of LiteLLM: call_type or its cost is missing")
         return
-    yield from _call(row, bad.line or 0)
+    yield from _call(row, line)
 
 
 def _call(row: dict[str, Any], line: int) -> Iterator[Item]:

@@ -7,12 +7,9 @@ Every call repeats the conversation so far. Calls of one conversation get one tr
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.calls import session_of
-from tracemill.ingest.conversation import conversation
 from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
-from tracemill.ingest.openai import chat_call, has_messages, stored
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.openai import bare_conversation, chat_call, has_messages, stored
+from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.streams import streamed
 
 
@@ -83,27 +80,10 @@ def _lists(stream: Stream, head: Head) -> Iterator[Item | Done]:
     for group in by_line.values() if apart else [found]:
         if group:
             first = group[0][0]
-            yield from guarded(_conversation([message for _, message in group], first, {}), first.bad)
+            yield from guarded(
+                bare_conversation([message for _, message in group], line=first.line, rest={}), first.bad
+            )
         yield Done()
-
-
-def _conversation(messages: list[dict[str, Any]], record: Record, rest: dict[str, Any]) -> Iterator[Item]:
-    trace_id = content_id("openai-conversation", canonical_json(messages))
-    root_id = content_id(trace_id, "root")[:16]
-    base: dict[str, Any] = {"dialect": "openai", "line": record.line, "flags": ["lossy"]}
-    task = rest.get("task_id")
-    yield RawSpan(
-        trace_id=trace_id,
-        span_id=root_id,
-        kind="agent",
-        name="conversation",
-        seq=-1,
-        task_key=None if task is None else str(task),
-        session_id=session_of(rest),
-        attributes=rest,
-        **{**base, "flags": ["lossy", "synthetic"]},
-    )
-    yield from conversation(messages, trace_id=trace_id, root_id=root_id, base=base)
 
 
 def _record(record: Record) -> Iterator[Item]:
@@ -124,7 +104,7 @@ def _record(record: Record) -> Iterator[Item]:
             yield from chat_call(call, call, streamed(unwrap(call.get("response"))), line=record.line)
         elif has_messages(call):
             rest = {name: value for name, value in call.items() if name != "messages"}
-            yield from _conversation(call["messages"], record, rest)
+            yield from bare_conversation(call["messages"], line=record.line, rest=rest)
         else:
             yield record.bad("no call: neither messages nor choices")
     except ValueError as error:  # a number that JSON cannot hold, in what the ids are made from
