@@ -232,7 +232,7 @@ def _answers(values: Sequence[Any]) -> Said | None:
         return found
     if not values or not all(isinstance(value, Mapping) for value in values):
         return None
-    if any(str(value.get("object", "")).endswith(".chunk") or "delta" in value for value in values):
+    if any(_is_chunk(value) for value in values):
         return answered(merged(values))
     if all("toolCallId" in value and "toolName" in value for value in values):
         return _one([{"type": "tool-call", **value} for value in values])
@@ -241,6 +241,13 @@ def _answers(values: Sequence[Any]) -> Said | None:
     if all(value.get("type") in ("text", "tool_use", "thinking", "reasoning", "tool_call") for value in values):
         return _one(values)
     return None
+
+
+def _is_chunk(value: Mapping[str, Any]) -> bool:
+    if str(value.get("object", "")).endswith(".chunk") or "delta" in value:
+        return True
+    choices = value.get("choices")
+    return isinstance(choices, list) and any(isinstance(choice, Mapping) and "delta" in choice for choice in choices)
 
 
 def _one(parts: Sequence[Any]) -> Said:
