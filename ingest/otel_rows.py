@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from tracemill.ingest.attributes import as_int, unflatten
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.envelope import events_of, origin_of, own_id, spoken, time_of
@@ -57,8 +56,6 @@ def is_row(row: Any) -> bool:
 
 def why(row: Mapping[str, Any]) -> str:
     """What it is that makes the row a span, in a few words for users."""
-    if "rollout_id" in row and "sequence_id" in row:
-        return "Agent Lightning spans"
     if "spanContext" in row or "_spanContext" in row:
         return "JavaScript ReadableSpan objects"
     if any(name.startswith("attributes.") for name in row):
@@ -120,10 +117,6 @@ def row_items(row: Mapping[str, Any], *, line: int | None, parent_id: str | None
     phoenix = rest.pop("span_kind", rest.pop("kind", None))
     if isinstance(phoenix, str) and phoenix in _PHOENIX:
         attributes.setdefault("openinference.span.kind", phoenix)
-    seq = as_int(rest.pop("sequence_id", None))
-    for key in ("rollout_id", "attempt_id"):
-        if rest.get(key) is not None:
-            attributes.setdefault(f"agentlightning.{key}", rest.pop(key))
     events, links = events_of(_pop(rest, _EVENTS)), unwrap(_pop(rest, _LINKS))
     origin = _origin(rest)
     if leftover := {key: value for key, value in rest.items() if value not in (None, "", [], {})}:
@@ -142,7 +135,6 @@ def row_items(row: Mapping[str, Any], *, line: int | None, parent_id: str | None
         links=links if isinstance(links, list) else None,
         origin=origin,
         line=line,
-        seq=seq,
         foreign_ids=True,
     )
     if parent_id is not None and isinstance(items[0], RawSpan):
@@ -230,12 +222,3 @@ def _pop(rest: dict[str, Any], names: tuple[str, ...]) -> Any:
     """Takes out every spelling of a field and gives the first that has a value."""
     found = [rest.pop(name) for name in names if name in rest]
     return next((value for value in found if value not in (None, "")), None)
-
-
-def nested(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row of a table with dotted columns that hold no attributes (`context.span_id`), as an object."""
-    dotted = {name: value for name, value in row.items() if name.startswith(("context.", "status."))}
-    if not dotted:
-        return row
-    found, _ = unflatten(dotted)
-    return {**{name: value for name, value in row.items() if name not in dotted}, **found}

@@ -99,8 +99,6 @@ class RawScore(msgspec.Struct, kw_only=True):
     propensity: float | None = None
     user: str | None = None
     at: int | None = None
-    response_id: str | None = None
-    """The provider's id of the judged answer, where the source names the call only by it. Not a column."""
 
 
 class LateContent(msgspec.Struct, kw_only=True):

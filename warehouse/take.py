@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tracemill.errors import StoreError
 from tracemill.records import Batch
@@ -59,6 +60,7 @@ def take(con: duckdb.DuckDBPyConnection, batch: Batch) -> Taken:
         account[uri].update(n_spans=fate.spans, n_merged=fate.merged, n_duplicates=fate.duplicates)
     messages = rows.insert(con, TABLES["messages"], tables["messages"])
     _take_scores(con, tables["scores"], batch.score_uris, account)
+    _join_responses(con, tables["scores"], tables["spans"])
     rows.replace(con, TABLES["tasks"], tables["tasks"])
     new = [one for one in objects if one["source_uri"] not in known]
     _take_quarantine(con, tables["quarantine"], new, account)
@@ -95,6 +97,26 @@ def _take_scores(con: duckdb.DuckDBPyConnection, scores: pa.Table, uris: Sequenc
     new = set(rows.insert_new(con, TABLES["scores"], scores))
     for place in range(scores.num_rows):
         account[uris[place] if uris else None]["n_scores" if place in new else "n_duplicates"] += 1
+
+
+def _join_responses(con: duckdb.DuckDBPyConnection, scores: pa.Table, spans: pa.Table) -> None:
+    """Judgements that name a response id, given to the calls that gave that response as well."""
+    if not pc.any(pc.equal(scores["target_kind"], "response")).as_py() and spans["response_id"].null_count == len(
+        spans
+    ):
+        return
+    names = TABLES["scores"].schema.names
+    own = {"score_id": "n.new_id", "target_kind": "'span'", "target_id": "n.span_id"}
+    filled = statement("answered_scores").format(
+        columns=rows.columns(names), values=", ".join(own.get(name, f'r."{name}"') for name in names)
+    )
+    con.register("batch_scores", scores.select(["score_id", "target_kind", "target_id"]))
+    con.register("batch_spans", spans.select(["trace_id", "span_id", "kind", "response_id"]))
+    try:
+        con.execute(filled)
+    finally:
+        con.unregister("batch_scores")
+        con.unregister("batch_spans")
 
 
 def _take_quarantine(

@@ -6,7 +6,7 @@ Its model calls speak OpenLLMetry or GenAI; resource attributes name rollout and
 from collections.abc import Mapping
 from typing import Any
 
-from tracemill.ingest.attributes import Attributes, as_float, take, take_prefixed, take_text, unflatten
+from tracemill.ingest.attributes import Attributes, as_float, hex_id, take, take_prefixed, take_text, unflatten
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import About, Item, RawScore, RawSpan
@@ -50,9 +50,7 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
     if rewards and links:
         attributes["agentlightning.links"] = links
     for reward in rewards:
-        reward.target_kind, reward.target_id, reward.response_id = target
-        if reward.response_id is not None:
-            reward.evidence = {**(reward.evidence or {}), "gen_ai.response.id": reward.response_id}
+        reward.target_kind, reward.target_id = target
     return list(rewards)
 
 
@@ -88,17 +86,17 @@ def _old_reward(attributes: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _target(span: RawSpan, links: list[Any]) -> tuple[str, str, str | None]:
-    """What the links point to: a span, a response that batches are searched for, else the trajectory."""
+def _target(span: RawSpan, links: list[Any]) -> tuple[str, str]:
+    """What the links point to: a span or a response; without links the trajectory."""
     for link in links:
         if not isinstance(link, Mapping) or link.get("value_match") is None:
             continue
         key, value = link.get("key_match"), str(link["value_match"])
         if key == "span_id":
-            return "span", value.lower().removeprefix("0x"), None
+            return "span", hex_id(value, 8) or value
         if key == "gen_ai.response.id":
-            return "trajectory", span.trace_id, value
-    return "trajectory", span.trace_id, None
+            return "response", value
+    return "trajectory", span.trace_id
 
 
 def _listed(attributes: Attributes, prefix: str) -> list[Any]:

@@ -148,10 +148,17 @@ def late_messages(name: str, attributes: Attributes) -> tuple[list[Message], lis
     return [], []
 
 
-def evaluation(attributes: Attributes, span_id: str, at: int | None) -> RawScore:
+def evaluation(attributes: Attributes, span_id: str | None, at: int | None) -> RawScore:
+    """The judgement of one evaluation event: of the span, else of the response that the event names.
+
+    Raises ValueError where it names neither.
+    """
+    response = attributes.get("gen_ai.response.id")
+    if span_id is None and not isinstance(response, str):
+        raise ValueError("the evaluation names neither a span nor a response")
     return RawScore(
-        target_kind="span",
-        target_id=span_id,
+        target_kind="response" if span_id is None else "span",
+        target_id=str(response) if span_id is None else span_id,
         name=take_text(attributes, "gen_ai.evaluation.name") or "evaluation",
         value=take_float(attributes, "gen_ai.evaluation.score.value"),
         label=take_text(attributes, "gen_ai.evaluation.score.label"),
@@ -265,7 +272,9 @@ def _events(span: RawSpan, events: list[Event]) -> list[Item]:
     for event in list(events):
         if event.name == "gen_ai.evaluation.result":
             events.remove(event)
-            scores.append(evaluation(event.attributes, span.span_id, event.time_ns))
+            # An evaluator's span is not what it judges: there, the event says which response that is.
+            own = span.kind == "llm" or "gen_ai.response.id" not in event.attributes
+            scores.append(evaluation(event.attributes, span.span_id if own else None, event.time_ns))
             continue
         said, answered = late_messages(event.name, event.attributes)
         if said or answered:

@@ -26,7 +26,7 @@ class OtelSpans:
     about = About(
         title="OpenTelemetry spans as objects or rows",
         files="Console exporter and `ReadableSpan.to_json()`, JavaScript `ReadableSpan`, Phoenix (REST, data frame, "
-        "Parquet), Monocle, Logfire rows, Agent Lightning 0.x spans; JSON, JSON lines, CSV, Parquet",
+        "Parquet), Monocle, Logfire rows; JSON, JSON lines, CSV, Parquet",
         maps="As OTLP/JSON: every span in the dialect it speaks; fields of no known name stay in the attributes",
         lacks="The scope, and in JavaScript the parent, where the SDK does not write them",
     )

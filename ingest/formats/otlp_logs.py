@@ -20,17 +20,17 @@ def log_items(
     origin: Origin,
     line: int | None,
 ) -> Iterator[Item]:
-    """Messages for the span that the record names, its judgement, or an event of its own.
+    """Messages for the span that the record names, a judgement of it or of a response, or an event of its own.
 
-    Records without a trace belong to no agent's episode; they give nothing.
+    Records without a trace belong to no agent's episode; only judgements among them give anything.
     """
     name = name or str(attributes.pop("event.name", None) or "log")
+    if name == "gen_ai.evaluation.result" and (span_id is not None or attributes.get("gen_ai.response.id")):
+        yield evaluation({**(body if isinstance(body, dict) else {}), **attributes}, span_id, time_ns)
+        return
     if trace_id is None:
         return
     if span_id is not None:
-        if name == "gen_ai.evaluation.result":
-            yield evaluation(attributes, span_id, time_ns)
-            return
         said = dict(attributes)
         if body is not None:
             said["body"] = body
@@ -38,9 +38,7 @@ def log_items(
                 said = {**body, **said}
         prompt, answer = late_messages(name, said)
         if prompt or answer:
-            yield LateContent(
-                trace_id=trace_id, span_id=span_id, input=prompt, output=answer, at=time_ns, line=line
-            )
+            yield LateContent(trace_id=trace_id, span_id=span_id, input=prompt, output=answer, at=time_ns, line=line)
             return
     if body is not None:
         attributes["body"] = body

@@ -443,6 +443,9 @@ def test_agent_lightning_rewards_are_scores_of_what_they_link_to(read: Callable[
     link = {"agentlightning.link.0.key_match": "span_id", "agentlightning.link.0.value_match": "0x00000000000000b1"}
     (score, _) = read(reward | link, name="agentlightning.annotation").scores
     assert (score["target_kind"], score["target_id"]) == ("span", "00000000000000b1")
+    link = {"agentlightning.link.0.key_match": "gen_ai.response.id", "agentlightning.link.0.value_match": "chatcmpl-1"}
+    (score, _) = read(reward | link, name="agentlightning.annotation").scores
+    assert (score["target_kind"], score["target_id"]) == ("response", "chatcmpl-1")
 
 
 def test_older_rewards_of_agent_lightning(read: Callable[..., Any]) -> None:

@@ -171,6 +171,31 @@ def test_events_of_azure_bedrock_and_pydantic_ai_hold_the_messages(read: Callabl
     assert taken.texts(taken.span["output_ids"]) == ["Rain."]
 
 
+JUDGED = {"gen_ai.evaluation.name": "relevance", "gen_ai.evaluation.score.value": 0.25, "gen_ai.response.id": "r1"}
+
+
+def test_an_evaluation_judges_its_call_or_the_response_that_it_names(read: Callable[..., Any], take: Any) -> None:
+    event = [("gen_ai.evaluation.result", JUDGED)]
+    taken = read(CHAT, events=event)
+    assert (taken.scores[0]["target_kind"], taken.scores[0]["target_id"]) == ("span", taken.span["span_id"])
+    (score,) = read({"gen_ai.agent.name": "judge"}, events=event).scores
+    assert (score["target_kind"], score["target_id"]) == ("response", "r1")
+    (score,) = read({"gen_ai.agent.name": "judge"}, events=[(event[0][0], {"gen_ai.evaluation.name": "x"})]).scores
+    assert (score["target_kind"], score["value"]) == ("span", None)
+
+    def logged(**ids: str) -> Any:
+        values = [{"key": k, "value": {"stringValue": v}} for k, v in JUDGED.items() if isinstance(v, str)]
+        record = {"eventName": "gen_ai.evaluation.result", "attributes": values, **ids}
+        return take({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
+
+    (score,) = logged(traceId="1" * 32, spanId="2" * 16).scores
+    assert (score["target_kind"], score["target_id"]) == ("span", "2" * 16)
+    for ids in ({"traceId": "1" * 32}, {}):
+        taken = logged(**ids)
+        assert (taken.scores[0]["target_kind"], taken.scores[0]["target_id"]) == ("response", "r1")
+        assert taken.spans == []
+
+
 def test_tool_spans_of_openllmetry_and_pydantic_ai(read: Callable[..., Any]) -> None:
     entity = {"traceloop.span.kind": "tool", "traceloop.entity.name": "weather"}
     inputs = [

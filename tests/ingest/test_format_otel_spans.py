@@ -300,15 +300,6 @@ def test_fields_of_no_known_name_stay_with_the_span(take: Any) -> None:
     assert json.loads(span["attributes"])["row"] == {"team": "billing", "cumulative_error_count": 0}
 
 
-def test_agent_lightning_spans_keep_their_rollout_and_their_order(take: Any) -> None:
-    row = ROWS["Python SDK"] | {"rollout_id": "r1", "attempt_id": "a1", "sequence_id": 4, "start_time": 1_700_000_000.5}
-    row = {name: value for name, value in row.items() if name != "context"} | {"trace_id": TRACE, "span_id": SPAN}
-    taken = take(row)
-    assert (taken.span["session_id"], taken.span["seq"]) == ("r1", 4)
-    assert taken.span["start_ns"] == 1_700_000_000_500_000_000
-    assert taken.ledger[0]["format_reason"] == "Agent Lightning spans"
-
-
 def test_other_formats_rows_are_not_claimed(take: Any) -> None:
     feedback = {"trace_id": TRACE, "span_id": SPAN, "value": 1, "name": "good"}
     observation = {"id": "o1", "traceId": "t1", "type": "GENERATION", "parentObservationId": None}
