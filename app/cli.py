@@ -109,15 +109,29 @@ def ingest(
     ] = None,
     format: Annotated[str, typer.Option(help="Format of the sources; auto looks at their content.")] = "auto",
     scores: Annotated[list[Path] | None, typer.Option(help="Feedback rows to join.")] = None,
-    on: Annotated[str, typer.Option(help="Key that feedback rows are joined on.")] = "session_id",
+    on: Annotated[str, typer.Option(help="Key that feedback rows are joined on, or KEY=COLUMN.")] = "session_id",
+    retry_refused: Annotated[
+        bool, typer.Option("--retry-refused", help="Read again the files of which records were refused.")
+    ] = False,
     project: Project = None,
     json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Take in logs and feedback. Idempotent: what was taken once is not taken again."""
+    """Take in logs and feedback, each once however often it comes. Exits with 1 where everything was refused."""
     from tracemill.app.commands import data
 
-    data.ingest(project, sources or [], format=format, scores=scores or [], on=on, as_json=json, dry_run=dry_run)
+    fine = data.ingest(
+        project,
+        sources or [],
+        format=format,
+        scores=scores or [],
+        on=on,
+        retry_refused=retry_refused,
+        as_json=json,
+        dry_run=dry_run,
+    )
+    if not fine:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -12,18 +12,19 @@ Offers
 Never opens the warehouse. Nothing leaves this room that was not redacted (`redact/`).
 """
 
-from tracemill.ingest.batching import batches
+from tracemill.ingest.batching import batches, readers
 from tracemill.ingest.formats import FORMATS
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.mapping import MappedRows, RowMapping
 from tracemill.ingest.reader import Reader
 from tracemill.ingest.redact import Redaction, Ruleset
-from tracemill.ingest.scores import read_scores
+from tracemill.ingest.scores import JoinKey, read_scores
 from tracemill.ingest.source import SourceObject, find
 from tracemill.ingest.tasks import read_tasks
 
 __all__ = [
     "FORMATS",
+    "JoinKey",
     "Limits",
     "MappedRows",
     "Reader",
@@ -35,4 +36,5 @@ __all__ = [
     "find",
     "read_scores",
     "read_tasks",
+    "readers",
 ]

@@ -82,7 +82,7 @@ def batches(
         except FormatError:
             raise
         except SourceError as error:
-            building.add(BadRecord(reason=error.reason))
+            building.fail(error.reason)
         if max(building.size, building.bytes_in) >= max_bytes:
             yield building.finish()
             building = make()
@@ -96,7 +96,7 @@ def _digest(source: SourceObject, building: Building) -> str | None:
         return source.content_hash
     except SourceError as error:
         building.begin(source)
-        building.add(BadRecord(reason=error.reason))
+        building.fail(error.reason)
         return None
 
 

@@ -142,6 +142,12 @@ class Building:
             line = item.line if isinstance(item, RawSpan) else None
             self._refuse(BadRecord(reason=f"malformed record: {type(error).__name__}: {error}", line=line))
 
+    def fail(self, reason: str) -> None:
+        """The current object cannot be read (any further); it gets no ledger row, so that it is tried again."""
+        assert self._at is not None
+        self._at.items += 1
+        self._refuse(BadRecord(reason=reason))
+
     def end(self) -> None:
         """Closes the object: its ledger row."""
         assert self._at is not None

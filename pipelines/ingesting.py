@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tracemill import ingest
 from tracemill.mining import groups
+from tracemill.pipelines import joining
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.night import Night
 from tracemill.records import Batch
@@ -19,16 +20,31 @@ from tracemill.warehouse import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestReport:
-    """What a call took in: rows that are new with it, 0 where nothing was new."""
+    """What a call took in: rows that are new with it, 0 where nothing was new.
+
+    The account closes: `items` = spans + merged + duplicates + scores + quarantined.
+    """
 
     files: int = 0
+    items: int = 0
+    """Everything that the sources held: spans, parts of spans, scores, refused records."""
     spans: int = 0
+    """New spans, and newer versions of known ones."""
+    merged: int = 0
+    """Parts that completed a span beside others, or wait for the rest of it."""
     messages: int = 0
     trajectories: int = 0
     scores: int = 0
     duplicates: int = 0
     quarantined: int = 0
     seconds: float = 0.0
+    joins: tuple[joining.ScoreJoin, ...] = ()
+    """How the feedback files met the lake; empty where none was given."""
+
+    @property
+    def all_refused(self) -> bool:
+        """Whether something came in and nothing of it could be used."""
+        return self.items > 0 and self.items == self.quarantined
 
 
 def configured_sources(config: Config) -> list[tuple[str, str]]:
@@ -44,16 +60,17 @@ def configured_sources(config: Config) -> list[tuple[str, str]]:
     return found
 
 
-def take_in_configured(night: Night) -> IngestReport:
+def take_in_configured(night: Night, *, retry_refused: bool = False) -> IngestReport:
     """Takes in what is new among the `[[sources]]`, each in its own format."""
     of_format: dict[str, list[str]] = {}
     for uri, format in configured_sources(night.config):
         of_format.setdefault(format, []).append(uri)
-    reports = [take_in(night, uris, format=format) for format, uris in of_format.items()]
+    reports = [take_in(night, uris, format=format, retry_refused=retry_refused) for format, uris in of_format.items()]
     totals: dict[str, Any] = {}
     for report in reports:
         for name, value in asdict(report).items():
-            totals[name] = totals.get(name, 0) + value
+            if name != "joins":
+                totals[name] = totals.get(name, 0) + value
     return IngestReport(**totals)
 
 
@@ -64,41 +81,98 @@ def take_in(
     format: str = "auto",
     scores: Sequence[Path] = (),
     on: str = "session_id",
+    retry_refused: bool = False,
 ) -> IngestReport:
-    """Takes in what is new among `sources`, then feedback files joined `on` a key. Safe to repeat at any time."""
+    """Takes in what is new among `sources`, then feedback files joined `on` a key. Safe to repeat at any time.
+
+    Objects that no reader understood are tried again when the readers have changed; with `retry_refused` every object
+    of which a record was refused is read again. What cannot be opened is tried each time.
+    """
     started = perf_counter()
     totals: dict[str, int] = {}
     objects = ingest.find(sources)
+    rules = ingest.Ruleset(night.config.redaction)
     declare_tasks(night)
-    taken = night.select("SELECT source_uri, content_hash FROM ingest_log")
-    ledger = set(zip(taken["source_uri"].to_pylist(), taken["content_hash"].to_pylist(), strict=True))
+    extra = [ingest.MappedRows(mapping) for mapping in night.config.formats]
+    ledger = _Ledger(night, ingest.readers(format, extra), retry_refused=retry_refused)
     batches = ingest.batches(
         objects,
         key=night.lake.key,
         now_ns=night.clock(),
-        seen=lambda uri, digest: (uri, digest) in ledger,
+        seen=ledger.seen,
+        position=ledger.position,
         format=format,
-        extra=[ingest.MappedRows(mapping) for mapping in night.config.formats],
+        extra=extra,
+        rules=rules,
+        limits=night.config.limits,
     )
     night.tell("ingest", "reading logs", 0, len(objects))
     for batch in batches:
-        _add(totals, write(night, batch))
+        _add(totals, write(night, batch, again=ledger.reopened()))
         night.tell("ingest", "reading logs", min(totals["files"], len(objects)), len(objects))
+    joins: list[joining.ScoreJoin] = []
     for path in scores:
-        _add(totals, write(night, ingest.read_scores(path, on=on, key=night.lake.key, now_ns=night.clock())))
+        judged, joined = joining.read(night, path, on=on, rules=rules)
+        joins.append(joined)
+        _add(totals, write(night, judged, again=_objects(judged)))
     night.tell("ingest", "reading logs", len(objects), len(objects))
-    return IngestReport(**totals, seconds=round(perf_counter() - started, 3))
+    return IngestReport(**totals, seconds=round(perf_counter() - started, 3), joins=tuple(joins))
 
 
-def write(night: Night, batch: Batch) -> Mapping[str, int]:
-    """One batch, one transaction: its rows, its ledger rows, and the trajectories that it touches with their pools."""
+def _objects(batch: Batch) -> list[tuple[str, str]]:
+    """Feedback is joined anew each time: what did not match before may match now."""
+    ledger = batch.tables["ingest_log"]
+    return list(zip(ledger["source_uri"].to_pylist(), ledger["content_hash"].to_pylist(), strict=True))
+
+
+class _Ledger:
+    """What was taken in before, as the readers of this call see it."""
+
+    def __init__(self, night: Night, readers: str, *, retry_refused: bool) -> None:
+        self._again: list[tuple[str, str]] = []
+        self._readers = readers
+        self._retry_refused = retry_refused
+        taken = night.select("SELECT source_uri, content_hash, source_format, readers, n_quarantined FROM ingest_log")
+        begun = night.select("SELECT source_uri, content_hash, readers, position FROM ingest_progress")
+        self._taken = {(row["source_uri"], row["content_hash"]): row for row in taken.to_pylist()}
+        self._begun = {(row["source_uri"], row["content_hash"]): row for row in begun.to_pylist()}
+
+    def seen(self, uri: str, digest: str) -> bool:
+        row = self._taken.get((uri, digest))
+        if row is None:
+            return False
+        refused = row["source_format"] is None and row["readers"] != self._readers
+        if refused or (self._retry_refused and row["n_quarantined"]):
+            self._again.append((uri, digest))
+            return False
+        return True
+
+    def position(self, uri: str, digest: str) -> int:
+        """Where a stopped call left off; other readers may cut records otherwise, so they begin at the beginning."""
+        row = self._begun.get((uri, digest))
+        return int(row["position"]) if row is not None and row["readers"] == self._readers else 0
+
+    def reopened(self) -> list[tuple[str, str]]:
+        """The objects that the batch just made reads again."""
+        again, self._again = self._again, []
+        return again
+
+
+def write(night: Night, batch: Batch, *, again: Sequence[tuple[str, str]] = ()) -> Mapping[str, int]:
+    """One batch, one transaction: its rows, its ledger rows, and the trajectories that it touches with their pools.
+
+    `again` names objects of the batch (uri, content hash) whose earlier ledger rows it replaces.
+    """
     with night.lake.transaction(f"{night.night_id}: ingest {batch.batch_id}") as tx:
+        tx.reopen(again)
         taken = tx.take(batch)
         ungrouped = tx.rebuild(taken.trace_ids)
         assign_pools(night, tx, ungrouped)
     return {
         "files": taken.files,
+        "items": taken.items,
         "spans": taken.spans,
+        "merged": taken.merged,
         "messages": taken.messages,
         "trajectories": ungrouped.num_rows,
         "scores": taken.scores,

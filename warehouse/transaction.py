@@ -12,6 +12,7 @@ from tracemill.schema import TABLES, Table
 from tracemill.warehouse import engine, groups, rows
 from tracemill.warehouse import rebuild as building
 from tracemill.warehouse import take as taking
+from tracemill.warehouse.layout import statement
 from tracemill.warehouse.take import Taken
 
 _OWN_WAY = {
@@ -41,6 +42,22 @@ class Transaction:
         """
         with engine.translated(self._root):
             return taking.take(self.con, batch)
+
+    def reopen(self, objects: Sequence[tuple[str, str]]) -> None:
+        """Forget that these source objects (uri, content hash) were taken in, and what was refused of them.
+
+        Their rows stay: what comes again is told by its keys.
+        """
+        if not objects:
+            return
+        names = ("source_uri", "content_hash")
+        with engine.translated(self._root):
+            self.con.register(
+                "reopened", pa.table([list(column) for column in zip(*objects, strict=True)], names=names)
+            )
+            for table in ("ingest_log", "quarantine"):
+                self.con.execute(statement("reopen").format(table=table))
+            self.con.unregister("reopened")
 
     def insert(self, name: str, table: pa.Table) -> int:
         """Add rows whose key is new to table `name`; returns how many were. Raises StoreError where rows do not fit."""

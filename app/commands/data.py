@@ -12,7 +12,7 @@ from tracemill import ingest as reading
 from tracemill.app import project, settings, tables
 from tracemill.app.output import Output
 from tracemill.errors import ConfigError, TracemillError
-from tracemill.pipelines import ingesting, judging
+from tracemill.pipelines import ingesting, joining, judging
 from tracemill.warehouse import Lake
 from tracemill.warehouse import sql as queries
 
@@ -77,10 +77,14 @@ def ingest(
     format: str,
     scores: Sequence[Path],
     on: str,
+    retry_refused: bool,
     as_json: bool,
     dry_run: bool,
-) -> None:
-    """Takes in the sources given, else those of the settings; then recovers call sites."""
+) -> bool:
+    """Takes in the sources given, else those of the settings; then recovers call sites.
+
+    False where something came in and all of it was refused.
+    """
     output = Output(as_json=as_json)
     config = project.load(given)
     if not sources and not scores and not config.sources:
@@ -90,31 +94,38 @@ def ingest(
         listing = [{"uri": one.uri, "size_bytes": one.size_bytes} for one in reading.find(chosen)]
         lines = [f"would read {one['uri']}" for one in listing] or ["would read nothing: no source has a file yet"]
         output.result({"would_read": listing}, "\n".join(lines))
-        return
+        return True
     with project.ensure_lake(config) as lake, output.progress() as tell:
         night = project.night(config, lake, tell)
         began = night.clock()
         if sources or scores:
-            report = ingesting.take_in(night, sources, format=format, scores=scores, on=on)
+            report = ingesting.take_in(night, sources, format=format, scores=scores, on=on, retry_refused=retry_refused)
         else:
-            report = ingesting.take_in_configured(night)
+            report = ingesting.take_in_configured(night, retry_refused=retry_refused)
         if report.spans:
             judging.mine(night)
         refused = night.select(_REFUSED, began) if report.quarantined else None
     output.result(asdict(report), _told(report, refused))
+    return not report.all_refused
 
 
 _REFUSED = """
 SELECT reason, count(*) AS n, any_value(source_uri) AS example
 FROM quarantine
-WHERE ingested_at >= ?
+WHERE ingested_at >= ? OR content_hash IS NULL -- what cannot be opened is tried each time and written down once
 GROUP BY reason
 ORDER BY n DESC, reason
 """
 
 
 def _told(report: ingesting.IngestReport, refused: pa.Table | None) -> str:
-    """What was taken in, and why the rest was not: the three most frequent reasons, each with a place to look at."""
+    """What was taken in, and why the rest was not; then what feedback files and the lake have without the other."""
+    joins = [line for join in report.joins for line in joining.told(join)]
+    return "\n".join([_taken(report, refused), *joins])
+
+
+def _taken(report: ingesting.IngestReport, refused: pa.Table | None) -> str:
+    """The counts, and the three most frequent reasons of refusals, each with a place to look at."""
     if not report.files and not report.spans and not report.scores and not report.quarantined:
         return (
             "Nothing new: what is there is empty or was taken in before. "
@@ -125,6 +136,8 @@ def _told(report: ingesting.IngestReport, refused: pa.Table | None) -> str:
         f"{count(report.trajectories, 'trajectory', 'trajectories')}, {count(report.scores, 'score')} "
         f"in {report.seconds:.1f} s"
     ]
+    if report.merged:
+        lines.append(f"{count(report.merged, 'part')} of spans completed others")
     if report.duplicates:
         lines.append(f"{count(report.duplicates, 'duplicate')} left out")
     if refused is not None:

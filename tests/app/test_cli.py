@@ -85,7 +85,8 @@ def test_ingest_then_sql_answers_as_documented(project: Path, tmp_path: Path) ->
         "quarantined": 0,
     }
     assert set(first) == {
-        *("files", "spans", "messages", "trajectories", "scores", "duplicates", "quarantined", "seconds")
+        *("files", "items", "spans", "merged", "messages", "trajectories", "scores", "duplicates", "quarantined"),
+        "seconds",
     }
     again = answer("ingest", str(log), project=project)
     assert again["files"] == again["spans"] == again["trajectories"] == 0

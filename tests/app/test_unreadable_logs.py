@@ -1,4 +1,4 @@
-"""A log that may not be read, through the command line: one line, and nothing is lost to it."""
+"""A log that may not be read, through the command line: it is refused alone, and nothing is lost to it."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def log(path: Path, trace: int) -> Path:
 
 
 @pytest.mark.parametrize("locked", ["file", "folder"])
-def test_an_unreadable_log_is_one_line_and_the_others_come_in_without_it(folder: Path, locked: str) -> None:
+def test_an_unreadable_log_is_refused_alone_and_comes_in_when_it_is_readable(folder: Path, locked: str) -> None:
     log(folder / "logs" / "open.json", 1)
     secret = log(folder / "logs" / "private" / "secret.json", 2)
     (folder / "tracemill.toml").write_text('[[sources]]\npath = "logs"\n')
@@ -70,23 +70,27 @@ def test_an_unreadable_log_is_one_line_and_the_others_come_in_without_it(folder:
     mode = shut.stat().st_mode
     shut.chmod(0)
     try:
-        refused = tracemill(folder, "ingest")
-        assert refused.returncode == 2, refused.stderr
-        (line,) = [one for one in refused.stderr.splitlines() if one.startswith("Error: ")]
-        assert refused.stderr.splitlines()[-1] == line
-        assert shut.name in line
-        assert "permission denied" in line
-        assert "Traceback" not in refused.stderr
-
-        (folder / "tracemill.toml").write_text('[[sources]]\npath = "logs/*.json"\n')
         taken = tracemill(folder, "ingest", "--json")
         assert taken.returncode == 0, taken.stderr
-        assert json.loads(taken.stdout)["spans"] == 1
+        report = json.loads(taken.stdout)
+        assert (report["spans"], report["quarantined"]) == (1, 1)
+        told = tracemill(folder, "ingest")  # tried again, refused again, and there is nothing else
+        assert told.returncode == 1, told.stderr
+        assert "permission denied" in told.stdout
+        assert shut.name in told.stdout
+        assert "Traceback" not in told.stderr
     finally:
         shut.chmod(mode)
 
     # Readable again, it comes in, and what was taken in is not taken in twice.
-    (folder / "tracemill.toml").write_text('[[sources]]\npath = "logs"\n')
     again = tracemill(folder, "ingest", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["spans"] == 1
+    rows = tracemill(folder, "sql", "SELECT count(*) AS n FROM quarantine", "--format", "csv")
+    assert rows.stdout.split() == ['"n"', "0"]
+
+
+def test_a_named_file_that_is_not_there_is_an_error(folder: Path) -> None:
+    refused = tracemill(folder, "ingest", str(folder / "gone.jsonl"))
+    assert refused.returncode == 2
+    assert "gone.jsonl: there is no such file or folder" in refused.stderr

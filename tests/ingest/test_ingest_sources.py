@@ -40,7 +40,7 @@ def test_a_missing_path_and_an_empty_glob_are_named(tmp_path: Path) -> None:
         ingest.find([tmp_path / "x.part"])
 
 
-def test_a_file_without_read_permission_is_named_before_anything_is_taken_in(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_refused_alone_and_not_in_the_ledger(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     path = folder / "secret.jsonl"
@@ -53,11 +53,15 @@ def test_a_file_without_read_permission_is_named_before_anything_is_taken_in(tmp
                 parent.chmod(parent.stat().st_mode | 0o011)
         os.seteuid(65534)
     try:
-        with pytest.raises(SourceError, match=r"secret\.jsonl: permission denied"):
-            ingest.find([path])
+        (found,) = ingest.find([path])
+        assert found.unreadable == "permission denied; make it readable for this user"
+        (batch,) = ingest.batches([found], key=b"k", now_ns=1)
     finally:
         if root:
             os.seteuid(0)
+    (refused,) = batch.tables["quarantine"].to_pylist()
+    assert (refused["source_uri"], refused["reason"]) == (str(path), found.unreadable)
+    assert batch.tables["ingest_log"].num_rows == 0
 
 
 def test_gzip_and_zstd_are_read_whatever_the_file_is_called(take: Any) -> None:
@@ -91,13 +95,19 @@ def test_objects_behind_a_url_are_found_and_read() -> None:
         ingest.find(["memory://logs/gone.jsonl"])
 
 
-def test_an_object_that_disappears_is_named(tmp_path: Path) -> None:
+def test_an_object_that_disappears_is_refused_alone_and_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(LINE)
     objects = ingest.find([path])
+    (tmp_path / "b.jsonl").write_bytes(LINE)
+    objects += ingest.find([tmp_path / "b.jsonl"])
     path.unlink()
-    with pytest.raises(SourceError, match=r"a\.jsonl.*no such file"):
-        list(ingest.batches(objects, key=b"k", now_ns=1))
+    (batch,) = ingest.batches(objects, key=b"k", now_ns=1)
+    (refused,) = batch.tables["quarantine"].to_pylist()
+    assert (refused["source_uri"], refused["content_hash"], refused["line"]) == (str(path), None, None)
+    assert "no such file" in refused["reason"]
+    assert batch.tables["spans"].num_rows == 2
+    assert batch.tables["ingest_log"]["source_uri"].to_pylist() == [str(tmp_path / "b.jsonl")]
 
 
 def test_what_was_seen_with_the_same_content_is_left_out(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 -- One row per wanted trace. Identity comes from the root span, else from whoever knows; sums from real model calls.
+-- Of a trace whose root never came, the first span without a parent here stands in for it; how it ended is not known.
 CREATE OR REPLACE TEMP TABLE rebuilt_trajectories AS
 WITH s AS (
     SELECT * FROM temp.rebuilt_spans
 ),
 root AS (
-    SELECT * FROM s WHERE is_root QUALIFY row_number() OVER (PARTITION BY trace_id ORDER BY nth) = 1
+    SELECT *
+    FROM s
+    WHERE is_root
+    QUALIFY row_number() OVER (PARTITION BY trace_id ORDER BY parent_span_id IS NOT NULL, nth) = 1
 ),
 frequent AS (
     SELECT trace_id, agent_name
@@ -37,7 +41,9 @@ summed AS (
         count(*) FILTER (WHERE status = 'error') AS n_errors,
         CAST(sum(tokens_in) FILTER (WHERE is_call) AS BIGINT) AS tokens_in,
         CAST(sum(tokens_out) FILTER (WHERE is_call) AS BIGINT) AS tokens_out,
-        sum(cost_usd) FILTER (WHERE is_call) AS cost_usd
+        sum(cost_usd) FILTER (WHERE is_call) AS cost_usd,
+        coalesce(bool_or(tokens_in IS NOT NULL OR tokens_out IS NOT NULL) FILTER (WHERE kind = 'llm'), false) AS metered,
+        coalesce(bool_or(cost_usd IS NOT NULL) FILTER (WHERE kind = 'llm'), false) AS priced
     FROM s
     GROUP BY trace_id
 )
@@ -59,10 +65,11 @@ SELECT
     t.n_llm_calls,
     t.n_tool_calls,
     t.n_errors,
-    t.tokens_in,
-    t.tokens_out,
-    t.cost_usd,
-    r.status AS outcome,
+    -- What a root says of itself counts only where no model call says anything: it is the sum of what is below it.
+    CASE WHEN t.metered THEN t.tokens_in ELSE r.tokens_in END AS tokens_in,
+    CASE WHEN t.metered THEN t.tokens_out ELSE r.tokens_out END AS tokens_out,
+    CASE WHEN t.priced THEN t.cost_usd ELSE r.cost_usd END AS cost_usd,
+    CASE WHEN r.parent_span_id IS NULL THEN r.status ELSE 'unset' END AS outcome,
     g.flags
 FROM summed t
 LEFT JOIN root r USING (trace_id)

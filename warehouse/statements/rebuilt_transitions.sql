@@ -6,6 +6,7 @@ WITH judged AS (
         CASE
             WHEN coalesce(list_contains(flags, 'reward_leak'), false) THEN 'reward_leak'
             WHEN status = 'error' THEN 'error'
+            WHEN coalesce(list_contains(flags, 'partial'), false) THEN 'partial'
             WHEN coalesce(len(output_ids), 0) = 0 THEN 'no_output'
             WHEN coalesce(list_contains(flags, 'truncated'), false) THEN 'truncated'
         END AS reason
