@@ -49,8 +49,9 @@ def place_of(run: Mapping[str, Any]) -> Place | None:
     trace = run.get("trace_id") or (path[0][3] if path else own)
     parent = run.get("parent_run_id") or (path[-2][3] if len(path) > 1 else None)
     seq = None
-    if path:
-        seq = (_micros(path[-1]) - _micros(path[0])) * _TICKS + min(len(path), _TICKS - 1)
+    begun, started = (_micros(path[0]), _micros(path[-1])) if path else (None, None)
+    if begun is not None and started is not None:
+        seq = (started - begun) * _TICKS + min(len(path), _TICKS - 1)
     return Place(
         run_id=own,
         trace_id=hex_id(trace, 16) or str(trace),
@@ -59,8 +60,11 @@ def place_of(run: Mapping[str, Any]) -> Place | None:
     )
 
 
-def _micros(segment: re.Match[str]) -> int:
-    moment = datetime.strptime(segment[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+def _micros(segment: re.Match[str]) -> int | None:
+    try:
+        moment = datetime.strptime(segment[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:  # digits that are no date
+        return None
     return int(moment.timestamp()) * 1_000_000 + int(segment[2])
 
 

@@ -6,12 +6,13 @@ any order and in different files. Source: Langfuse, fern/apis/server/definition.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tracemill.chat import as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_ns, hex_id
-from tracemill.ingest.documents import guarded, unwrap
+from tracemill.ingest.documents import MALFORMED, guarded, unwrap
 from tracemill.ingest.langfuse_observation import (
     TYPES,
     Row,
@@ -65,12 +66,7 @@ class Langfuse:
                 yield found
             else:
                 line, row = found
-                yield from guarded(
-                    _record(line, row, seen),
-                    lambda reason, line=line, row=row: BadRecord(  # type: ignore[misc]
-                        reason=reason, line=line, excerpt=as_text(row)[:2000]
-                    ),
-                )
+                yield from guarded(_record(line, row, seen), partial(_bad, line, row))
             yield Done()
         yield from seen.wrappers()
 
@@ -160,7 +156,8 @@ def _record(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]
     kind = _kind(record)
     if kind == "list":
         for item in record["data"]:
-            yield from _record(line, item if isinstance(item, Mapping) else {"value": item}, seen)
+            held = item if isinstance(item, Mapping) else {"value": item}
+            yield from guarded(_record(line, held, seen), partial(_bad, line, held))
     elif kind == "trace with observations":
         yield from _whole(line, record, seen)
     elif kind == "observation":
@@ -178,8 +175,7 @@ def _record(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]
         seen.rooted.add(_trace_id(record["id"]))
         yield _trace(line, _row(record))
     else:
-        reason = "neither a trace nor an observation nor a score of Langfuse"
-        yield BadRecord(reason=reason, line=line, excerpt=as_text(dict(record))[:2000])
+        yield _bad(line, record, "neither a trace nor an observation nor a score of Langfuse")
 
 
 def _whole(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
@@ -193,10 +189,11 @@ def _whole(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
     bad: list[BadRecord] = []
     for item in listed if isinstance(listed, list) else []:
         row = _row(item) if isinstance(item, Mapping) else {}
-        if not text_of(row.get("id")):
-            bad.append(BadRecord(reason="an observation without id", line=line, excerpt=as_text(item)[:2000]))
+        try:
+            span = _observation(line, {"traceId": trace.get("id"), **row})
+        except MALFORMED as error:
+            bad.append(_bad(line, item, f"malformed observation: {type(error).__name__}: {error}"))
             continue
-        span = _observation(line, {"traceId": trace.get("id"), **row})
         known = latest.get(span.span_id)
         if known is None or (span.revised_ns or 0) >= (known[0].revised_ns or 0):
             latest[span.span_id] = (span, row)
@@ -215,7 +212,9 @@ def _whole(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
             scores = place.get(name)
             for score in scores if isinstance(scores, list) else []:
                 if isinstance(score, Mapping):
-                    yield from _score(line, _row(score))
+                    yield from guarded(_score(line, _row(score)), partial(_bad, line, score))
+                else:
+                    yield _bad(line, score, "no score: not a JSON object")
         if place is record or record.get("trace") is None:
             break
 
@@ -338,7 +337,7 @@ def _decoded(value: Any) -> Any:
 def _score(line: int, row: Row) -> Iterator[Item]:
     found = next(((kind, target) for name, kind in _TARGETS if (target := text_of(row.get(name))) is not None), None)
     if found is None:
-        yield BadRecord(reason="a score without target", line=line, excerpt=as_text(row)[:2000])
+        yield _bad(line, row, "a score without target")
         return
     kind, target = found
     n_bytes = {"span": 8, "trajectory": 16}.get(kind)
@@ -373,6 +372,10 @@ def _judgement(row: Row) -> tuple[float | None, str | None, str]:
         said = {"true": 1.0, "false": 0.0}
         value = said.get(str(row.get("value")).lower(), said.get(str(label).lower()))
     return value, label, name
+
+
+def _bad(line: int, row: Any, reason: str) -> BadRecord:
+    return BadRecord(reason=reason, line=line, excerpt=as_text(row)[:2000])
 
 
 _EVIDENCE = ("id", "comment", "metadata", "environment", "configId", "queueId", "traceId", "executionTraceId")

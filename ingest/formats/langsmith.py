@@ -61,7 +61,8 @@ def _kind(record: Any) -> str | None:
         return "run"
     for name in ("post", "patch"):
         listed = record.get(name)
-        if isinstance(listed, list) and listed and isinstance(listed[0], Mapping) and place_of(listed[0]) is not None:
+        first = listed[0] if isinstance(listed, list) and listed else None
+        if isinstance(first, Mapping) and {"dotted_order", "trace_id", "run_type"} & first.keys():
             return "batch"
     if "run_id" in record and "key" in record and {"score", "feedback_source", "correction"} & record.keys():
         return "feedback"
@@ -77,7 +78,7 @@ def _record(line: int, record: Mapping[str, Any]) -> Iterator[Item]:
         yield from _run(line, record)
     elif kind == "runs":
         for run in record["runs"]:
-            yield from _run(line, run if isinstance(run, Mapping) else {})
+            yield from _guarded(line, run if isinstance(run, Mapping) else {})
     elif kind == "batch":
         yield from _batch(line, record)
     elif kind == "feedback":
@@ -86,16 +87,21 @@ def _record(line: int, record: Mapping[str, Any]) -> Iterator[Item]:
         yield _bad(line, record, "neither a run nor a batch of runs nor feedback")
 
 
-def _run(line: int, run: Mapping[str, Any], *, partial_: bool = False) -> Iterator[Item]:
+def _guarded(line: int, run: Mapping[str, Any], *, patch: bool = False) -> Iterator[Item]:
+    """One run among several: where it is malformed, the others still land."""
+    yield from guarded(_run(line, run, patch=patch), partial(_bad, line, run))
+
+
+def _run(line: int, run: Mapping[str, Any], *, patch: bool = False) -> Iterator[Item]:
     place = place_of(run)
     if place is None:
         yield _bad(line, run, "a run without id")
         return
-    yield run_span(place, run, line=line, partial=partial_)
+    yield run_span(place, run, line=line, partial=patch)
     children = unwrap(run.get("child_runs"))
     for child in children if isinstance(children, list) else []:
         if isinstance(child, Mapping):
-            yield from _run(line, {"trace_id": run.get("trace_id") or run.get("id"), **child})
+            yield from _guarded(line, {"trace_id": run.get("trace_id") or run.get("id"), **child})
 
 
 def _batch(line: int, record: Mapping[str, Any]) -> Iterator[Item]:
@@ -116,9 +122,9 @@ def _batch(line: int, record: Mapping[str, Any]) -> Iterator[Item]:
         known = posts if place.run_id in posts else alone
         known[place.run_id] = _patched(known.get(place.run_id, {}), patch)
     for run in sorted(posts.values(), key=lambda run: str(run.get("dotted_order") or "")):
-        yield from _run(line, run)
+        yield from _guarded(line, run)
     for patch in alone.values():
-        yield from _run(line, patch, partial_=True)
+        yield from _guarded(line, patch, patch=True)
 
 
 def _listed(record: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

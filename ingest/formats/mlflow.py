@@ -11,7 +11,7 @@ from tracemill.chat import as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_ns, hex_id
 from tracemill.ingest.dialects import Origin
-from tracemill.ingest.documents import guarded, unwrap
+from tracemill.ingest.documents import MALFORMED, guarded, unwrap
 from tracemill.ingest.envelope import TRACE_BYTES, NoSpanError, events_of, own_id, spoken, status_of
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
 from tracemill.ingest.tables import rows
@@ -101,6 +101,9 @@ def _trace(line: int, trace: Mapping[str, Any]) -> Iterator[Item]:
         except NoSpanError as error:
             yield _bad(line, span, str(error))
             continue
+        except MALFORMED as error:
+            yield _bad(line, span, f"malformed span: {type(error).__name__}: {error}")
+            continue
         for item in items:
             if isinstance(item, RawSpan):
                 item.session_id = item.session_id or (None if session is None else str(session))
@@ -118,7 +121,7 @@ def _trace(line: int, trace: Mapping[str, Any]) -> Iterator[Item]:
     yield from found
     for assessment in info.get("assessments") or ():
         if isinstance(assessment, Mapping) and assessment.get("valid") is not False:  # False: somebody has replaced it
-            yield from _assessed(line, assessment, str(trace_id))
+            yield from guarded(_assessed(line, assessment, str(trace_id)), partial(_bad, line, assessment))
 
 
 def _span(span: Mapping[str, Any], trace_id: str | None, line: int, seq: int) -> list[Item]:
