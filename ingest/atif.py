@@ -16,6 +16,7 @@ import msgspec
 from tracemill.chat import Part, as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int, as_ns
+from tracemill.ingest.carried import restored
 from tracemill.ingest.reader import Item, Message, RawScore, RawSpan
 
 VERSION = 1
@@ -23,8 +24,6 @@ VERSION = 1
 SOURCES = {"system": "system", "user": "user", "agent": "assistant"}
 _TASKS = ("task_key", "task_id", "task_name", "instance_id")
 _CACHE_WRITES = ("cache_creation_input_tokens", "cache_write_tokens", "cache_creation_tokens")
-SPAN_FIELDS = frozenset(RawSpan.__struct_fields__) - {"trace_id", "line", "partial", "resource", "response_id"}
-"""What is put over a span again; its trace is the document's, its line the file's."""
 
 
 def items(document: Mapping[str, Any], line: int | None) -> Iterator[Item]:
@@ -60,7 +59,7 @@ def native_call(step: Mapping[str, Any], agent: Mapping[str, Any], trace_id: str
         model=model,
         params={"reasoning_effort": step["reasoning_effort"]} if step.get("reasoning_effort") is not None else None,
         input=list(said),
-        output=[message_of(step)],
+        output=[_spelled(ours(step).get("message")) or message_of(step)],
         tools=agent.get("tool_definitions") or None,
         dialect="atif",
         attributes={name: value for name, value in rest.items() if value is not None},
@@ -264,15 +263,12 @@ class _Walk:
         if own.get("span") is not None:
             call = native_call(step, self.agent, self.trace_id, self.said)
             yield restored(bare(call, self.document), own["span"])
-        if not own.get("silent"):
-            self.said.append(_spelled(own.get("said")) or _spelled(own.get("message")) or message_of(step))
         for result in results_of(step):
             own = ours(result)
             if own.get("span") is not None:
                 tool = native_tool(step, result, self.agent, self.trace_id)
                 yield restored(bare(tool, self.document), own["span"])
-            if not own.get("silent"):
-                self.said.append(_spelled(own.get("message")) or answer_of(result))
+        self.said.extend(heard_after(step))
 
     def _step(self, at: int, step: Mapping[str, Any]) -> Iterator[Item]:
         if step.get("source") == "agent":
@@ -320,6 +316,17 @@ class _Walk:
         span.line = self.line
 
 
+def heard_after(step: Mapping[str, Any]) -> Iterator[Message]:
+    """What the calls after a step of tracemill's own document read of it: the step, and its results."""
+    own = ours(step)
+    if not own.get("silent"):
+        yield _spelled(own.get("said")) or _spelled(own.get("message")) or message_of(step)
+    for result in results_of(step):
+        own = ours(result)
+        if not own.get("silent"):
+            yield _spelled(own.get("message")) or answer_of(result)
+
+
 def session_of(document: Mapping[str, Any]) -> str | None:
     session = document.get("session_id")
     return None if session is None else str(session)
@@ -329,19 +336,6 @@ def bare(span: RawSpan, document: Mapping[str, Any]) -> RawSpan:
     """What ATIF's fields say of a span before tracemill's own columns are put over it."""
     span.attributes = {}
     span.session_id = session_of(document)
-    return span
-
-
-def restored(span: RawSpan, columns: Any) -> RawSpan:
-    """The span with what tracemill wrote beside it. Raises ValueError where that is no span."""
-    if not isinstance(columns, Mapping):
-        raise ValueError("extra.tracemill holds no columns of a span")
-    known = {name: value for name, value in columns.items() if name in SPAN_FIELDS}
-    given = msgspec.convert({"trace_id": span.trace_id, "span_id": "", "kind": span.kind} | known, RawSpan)
-    for name in known:
-        setattr(span, name, getattr(given, name))
-    if not span.span_id:
-        raise ValueError("extra.tracemill names no span")
     return span
 
 

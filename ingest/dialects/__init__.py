@@ -21,6 +21,7 @@ from tracemill.ingest.dialects import (
     openinference,
     openllmetry,
     plain,
+    tracemill,
     vercel,
 )
 from tracemill.ingest.dialects.cut import is_cut
@@ -43,6 +44,8 @@ class Dialect:
     fill: Fill
     about: About
     prepare: Prepare
+    whole: bool = False
+    """Says all there is to say of the span: nothing is taken out before it fills, nothing is concluded after."""
 
 
 def _as_it_is(attributes: Attributes) -> None:
@@ -54,6 +57,14 @@ def _dialect(name: str, module: Any, prepare: Prepare = _as_it_is) -> Dialect:
 
 
 DIALECTS: tuple[Dialect, ...] = (
+    Dialect(
+        name="tracemill",
+        speaks=tracemill.speaks,
+        fill=tracemill.fill,
+        about=tracemill.ABOUT,
+        prepare=_as_it_is,
+        whole=True,
+    ),
     _dialect("agent-lightning", agent_lightning),
     _dialect("vercel-ai-sdk", vercel),
     _dialect("monocle", monocle),
@@ -82,6 +93,8 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
     dialect = next(dialect for dialect in DIALECTS if dialect.speaks(span, attributes, scope))
     span.dialect = dialect.name
     span.service = origin.service
+    if dialect.whole:
+        return [span, *dialect.fill(span, attributes, events)]
     dialect.prepare(attributes)
     span.session_id = take_text(attributes, *_SESSIONS)
     user = take(attributes, *_USERS)
