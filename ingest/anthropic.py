@@ -117,7 +117,7 @@ def _fill(span: RawSpan, request: Mapping[str, Any], answer: Mapping[str, Any]) 
     span.model = answered or span.model_requested
     asked = request if "response" not in request else {k: v for k, v in request.items() if k in _PARAMETERS}
     span.params = {k: v for k, v in asked.items() if k not in _NO_PARAMETERS}
-    span.tools = [_tool(tool) for tool in request.get("tools") or []] or None
+    span.tools = tools(request)
     stopped = text(answer.get("stop_reason"))
     span.finish_reasons = None if stopped is None else [stopped]
     fill_usage(span, answer.get("usage"))
@@ -134,6 +134,11 @@ _PARAMETERS = (
     *("max_tokens", "temperature", "top_p", "top_k", "stop_sequences", "tool_choice", "thinking", "stream"),
     *("service_tier", "output_config", "context_management", "betas"),
 )
+
+
+def tools(request: Mapping[str, Any]) -> list[Any] | None:
+    """The tool definitions of a request; None where there are none."""
+    return [_tool(tool) for tool in request.get("tools") or []] or None
 
 
 def _tool(tool: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from tracemill.ids import content_id
+from tracemill.ingest import batched
 from tracemill.ingest.columns import SpanColumns, nanoseconds
 from tracemill.ingest.documents import MALFORMED
 from tracemill.ingest.limits import Limits
@@ -171,6 +172,8 @@ class Building:
     def finish(self) -> Batch:
         batch_id = content_id("batch", [list(part) for part in self._content])
         spans, parts = self._spans.tables()
+        spans, answered = batched.join(spans, self._book)
+        self._spans.duplicates.update(answered)
         refused = Counter(row["source_uri"] for row in self._quarantine)
         for row in (*self._ledger, *self._progress):
             row["batch_id"] = batch_id

@@ -150,6 +150,11 @@ class MessageBook:
         found = [self.add(message, day) for message in messages]
         return [message_id for message_id, _ in found], any(touched for _, touched in found)
 
+    def again(self, ids: Sequence[str], day: date | None) -> None:
+        """Says that messages known by their ids were also said on a day."""
+        for message_id in ids:
+            self._rows.setdefault((day, message_id), message_id)
+
     def add_tools(self, tools: Sequence[Any], day: date | None) -> tuple[str | None, bool]:
         """The id of the tool definitions' message; None for no definitions."""
         parts = tools_from_openai([unwrap(tool) for tool in tools])

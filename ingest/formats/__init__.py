@@ -1,6 +1,7 @@
 """The registry of log formats. The order is the order of detection: the first reader that claims a source reads it."""
 
 from tracemill.ingest.formats.agent_lightning import AgentLightning
+from tracemill.ingest.formats.anthropic_batch import AnthropicBatch
 from tracemill.ingest.formats.anthropic_messages import AnthropicMessages
 from tracemill.ingest.formats.atif import Atif
 from tracemill.ingest.formats.claude_code import ClaudeCode
@@ -24,6 +25,7 @@ from tracemill.ingest.formats.litellm import LiteLLM
 from tracemill.ingest.formats.mini_swe_agent import MiniSweAgent
 from tracemill.ingest.formats.mlflow import MLflow
 from tracemill.ingest.formats.openai_agents import OpenAIAgents
+from tracemill.ingest.formats.openai_batch import OpenAIBatch
 from tracemill.ingest.formats.openai_chat import OpenAIChat
 from tracemill.ingest.formats.openai_chunks import OpenAIChunks
 from tracemill.ingest.formats.openai_pages import OpenAIPages
@@ -69,6 +71,8 @@ FORMATS: tuple[Reader, ...] = (
     OpenAIChunks(),
     AnthropicMessages(),
     Preferences(),
+    OpenAIBatch(),
+    AnthropicBatch(),
     OpenAIPages(),
     OpenAIResponses(),
     Codex(),
