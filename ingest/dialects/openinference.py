@@ -133,18 +133,17 @@ def _messages(span: RawSpan, attributes: Attributes) -> None:
         value = take(attributes, "input.value")
         found = None if prompts else asked(value)
         span.input = canonical_list(prompts or value) if found is None else found.messages
+    choices = [c.get("completion", c).get("text") for c in _listed(attributes, "llm.choices") if isinstance(c, dict)]
+    value = unwrap(take(attributes, "output.value"))
+    answer = answered(value)
     if span.output is None:
-        choices = [
-            c.get("completion", c).get("text") for c in _listed(attributes, "llm.choices") if isinstance(c, dict)
-        ]
-        value = unwrap(choices or take(attributes, "output.value"))
-        answer = None if choices else answered(value)
-        span.output = canonical_list(value, "assistant") if answer is None else answer.messages
-        reason = finish_reason(value)
-        if span.finish_reasons is None and reason is not None:
-            span.finish_reasons = [reason]
-        elif span.finish_reasons is None and answer is not None:
-            span.finish_reasons = answer.finish_reasons or None
+        found = None if choices else answer
+        span.output = canonical_list(choices or value, "assistant") if found is None else found.messages
+    reason = finish_reason(value)
+    if span.finish_reasons is None and reason is not None:
+        span.finish_reasons = [reason]
+    elif span.finish_reasons is None and answer is not None:
+        span.finish_reasons = answer.finish_reasons or None
     # The messages say it already, structured.
     _drop_types(attributes)
     attributes.pop("input.value", None)
