@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from tracemill.ids import content_id
 from tracemill.ingest.documents import unwrap
 
 Attributes = dict[str, Any]
@@ -125,12 +124,6 @@ def hex_id(value: Any, n_bytes: int) -> str | None:
     except (binascii.Error, ValueError):
         return None
     return raw.hex() if len(raw) == n_bytes and any(raw) else None
-
-
-def plain_id(value: Any, n_bytes: int) -> str:
-    """An id of any source: hex as in `hex_id`, else as it is; with an @ in it, a hash, since ids are not redacted."""
-    text = str(value)
-    return hex_id(text, n_bytes) or (content_id("id", text)[: 2 * n_bytes] if "@" in text else text)
 
 
 def unflatten(flat: Attributes) -> tuple[Any, bool]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tracemill.chat import as_text
 from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_float, as_int, plain_id
+from tracemill.ingest.attributes import as_float, as_int, hex_id
 from tracemill.ingest.columns import KINDS
 from tracemill.ingest.documents import guarded, unwrap
 from tracemill.ingest.formats import FORMATS
@@ -199,7 +199,8 @@ def at(row: Mapping[str, Any], path: str) -> Any:
 def _span(given: Mapping[str, Any], row: Mapping[str, Any], format: str) -> RawSpan:
     """The span of one row. Raises ValueError, which names column and value, on what cannot be what it is said to be."""
     texts = {name: as_text(given[name]) for name in _TEXTS if given.get(name) is not None}
-    ids = {name: plain_id(as_text(given[name]), size) for name, size in _IDS.items() if given.get(name) is not None}
+    raw = {name: as_text(given[name]) for name in _IDS if given.get(name) is not None}
+    ids = {name: hex_id(text, _IDS[name]) or text for name, text in raw.items()}
     session = None if given.get("session_id") is None else as_text(given["session_id"])
     content = canonical_json(dict(row))
     trace_id = ids.pop("trace_id", None) or content_id("mapped", format, content)

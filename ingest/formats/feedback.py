@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from tracemill.chat import as_text
-from tracemill.ingest.attributes import as_float, as_ns, plain_id
+from tracemill.ingest.attributes import as_float, as_ns, hex_id
 from tracemill.ingest.documents import guarded
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, Stream
 from tracemill.ingest.tables import rows
@@ -47,26 +47,29 @@ class Feedback:
         yield from judgements(stream, head, None)
 
 
-def judgements(stream: Stream, head: Head, on: str | None) -> Iterator[Item | Done]:
-    """Scores of every row, joined `on` that key, or on the most specific one of each row."""
+def judgements(stream: Stream, head: Head, on: str | None, column: str | None = None) -> Iterator[Item | Done]:
+    """Scores of every row, joined `on` that key, or on the most specific one of each row.
+
+    `column` holds the key where it is not called so. On a key that is none of KEYS, the kind of target is the key.
+    """
     for found in rows(stream, head):
         if isinstance(found, BadRecord):
             yield found
         else:
             line, row = found
-            yield from guarded(_row(line, row, on), partial(_bad, line, row))
+            yield from guarded(_row(line, row, on, column), partial(_bad, line, row))
         yield Done()
 
 
-def _row(line: int, row: Mapping[str, Any], on: str | None) -> Iterator[Item]:
+def _row(line: int, row: Mapping[str, Any], on: str | None, column: str | None = None) -> Iterator[Item]:
     key = on or next((name for name in KEYS if _text(row.get(name)) is not None), None)
-    target = None if key is None else _text(row.get(key))
+    target = None if key is None else _text(row.get(column or key))
     if key is None or target is None:
-        yield _bad(line, row, f"no {on or ' or '.join(KEYS)}")
+        yield _bad(line, row, f"no {column or on or ' or '.join(KEYS)}")
         return
     n_bytes = {"span_id": 8, "trace_id": 16, "trajectory_id": 16}.get(key)
     if n_bytes is not None:
-        target = plain_id(target, n_bytes)
+        target = hex_id(target, n_bytes) or target
     try:
         value, label = _value(row)
         propensity, confidence = (_number(row, name) for name in ("propensity", "confidence"))
@@ -88,9 +91,10 @@ def _row(line: int, row: Mapping[str, Any], on: str | None) -> Iterator[Item]:
     if value is None and label is None and correction is None:
         yield _bad(line, row, f"neither value nor label nor correction among {', '.join(row)}")
         return
-    rest = {name: v for name, v in row.items() if name not in _COLUMNS and name not in KEYS and v is not None}
+    mapped = {*_COLUMNS, *KEYS, column or key}
+    rest = {name: v for name, v in row.items() if name not in mapped and v is not None}
     score = RawScore(
-        target_kind=KEYS[key],
+        target_kind=KEYS.get(key, key),
         target_id=target,
         name=_text(row.get("name")) or "feedback",
         value=value,
