@@ -127,12 +127,12 @@ def _kind(record: Any) -> str | None:
     if isinstance(record.get("trace"), Mapping) and isinstance(record.get("observations"), list):
         return "trace with observations"
     names = {_camel(name) for name in record}
-    if isinstance(record.get("data"), list) and ("meta" in names or len(names) == 1):
-        inner = next((_kind(item) for item in record["data"][:1]), None)
-        return None if inner is None else "list"
+    listed = _list(record)
+    if listed and ("meta" in names or "traces" in names or len(names) == 1):
+        return "list" if _kind(listed[0]) is not None else None
     if "traceId" in names and str(record.get("type")) in TYPES and "startTime" in names:
         return "observation"
-    if "name" in names and "source" in names and {"dataType", "observationId"} & names and "value" in names | {"value"}:
+    if {"name", "source"} <= names and {"dataType", "observationId"} & names:
         return "score" if str(record.get("source")) in _SOURCES else None
     if "id" in names and "timestamp" in names and "traceId" not in names:
         if isinstance(record.get("observations"), list) and record["observations"]:
@@ -140,6 +140,11 @@ def _kind(record: Any) -> str | None:
         if len(names.intersection(_TRACE)) > 1:
             return "trace"
     return None
+
+
+def _list(record: Mapping[str, Any]) -> list[Any]:
+    """What a page of the API holds, or a session with its traces."""
+    return next((record[name] for name in ("data", "traces") if isinstance(record.get(name), list)), [])
 
 
 def _camel(name: str) -> str:
@@ -155,7 +160,7 @@ def _row(record: Mapping[str, Any]) -> Row:
 def _record(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
     kind = _kind(record)
     if kind == "list":
-        for item in record["data"]:
+        for item in _list(record):
             held = item if isinstance(item, Mapping) else {"value": item}
             yield from guarded(_record(line, held, seen), partial(_bad, line, held))
     elif kind == "trace with observations":

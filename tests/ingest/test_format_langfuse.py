@@ -204,6 +204,23 @@ def test_tables_in_separate_files_join_by_their_ids(take: Any, order: tuple[int,
     assert score["at"] == 1_759_276_800_000_000_000
 
 
+def test_tables_of_traces_and_scores_may_be_csv(take: Any) -> None:
+    for name, row in (("traces", snake(trace(tags="[]"))), ("scores", SCORE | {"observation_id": None})):
+        out = io.StringIO()
+        writer = csv.DictWriter(out, row)
+        writer.writeheader()
+        writer.writerow(row)
+        taken = take(out.getvalue(), name=f"{name}.csv")
+        assert (taken.ledger[0]["source_format"], taken.quarantine) == ("langfuse", [])
+        assert [(s["name"], s["session_id"]) for s in taken.spans] == [("desk", "s-1")][: name == "traces"]
+        assert [(s["target_id"], s["value"]) for s in taken.scores] == [(TRACE, 1.0)][: name == "scores"]
+
+
+def test_a_session_with_its_traces_is_read(take: Any) -> None:
+    session = {"id": "s-1", "projectId": "p", "traces": [trace(), trace(id="1" * 32, name="second")]}
+    assert [span["name"] for span in take(session, name="session.json").spans] == ["desk", "second"]
+
+
 def test_enriched_rows_tell_their_trace_who_and_which_session(take: Any) -> None:
     row = snake(CALL) | {"user_id": "ann", "session_id": "s-2", "trace_name": "desk", "level": "ERROR"}
     taken = take(lines=[row], name="observations_v2.jsonl")
