@@ -19,6 +19,8 @@ RESERVED = re.compile(rf"{_KINDS}_\d+|conversation|demonstrations")
 _UNBOUND = re.compile(rf"{_KINDS}_\d+")
 _TRUSTED = 20
 """From so many distinct renderings on, common text is believed wherever it ends; below, only up to a delimiter."""
+_SOME = 8
+"""From so many on, several common words are believed after a delimiter too."""
 
 SLOT = None
 Skeleton = list[str | None]
@@ -36,10 +38,12 @@ def skeleton(texts: Sequence[str]) -> Skeleton:
     tokens = [_TOKEN.findall(text) for text in texts]
     prefix = _trim_end(tokens[0][: _common(tokens)], len(texts))
     rest = [row[len(prefix) :] for row in tokens]
-    suffix = _trim_start(rest[0][len(rest[0]) - _common([row[::-1] for row in rest]) :], len(texts))
+    ending = rest[0][len(rest[0]) - _common([row[::-1] for row in rest]) :]
+    suffix = _trim_start(ending, len(texts))
     middles = [row[: len(row) - len(suffix)] for row in rest]
     pieces: Skeleton = ["".join(prefix), *_infix(middles, len(texts)), "".join(suffix)]
-    return [piece for piece in pieces if piece != ""]
+    pieces = [piece for piece in pieces if piece != ""]
+    return pieces if suffix else _closed(pieces, "".join(ending), texts)
 
 
 def _common(rows: Sequence[Sequence[str]]) -> int:
@@ -60,7 +64,13 @@ def _trim_end(tokens: list[str], n: int) -> list[str]:
     if n < _TRUSTED:
         while kept and not (_DELIMITER.match(kept[-1]) or "\n" in kept[-1] or _blank_after_delimiter(kept)):
             kept.pop()
+        if n >= _SOME and _words(tokens[len(kept) :]) > 1:
+            kept = list(tokens)
     return kept if _says_something(kept) else []
+
+
+def _words(tokens: Sequence[str]) -> int:
+    return len(re.findall(r"[^\W\d_]+", "".join(tokens)))
 
 
 def _blank_after_delimiter(tokens: list[str]) -> bool:
@@ -72,7 +82,28 @@ def _trim_start(tokens: list[str], n: int) -> list[str]:
     if n < _TRUSTED:
         while kept and not (_DELIMITER.match(kept[0]) or "\n" in kept[0]):
             kept.pop(0)
+        if n >= _SOME and _words(tokens[: len(tokens) - len(kept)]) > 1:
+            kept = list(tokens)
     return kept if _says_something(kept) else []
+
+
+def _closed(pieces: Skeleton, marks: str, texts: Sequence[str]) -> Skeleton:
+    """The pieces with the marks that end every text ("You have 3 tickets."), if the last slot never holds them else.
+
+    Under few renderings only names and numbers give up their full stop: that of a sentence is the sentence's own.
+    """
+    if len(texts) < _SOME or not marks.strip() or pieces[-1] is not SLOT:
+        return pieces
+    content = [piece if piece is not None else {"slot": f"s{i}"} for i, piece in enumerate(pieces)]
+    last = f"s{len(pieces) - 1}"
+    for text in texts:
+        value = (extract(content, text) or {}).get(last, marks + marks)
+        value = value[: -len(marks)]
+        if any(mark in value for mark in marks if not mark.isspace()):
+            return pieces
+        if len(texts) < _TRUSTED and len(value.split()) > 4:
+            return pieces
+    return [*pieces, marks]
 
 
 def _infix(rows: list[list[str]], n: int) -> Skeleton:
@@ -80,7 +111,7 @@ def _infix(rows: list[list[str]], n: int) -> Skeleton:
     if n < 4:
         return [SLOT]
     run = _longest_common_run(rows)
-    while run and not _is_label(run):
+    while run and not _is_label(run, n):
         run = run[:-1] if not (run[0].isspace() and "\n" not in run[0]) else run[1:]
         if len(run) < 2:
             run = []
@@ -95,10 +126,13 @@ def _infix(rows: list[list[str]], n: int) -> Skeleton:
     return [*left, "".join(run), *right]
 
 
-def _is_label(run: Sequence[str]) -> bool:
-    """Whether a common run looks written by the program: a line with a label, a tag, or many words."""
+def _is_label(run: Sequence[str], n: int) -> bool:
+    """Whether a common run looks written by the program: a line with a label, a tag, or many words.
+
+    Two words are many where so many rows share them.
+    """
     text = "".join(run)
-    if len(re.findall(r"\w+", text)) >= 5:
+    if _words(run) >= (2 if n >= _TRUSTED else 5):
         return True
     framed = "\n" in text or "<" in text or "|" in text
     return framed and bool(re.search(r"\w", text)) and bool(re.search(r"[:>=|]", text))

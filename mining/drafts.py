@@ -17,6 +17,10 @@ from tracemill.mining.lake import Messages, table
 from tracemill.records import ChatMessage, Template
 
 _SAMPLE = 50
+_TURNS = 4
+"""From so many similar system prompts in use at the same time on, they are one with a slot; fewer may be variants."""
+_COMPARED = 20
+"""A prompt is compared with so many of a family of similar ones; thousands may differ in a name."""
 _RARE = 3
 """A system prompt of fewer trajectories is one filling of a slot, not a version, if so many others are like it."""
 _DIGITS = re.compile(r"\d+")
@@ -68,7 +72,7 @@ def _repeats_across(places: Sequence[tuple[int, Mapping[str, Any]]]) -> bool:
 
 def by_prompt(calls: Calls, messages: Messages, rows: Ints) -> list[Ints]:
     """Rows of one system prompt each. Prompts that differ in numbers and pseudonyms only are one prompt, and so are
-    similar ones that come up in so few trajectories that something is filled in."""
+    similar ones that many of take turns, or that come up in so few trajectories that something is filled in."""
     if not len(rows):
         return []
     columns = []
@@ -85,25 +89,81 @@ def by_prompt(calls: Calls, messages: Messages, rows: Ints) -> list[Ints]:
     inverse = inverse.ravel()
     messages.fetch(calls.message_ids[code] for code in np.unique(heads) if code >= 0)
     texts = [_text(calls, messages, head) for head in heads.tolist()]
-    trajectories = calls.column("trajectory_id")[rows]
-    clusters: dict[str, list[int]] = {}
+    masked: dict[str, list[int]] = {}
     for i, text in enumerate(texts):
-        clusters.setdefault(_DIGITS.sub("0", PSEUDONYM.sub("0", text)), []).append(i)
-    often, rare = list[list[int]](), list[tuple[set[str], list[int]]]()
-    for masked, members in clusters.items():
-        if not masked or len(set(trajectories[np.isin(inverse, members)])) >= _RARE:
-            often.append(members)
-            continue
-        words = set(re.findall(r"\w+", masked))
-        for other, gathered in rare:
-            if len(words & other) >= 0.6 * len(words | other):
-                gathered.extend(members)
+        masked.setdefault(_DIGITS.sub("0", PSEUDONYM.sub("0", text)), []).append(i)
+    prompts = [
+        _Prompt.of(calls, rows, np.isin(inverse, members), set(re.findall(r"\w+", text)))
+        for text, members in masked.items()
+    ]
+    families: list[list[_Prompt]] = []
+    for prompt in prompts:
+        for family in families:
+            if any(prompt.is_like(member) for member in family[-_COMPARED:]):
+                family.append(prompt)
                 break
         else:
-            rare.append((words, members))
-    merged = [[m] for _, members in rare if len(members) < _RARE for m in members]
-    merged += [members for _, members in rare if len(members) >= _RARE]
-    return [rows[np.isin(inverse, members)] for members in (*often, *merged)]
+            families.append([prompt])
+    parts = [part for family in families for era in _eras(family) for part in _fillings(era)]
+    return [np.concatenate([prompt.rows for prompt in part]) for part in parts]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prompt:
+    """Calls whose system prompt differs in numbers and pseudonyms only, and when it was in use."""
+
+    rows: Ints
+    words: set[str]
+    trajectories: int
+    first: float
+    last: float
+
+    @classmethod
+    def of(cls, calls: Calls, rows: Ints, mine: Bools, words: set[str]) -> "_Prompt":
+        own = rows[mine]
+        starts = [time for time in calls.column("start_ns")[own].tolist() if time is not None]
+        return cls(
+            rows=own,
+            words=words,
+            trajectories=len(set(calls.column("trajectory_id")[own])),
+            first=min(starts, default=float("-inf")),  # undated calls may be of any time
+            last=max(starts, default=float("inf")),
+        )
+
+    def is_like(self, other: "_Prompt") -> bool:
+        return bool(self.words) and len(self.words & other.words) >= 0.6 * len(self.words | other.words)
+
+
+def _eras(family: list[_Prompt]) -> list[list[_Prompt]]:
+    """Similar prompts in times of their own: an edited prompt follows the old one, what fills a slot takes turns.
+
+    A prompt of one trajectory says nothing of how long it was in use; it belongs where its time falls.
+    """
+    lasting = sorted((prompt for prompt in family if prompt.trajectories > 1), key=lambda prompt: prompt.first)
+    if not lasting:
+        return [family]
+    eras: list[list[_Prompt]] = []
+    until = float("-inf")
+    for prompt in lasting:
+        if not eras or prompt.first > until:
+            eras.append([])
+        eras[-1].append(prompt)
+        until = max(until, prompt.last)
+    begins = [min(prompt.first for prompt in era) for era in eras]
+    for prompt in family:
+        if prompt.trajectories == 1:
+            eras[max(int(np.searchsorted(begins, prompt.first, side="right")) - 1, 0)].append(prompt)
+    return eras
+
+
+def _fillings(era: list[_Prompt]) -> list[list[_Prompt]]:
+    """The prompts of one time: one prompt with a slot where many take turns, each its own where few do."""
+    often = [prompt for prompt in era if prompt.trajectories >= _RARE]
+    rare = [prompt for prompt in era if prompt.trajectories < _RARE]
+    if len(often) >= _TURNS:
+        return [era]
+    # So few trajectories each: something is filled in. One or two such prompts may as well be edits.
+    return [[prompt] for prompt in often] + ([rare] if len(rare) >= _RARE else [[prompt] for prompt in rare])
 
 
 def _text(calls: Calls, messages: Messages, head: Iterable[int]) -> str:

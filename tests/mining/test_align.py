@@ -47,6 +47,17 @@ def test_many_inputs_are_believed_where_constant_text_ends_without_a_delimiter()
     assert content_of(texts) == ["Route this ticket ", {"slot": "input"}, " into a queue"]
 
 
+def test_a_full_stop_belongs_to_the_program_behind_names_and_to_the_sentence_behind_sentences() -> None:
+    names = ["Ada", "Luis", "Mei Li", "Olu", "Petra", "Sam", "Ines", "Karim"]
+    assert content_of([f"You speak with {name}." for name in names]) == ["You speak with ", {"slot": "input"}, "."]
+    sentences = [
+        f"The lock of door {name} does {i} times what a lock at {name} should." for i, name in enumerate(names)
+    ]
+    assert content_of(
+        sentences[:4] + [f"{name} lost {i} keys near the old bridge." for i, name in enumerate(names)]
+    ) == [{"slot": "input"}]
+
+
 @pytest.mark.parametrize(
     ("before", "name"),
     [

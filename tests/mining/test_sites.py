@@ -1,5 +1,6 @@
 """Call sites: recovered incrementally, and every assigned call renders back to exactly what was logged."""
 
+import json
 import random
 from typing import Any
 
@@ -164,6 +165,31 @@ def test_numbers_and_names_that_vary_in_the_system_prompt_are_slots_not_versions
     recover(lake)
     (site,) = sites.load(lake.con)
     assert site.template.slots == ("date", "ticket")
+
+
+def test_names_that_come_again_and_again_fill_a_slot_and_an_edit_of_the_prompt_is_a_version(lake: Any) -> None:
+    names = ["Ada", "Luis", "Mei", "Olu", "Petra", "Sam", "Ines", "Karim"]
+    for i in range(80):
+        rule = "" if i < 40 else "Never promise a date. "
+        system = {"role": "system", "content": f"You are the agent of ACME. {rule}You speak with {names[i % 8]}."}
+        lake.call(f"t{i}", [system, ask(TICKETS[i % len(TICKETS)])], at=i)
+    recover(lake)
+    versions = lake.con.sql("SELECT DISTINCT site_id, template FROM sites").fetchall()
+    assert len({site_id for site_id, _ in versions}) == 1
+    opening = [json.loads(template)["messages"][0]["content"][0] for _, template in versions]
+    assert sorted(opening) == [
+        "You are the agent of ACME. Never promise a date. You speak with ",
+        "You are the agent of ACME. You speak with ",
+    ]
+
+
+def test_two_variants_of_a_prompt_that_take_turns_stay_apart(lake: Any) -> None:
+    for i in range(40):
+        tone = "Be short and friendly in all answers." if i % 2 else "Be exact and formal in all answers."
+        system = {"role": "system", "content": f"You are the agent of the shop ACME in Bremen. {tone}"}
+        lake.call(f"t{i}", [system, ask(TICKETS[i % len(TICKETS)])], at=i)
+    recover(lake)
+    assert lake.con.sql("SELECT count(DISTINCT template) FROM sites").fetchone() == (2,)
 
 
 def test_one_call_alone_has_its_last_user_message_as_the_slot_and_gives_way_to_better_evidence(lake: Any) -> None:
