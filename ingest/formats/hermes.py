@@ -119,10 +119,12 @@ def _answer(node: Node, row: Mapping[str, Any], model: str | None, later: list[d
     if content := _content(row):
         node.parts += [part for _, _, parts in canonical({"role": "assistant", "content": content}) for part in parts]
     calls = unwrap(row.get("tool_calls"))
+    taken: set[str | None] = {None}
     for call in calls if isinstance(calls, list) else []:
         function = call["function"] if isinstance(call.get("function"), Mapping) else call
         name, call_id = function.get("name"), as_name(call.get("id"))
-        call_id = call_id or _adopted(name, later, {part.get("id") for part in node.parts})
+        call_id = call_id or _adopted(name, later, taken)
+        taken.add(call_id)
         asked = {"name": name, "arguments": function.get("arguments")}
         node.parts.append({"type": "tool_call", "id": call_id, **asked})
     stop = as_name(row.get("finish_reason"))
@@ -130,11 +132,12 @@ def _answer(node: Node, row: Mapping[str, Any], model: str | None, later: list[d
     node.fields = {"model": model, "finish_reasons": None if stop is None else [stop]}
 
 
-def _adopted(name: Any, later: list[dict[str, Any]], taken: set[Any]) -> str | None:
+def _adopted(name: Any, later: list[dict[str, Any]], taken: set[str | None]) -> str | None:
     """The id of a call that has none: that of the next result of this tool before the next answer."""
     for row in later:
         if row.get("role") == "assistant":
             return None
-        if row.get("role") == "tool" and row.get("tool_name") == name and row.get("tool_call_id") not in taken:
-            return as_name(row.get("tool_call_id"))
+        found = as_name(row.get("tool_call_id"))
+        if row.get("role") == "tool" and row.get("tool_name") == name and found not in taken:
+            return found
     return None
