@@ -2,7 +2,7 @@
 
 import re
 
-from tracemill.ingest.redact.rules import SEPARATOR, START, Rule, Span, alone, digits
+from tracemill.ingest.redact.rules import SEPARATOR, Rule, Span, alone, digits
 
 _LETTER = r"(?:[A-Za-z0-9_%+]|[\xc3-\xc9][\x80-\xbf])"  # also the Latin letters with marks
 _INNER = r"(?:[A-Za-z0-9._%+'-]|[\xc3-\xc9][\x80-\xbf])"
@@ -33,7 +33,9 @@ def _international(data: bytes, start: int, end: int) -> Span | None:
         return None
     if not number.startswith(_CALLING_CODES):
         return None
-    if piece.startswith(b"00") and (len(number) < 10 or b"." in piece):
+    if piece.startswith(b"00") and (
+        len(number) < 10 or b"." in piece or data[max(0, start - 1) : start] in (b".", b",")
+    ):
         return None
     if number[0] == "1":
         if len(number) < 11 or number[1] in "01" or number[4] in "01":
@@ -84,7 +86,7 @@ def _after(data: bytes, start: int, count: int) -> int:
 EMAIL = (
     Rule(
         kind="EMAIL",
-        pattern=rf"{START}({_LETTER}(?:{_INNER}*{_LETTER})?{_AT}"
+        pattern=rf"\b({_LETTER}(?:{_INNER}*{_LETTER})?{_AT}"
         rf"(?:{_HOST}(?:(?:{_HOST}|-)*{_HOST})?\.)+[A-Za-z]{{2,24}})",
     ),
 )

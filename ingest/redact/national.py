@@ -102,7 +102,7 @@ def hetu(text: str) -> bool:
     """Finland."""
     body = digits(text.encode())[:9]
     valid = _day("20" + text[4:6], text[2:4], text[:2])
-    return valid and "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(body) % 31] == text[10]
+    return valid and "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(body) % 31] == text[-1]
 
 
 def korean(number: str) -> bool:

@@ -10,7 +10,7 @@ _VERSION = re.compile(
     rb"(?:\b(?:v|ver|version|release|rev(?:ision)?|build|section|sec|chapter|clause|figure|fig|table|step|appendix|"
     rb"schema|firmware|driver|engine|kernel|sdk|api|rfc|iso|patch|update|upgraded? (?:to|from)|python|node|java|"
     rb"chrome|chromium|edge|safari|firefox|opera|webkit)[ _.:#=/\"'\\-]{0,6}(?:is |to |number )?|"
-    rb"\xc2\xa7 ?|[=~<>!^]=? ?|[a-z0-9)]@|(?:^|[^/.a-z0-9])[a-z][a-z0-9_.+]{0,40}[-/_])$",
+    rb"\xc2\xa7 ?|[=~<>!]= ?|[~^]|[a-z0-9)]@|(?:^|[^/.a-z0-9])[a-z][a-z0-9_.+]{0,40}[-/_])$",
     re.IGNORECASE,
 )
 _FROM = re.compile(
@@ -74,5 +74,6 @@ IP = (
         pattern=rf"\b(?:{_GROUP}:){{7}}{_GROUP}\b|\b(?:{_GROUP}:){{6}}[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}}\b|"
         rf"(?:\b{_GROUP}(?::{_GROUP}){{0,6}})?::(?:{_GROUP}(?::{_GROUP}){{0,6}})?(?:[:.][0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{2,3}})?",
         check=_v6,
+        whole=True,
     ),
 )

@@ -123,12 +123,12 @@ class Redactor:
 
     def target(self, kind: str, text: str) -> str:
         """What a score of this kind is about, named as the rows that it is about are."""
-        if kind == "session":
+        if kind in ("session", "response"):
             return self.text(text)
         if kind == "step":
             trace, slash, step = text.rpartition("/")
             return self.identifier(trace) + slash + step if slash and step.isdigit() else self.identifier(text)
-        return self.identifier(text)
+        return self.identifier(text) if kind in ("span", "trajectory") else self.text(text)
 
     def user_key(self, user: Any) -> str | None:
         """The pseudonym of a user id; the id itself is never written."""
@@ -197,9 +197,10 @@ class Redactor:
     def _redact(self, text: str) -> str:
         plain = _ESCAPE.sub(_unescape, text) if "\\" in text else text
         data = plain.encode()
+        seen = _blanked(data) if b"\\" in data else data
         found: list[_Found] = []
-        for rank, rule, pattern in self._rules.matching(data):
-            found.extend((start, end, rank, rule.kind) for start, end in spans(rule, pattern, data))
+        for rank, rule, pattern in self._rules.matching(seen):
+            found.extend((start, end, rank, rule.kind) for start, end in spans(rule, pattern, seen))
         if self._rules.detector is not None and " " in plain:
             found.extend(self._detected(plain))
         if not found:
@@ -233,6 +234,13 @@ class Redactor:
         return f"[{kind}_{keyed_id(self._key, kind, _normal(kind, value))[:8]}]"
 
 
+def _blanked(data: bytes) -> bytes:
+    """JSON's escaped control characters as two blanks: a word may follow them, and their letter is no part of it."""
+    for letter in b"nrtbf":
+        data = data.replace(b"\\" + bytes((letter,)), b"  ")
+    return data
+
+
 def _unescape(match: re.Match[str]) -> str:
     if match.group(2):
         return "/"
@@ -262,17 +270,16 @@ def _written(data: bytes, start: int, end: int, pseudonym: bytes) -> bytes:
     """A pseudonym that takes the place of a bare number in JSON text is a string there, or the JSON would be broken."""
     if not data[start:end].isdigit():
         return pseudonym
-    before = data[max(0, start - 16) : start].rstrip()
-    after = data[end : end + 16].lstrip()[:1]
-    if before.endswith(b":") and after in (b",", b"}", b"\\", b""):
-        name = before[:-1].rstrip()
-        if not name.endswith(b'"'):
-            return pseudonym
-        quote = name[len(name[:-1].rstrip(b"\\")) :]
-        return quote + pseudonym + quote
-    if before[-1:] in (b",", b"[") and after in (b",", b"]") and data[:1] in (b"[", b"{"):
-        return b'"' + pseudonym + b'"'
-    return pseudonym
+    before = data[max(0, start - 256) : start]
+    opening, after = before.rstrip()[-1:], data[end : end + 16].lstrip()[:1]
+    member = opening == b":" and before.rstrip()[:-1].rstrip().endswith(b'"') and after in (b",", b"}", b"\\", b"")
+    element = opening in (b",", b"[") and after in (b",", b"]") and data[:64].lstrip()[:1] in (b"[", b"{", b'"')
+    if not member and not element:
+        return pseudonym
+    at = before.rfind(b'"')
+    # Escaped as often as the nearest quote: that of the member's name, or of the array's.
+    quote = before[len(before[:at].rstrip(b"\\")) : at + 1] if at >= 0 else b'"'
+    return quote + pseudonym + quote
 
 
 def _normal(kind: str, value: str) -> str:

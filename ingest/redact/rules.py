@@ -16,11 +16,9 @@ Check = Callable[[bytes, int, int], Span | None]
 
 SEPARATOR = r"(?:[ .-]|%20|\xc2\xa0|\xe2\x80[\x80-\x95\xaf])"
 """What people put between the groups of a number: blanks and dashes of all sorts, in UTF-8."""
-START = r"(?:\\[nrtbf]|\b)"
-"""A word's beginning. In JSON text it may follow an escaped control character, whose letter is no part of it."""
 
 
-RETRIES = 256
+RETRIES = 64
 """A refused candidate longer than this is left as a whole."""
 
 
@@ -36,6 +34,8 @@ class Rule:
     """What the pseudonym is called: `ids.PSEUDONYM`."""
     pattern: str
     check: Check | None = None
+    whole: bool = False
+    """After a refused candidate the pattern is tried again behind it, not inside it."""
     sign: str | None = None
     """A cheaper pattern that every match holds; looked for first. Default: the pattern itself."""
 
@@ -65,7 +65,7 @@ def spans(rule: Rule, pattern: Any, data: bytes) -> Iterator[Span]:
         start, end = _span(match)
         found = rule.check(data, start, end)
         if found is None:
-            at = max(start + 1, match.start() + 1) if end - start <= RETRIES else end
+            at = max(start + 1, match.start() + 1) if end - start <= RETRIES and not rule.whole else max(end, start + 1)
         else:
             yield found
             at = max(found[1], match.start() + 1)
@@ -95,6 +95,8 @@ def alone(data: bytes, start: int, end: int, *, joints: bytes = b".-/:") -> bool
     after = data[end : end + 2]
     if before[-1:].isalnum() or after[:1].isalnum():
         return False
+    if before[-1:] == b"-" and not before[:-1].isalnum() and data[start:end].isdigit():
+        return False  # a negative number
     if before[-1:] and before[-1:] in joints and before[:1].isdigit():
         return False
     return not (after[:1] and after[:1] in joints and after[1:].isdigit())

@@ -2,7 +2,7 @@
 
 import re
 
-from tracemill.ingest.redact.rules import START, Rule, Span
+from tracemill.ingest.redact.rules import Rule, Span
 
 # By what may follow the prefix. Sources: the providers' own pages on key formats and secret scanning.
 _WORD = (  # letters and digits
@@ -66,12 +66,12 @@ _SCHEME = r"(?:bearer|basic|token|apikey|digest|negotiate|aws4-hmac-sha256)"
 _NO_VALUE = re.compile(
     rb"(?:none|null|nil|true|false|undefined|required|optional|string|str|bytes|empty|missing|invalid|expired|unknown|"
     rb"redacted|hidden|masked|removed|changed|password|secret|token|self|this|[*.x#-]+|"
-    rb"(?:os|process|config|settings|args|self|env|request|kwargs)\.[\w.]+|getenv.*|\$?\{+\w*\}+|\$\w*|%\w+%|\{\{.*|"
+    rb"(?:os|process|config|settings|args|self|env|request|kwargs)\.[\w.]+|getenv.*|\$?\{+\w*\}+|\$(?-i:[A-Z_][A-Z0-9_]*|[a-z_]+)|%\w+%|\{\{.*|"
     rb"await|async|args|new|function|return|[a-z_]+(?:\.[a-z_]+)+[`)!?]*|[\w-]*\.{3}\W*|"
     rb"your[_-].*|<.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_VARIABLE = re.compile(rb"\$?\{+[\w.]*\}+|\$\w*|%\w+%|<[\w -]*>|\*+|\.{3}")
+_VARIABLE = re.compile(rb"\$?\{+[\w.]*\}+|\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+)|%\w+%|<[\w -]*>|\*+|\.{3}")
 _SCHEME_ONLY = re.compile(rb"(?:bearer|basic|token|apikey|digest|negotiate|aws4-hmac-sha256)(?:\s|$)", re.IGNORECASE)
 _NO_NAME = re.compile(
     rb"(?:cache|partition|primary|foreign|sort|public|idempotency|dedup\w*|routing|object|page|next|prev\w*|start|"
@@ -138,25 +138,25 @@ RULES = (
     ),
     Rule(kind="SECRET", pattern=r"PuTTY-User-Key-File-[0-9](?s:.)*"),
     Rule(kind="SECRET", pattern=r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){2,4}"),
-    Rule(kind="SECRET", pattern=rf"{START}((?:sk|pk|rk)-[A-Za-z0-9_-]{{16,}})", check=_with_digit),
+    Rule(kind="SECRET", pattern=r"\b((?:sk|pk|rk)-[A-Za-z0-9_-]{16,})", check=_with_digit),
     Rule(
         kind="SECRET",
-        pattern=rf"{START}({_WORD}[A-Za-z0-9_]{{18,}})",
+        pattern=rf"\b({_WORD}[A-Za-z0-9_]{{18,}})",
         sign=rf"{_WORD}[A-Za-z0-9_]{{4}}",
         check=_with_digit,
     ),
     Rule(
         kind="SECRET",
-        pattern=rf"{START}({_DASHED}[A-Za-z0-9_.-]{{16,}})",
-        sign=rf"{START}{_DASHED}[A-Za-z0-9_.-]{{4}}",
+        pattern=rf"\b({_DASHED}[A-Za-z0-9_.-]{{16,}})",
+        sign=rf"\b{_DASHED}[A-Za-z0-9_.-]{{4}}",
         check=_with_digit,
     ),
-    Rule(kind="SECRET", pattern=rf"{START}({'|'.join(_EXACT)})", sign="|".join(_EXACT_SIGNS)),
+    Rule(kind="SECRET", pattern=rf"\b({'|'.join(_EXACT)})", sign="|".join(_EXACT_SIGNS)),
     Rule(kind="SECRET", pattern=r"hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9+/_-]{20,})"),
     Rule(kind="SECRET", pattern=r"discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/([0-9]{15,}/[A-Za-z0-9_-]{40,})"),
     Rule(kind="SECRET", pattern=r"webhook\.office\.com/(webhookb2/[A-Za-z0-9@/_-]{40,})"),
     Rule(kind="SECRET", pattern=r"://[^\s/@:\"'<>]*(?::|%3[Aa])([^\s/@\"'<>]+)@", check=_valued),
-    Rule(kind="SECRET", pattern=rf"(?i){START}(?:bearer|basic)\s{{1,8}}([A-Za-z0-9._~+/=-]{{12,}})", check=_credential),
+    Rule(kind="SECRET", pattern=r"(?i)\b(?:bearer|basic)\s{1,8}([A-Za-z0-9._~+/=-]{12,})", check=_credential),
     Rule(
         kind="SECRET",
         pattern=r"(?i)[?&;](?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|sig|"
