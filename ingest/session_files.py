@@ -68,6 +68,8 @@ def each(values: Any, record: Record, take: Callable[[Any, int], None]) -> Itera
     """Hands over the messages of one record; those that `take` cannot use are bad, the others stay."""
     for value in values if isinstance(values, list) else []:
         try:
+            if not isinstance(value, dict):
+                raise ValueError("no record of a session: not a JSON object")
             take(value, record.line)
         except MALFORMED as error:
             said = excerpt(as_text(value))

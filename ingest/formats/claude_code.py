@@ -14,7 +14,7 @@ from tracemill.chat import text_of
 from tracemill.ids import content_id
 from tracemill.ingest import claude
 from tracemill.ingest.attributes import as_ns
-from tracemill.ingest.coding_session import Node, Session, Spans, as_name
+from tracemill.ingest.coding_session import Node, Session, Spans, as_name, text
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.session_files import Keys, each, read
@@ -87,6 +87,8 @@ class _Reading:
                 self._assistant(node, message, value)
         else:
             node.event = kind if value.get("subtype") is None else f"{kind}/{value['subtype']}"
+            if kind == "attachment":
+                self._attached(node, value.get("attachment"))
             if value.get("subtype") == "api_error":
                 node.fields["status"] = "error"
         node.begins = value.get("subtype") == "compact_boundary"
@@ -103,6 +105,15 @@ class _Reading:
             node.event = "compaction"
         if (value.get("isMeta") or value.get("isCompactSummary")) and "synthetic" not in node.flags:
             node.flags.append("synthetic")
+
+    @staticmethod
+    def _attached(node: Node, attachment: Any) -> None:
+        """What is added to the prompt beside messages; of these only what the user typed meanwhile stands there."""
+        kind = as_name(attachment.get("type")) if isinstance(attachment, Mapping) else None
+        if kind is not None:
+            node.event = f"attachment/{kind}"
+        if kind == "queued_command" and (typed := as_name(attachment.get("prompt"))):
+            node.said = [text("user", typed)]
 
     @staticmethod
     def _assistant(node: Node, message: Mapping[str, Any], value: Mapping[str, Any]) -> None:

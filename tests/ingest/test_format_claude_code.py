@@ -336,3 +336,25 @@ def test_a_log_without_parents_is_read_in_its_order(take: Any) -> None:
     assert [s["input_ids"] for s in flat.kind("llm")] == [s["input_ids"] for s in take(lines=PARALLEL).kind("llm")]
     none = take(lines=[{**r, "parentUuid": None} for r in PARALLEL])
     assert [s["input_ids"] for s in none.kind("llm")] == [s["input_ids"] for s in flat.kind("llm")]
+
+
+def test_an_answer_that_was_still_coming_has_no_output_tokens_and_its_whole_record_is_the_later_one(take: Any) -> None:
+    torn, grown = take(lines=PARALLEL[:2]).kind("llm")[0], take(lines=PARALLEL).kind("llm")[0]
+    assert (torn["tokens_in"], torn["tokens_out"], grown["tokens_out"]) == (113, None, 42)
+    assert (torn["trace_id"], torn["span_id"]) == (grown["trace_id"], grown["span_id"])
+    assert torn["revised_ns"] < grown["revised_ns"]
+
+
+def test_what_the_user_typed_while_the_agent_worked_is_in_the_prompt(take: Any) -> None:
+    typed = {"type": "queued_command", "prompt": "and b.py too", "commandMode": "prompt"}
+    attached = {**user("x", "u2", 4, ""), "type": "attachment", "attachment": typed}
+    lines = [
+        user("u1", None, 1, "look"),
+        answer("a1", "u1", 2, "m1", asks("t1"), out=1),
+        user("u2", "a1", 3, gives("t1", "a.py")),
+        attached,
+        answer("a2", "x", 5, "m2", said("ok"), out=1),
+    ]
+    taken = take(lines=lines)
+    assert taken.texts(taken.kind("llm")[1]["input_ids"]) == ["look", "", "a.py", "and b.py too"]
+    assert [s["name"] for s in taken.kind("event")] == ["user", "attachment/queued_command"]
