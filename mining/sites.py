@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from tracemill.mining import values
 from tracemill.mining.binding import bind
 from tracemill.mining.calls import Bools, Calls, Ints, read_calls
 from tracemill.mining.drafts import Draft, by_label, by_prompt, draft, fits, named_by_variables
@@ -181,6 +182,7 @@ class _Recovery:
                 "model": None,
                 "template": found.template.to_json(),
                 "slots": list(found.template.slots),
+                "slot_values": None,
                 "unbound": list(found.unbound),
                 "tool_definitions_id": tools_id,
                 "n_calls": 0,
@@ -205,7 +207,8 @@ class _Recovery:
             return
         self.found.append((rows, site_id, version))
         self.touched.add((site_id, version))
-        use = self.sites[site_id].uses.setdefault(version, Use())
+        site = self.sites[site_id]
+        use = site.uses.setdefault(version, Use())
         use.widen(self._use(rows))
         row = self.rows[site_id, version]
         models = Counter(model for model in self.model[rows].tolist() if model is not None)
@@ -219,6 +222,7 @@ class _Recovery:
             last_ns=use.last_ns,
             model=models.most_common(1)[0][0] if models else row["model"],
             flags=sorted(flags),
+            slot_values=values.statistics(site.versions[version], self.calls, self.messages, rows),
         )
 
     def _update(self, reasons: dict[int, str]) -> SiteUpdate:

@@ -153,6 +153,7 @@ SITES = _schema(
     model=pa.string(),
     template=pa.string(),  # JSON of records.Template
     slots=_STRINGS,
+    slot_values=pa.string(),  # JSON by slot: how many values, of what kind, how long, the common ones
     unbound=_STRINGS,  # pseudonyms in constant text, which an operator must bind before anything is published
     tool_definitions_id=pa.string(),
     n_calls=pa.int64(),

@@ -183,6 +183,28 @@ def test_names_that_come_again_and_again_fill_a_slot_and_an_edit_of_the_prompt_i
     ]
 
 
+def test_what_fills_the_slots_is_summed_up_beside_the_template(lake: Any) -> None:
+    names = ["Ada", "Luis", "Mei"]
+    for i in range(30):
+        question = (
+            f"Customer: {names[i % 3]}\nOrdered on: 2026-10-{i + 1:02d}\nItems: {i * 7}\nTicket: {TICKETS[i % 5]}"
+        )
+        lake.call(f"t{i}", [SYSTEM, user(f"{question}\nAnswer:")], at=i)
+    recover(lake)
+    (found,) = lake.con.sql("SELECT slot_values FROM sites").fetchone()
+    stats = json.loads(found)
+    third = pytest.approx(1 / 3, abs=1e-3)
+    assert stats["customer"] == {
+        "n": 30,
+        "distinct": 3,
+        "kind": "line",
+        "chars": [3, 4],
+        "common": {"Ada": third, "Luis": third, "Mei": third},
+    }
+    assert (stats["items"]["kind"], stats["items"]["distinct"]) == ("number", 30)
+    assert stats["ticket"]["distinct"] == 5
+
+
 def test_two_variants_of_a_prompt_that_take_turns_stay_apart(lake: Any) -> None:
     for i in range(40):
         tone = "Be short and friendly in all answers." if i % 2 else "Be exact and formal in all answers."
