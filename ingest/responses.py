@@ -69,7 +69,7 @@ def is_item(value: Any) -> bool:
     if kind == "message":
         content = value.get("content")
         return isinstance(value.get("role"), str) and isinstance(content, list | str)
-    return isinstance(kind, str) and (kind in _CALLS or kind in _RESULTS or kind.endswith("_call"))
+    return isinstance(kind, str) and (kind in _CALLS or kind in _RESULTS or kind.endswith(("_call", "reasoning")))
 
 
 def is_response(value: Any) -> bool:

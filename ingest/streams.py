@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracemill.ingest.calls import mapping
-from tracemill.ingest.documents import unwrap
+from tracemill.ingest.documents import MALFORMED, unwrap
 from tracemill.ingest.sse import said
 
 _TERMINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
@@ -44,8 +44,8 @@ class ChatChunks:
         return {**self._top, "object": "chat.completion", "choices": choices}
 
     def _choice(self, choice: dict[str, Any]) -> None:
-        index = choice.get("index")
-        held = self._choices.setdefault(index if isinstance(index, int) else 0, {"message": {"role": "assistant"}})
+        index = choice["index"] if isinstance(choice.get("index"), int) else 0
+        held = self._choices.setdefault(index, {"index": index, "message": {}})
         if choice.get("finish_reason") is not None:
             held["finish_reason"] = choice["finish_reason"]
             self.done = True
@@ -55,13 +55,15 @@ class ChatChunks:
         if isinstance(choice.get("token_ids"), list):
             held.setdefault("token_ids", []).extend(choice["token_ids"])
         message = held["message"]
-        for name, value in mapping(choice.get("delta")).items():
+        if isinstance(choice.get("text"), str):  # completions
+            message["content"] = (message.get("content") or "") + choice["text"]
+        for name, value in mapping(choice.get("delta") or choice.get("message")).items():
             if name == "tool_calls":
                 for at, call in enumerate(value or []):
                     _call(message.setdefault("tool_calls", {}), call, at)
             elif name == "function_call" and isinstance(value, dict):
                 _extend(message.setdefault("function_call", {}), value)
-            elif isinstance(value, str) and name != "role":
+            elif isinstance(value, str) and name not in ("role", "id", "name"):
                 message[name] = (message.get(name) or "") + value
             elif value is not None:
                 message[name] = value
@@ -205,9 +207,12 @@ def streamed(answer: Any) -> Any:
     held = merger(events[0])
     if held is None:
         return answer
-    for event in events:
-        held.add(event)
-    return held.answer()
+    try:
+        for event in events:
+            held.add(event)
+        return held.answer()
+    except MALFORMED:
+        return answer
 
 
 def merger(event: Mapping[str, Any]) -> "ChatChunks | ResponseEvents | MessageEvents | None":

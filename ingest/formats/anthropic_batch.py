@@ -47,7 +47,11 @@ class AnthropicBatch:
 
 
 def _is_result(record: Any) -> bool:
-    return isinstance(record, dict) and "custom_id" in record and mapping(record.get("result")).get("type") in _RESULTS
+    return (
+        isinstance(record, dict)
+        and "custom_id" in record
+        and text(mapping(record.get("result")).get("type")) in _RESULTS
+    )
 
 
 def _is_request(record: Any) -> bool:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ingest.anthropic import anthropic_call, is_answer, is_error
-from tracemill.ingest.calls import exchange
-from tracemill.ingest.documents import Record, guarded, loads, unwrap
+from tracemill.ingest.calls import exchange, text
+from tracemill.ingest.documents import MALFORMED, Record, guarded, loads, unwrap
 from tracemill.ingest.openai import has_messages
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sse import delivered, sampled
@@ -59,14 +59,17 @@ class AnthropicMessages:
                 yield record.bad(str(error))
                 yield Done()
                 continue
-            kind = value.get("type") if isinstance(value, dict) else None
+            kind = text(value.get("type")) if isinstance(value, dict) else None
             if kind in _EVENTS or (kind == "error" and open_message is not None):
                 # The events of one message follow one another: nothing in them names the message.
                 if kind == "message_start" and open_message is not None:
                     yield from open_message.ended()
                     open_message = None
                 open_message = open_message or _Open(record)
-                open_message.add(value)
+                try:
+                    open_message.add(value)
+                except MALFORMED as error:
+                    yield record.bad(f"malformed event: {type(error).__name__}: {error}")
                 if open_message.events.done:
                     yield from open_message.ended()
                     open_message = None
@@ -86,8 +89,8 @@ class _Open:
         self._count = 0
 
     def add(self, event: dict[str, Any]) -> None:
-        self.events.add(event)
         self._count += 1
+        self.events.add(event)
 
     def ended(self) -> Iterator[Item | Done]:
         answer = self.events.answer()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ingest.calls import text
-from tracemill.ingest.documents import Record, guarded, loads
+from tracemill.ingest.documents import MALFORMED, Record, guarded, loads
 from tracemill.ingest.openai import chat_call
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sse import delivered, sampled
@@ -53,11 +53,11 @@ class OpenAIChunks:
                 continue
             if identity not in open_calls:
                 open_calls[identity] = _Open(unnamed[0][1] if unnamed else record)
-                for early, _ in unnamed:
-                    open_calls[identity].add(early)
+                for early, place in unnamed:
+                    yield from open_calls[identity].add(early, place)
                 unnamed = []
                 yield from _overdue(open_calls)
-            open_calls[identity].add(chunk)
+            yield from open_calls[identity].add(chunk, record)
             last = identity
         for _, record in unnamed:
             yield record.bad("a chunk without an id, and none after it")
@@ -74,9 +74,12 @@ class _Open:
         self._record = record
         self._count = 0
 
-    def add(self, chunk: dict[str, Any]) -> None:
-        self.chunks.add(chunk)
+    def add(self, chunk: dict[str, Any], record: Record) -> Iterator[BadRecord]:
         self._count += 1
+        try:
+            self.chunks.add(chunk)
+        except MALFORMED as error:
+            yield record.bad(f"malformed chunk: {type(error).__name__}: {error}")
 
     def ended(self) -> Iterator[Item | Done]:
         flags = ["lossy"] if self.chunks.done else ["lossy", "truncated"]

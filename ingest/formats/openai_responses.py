@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill.ingest.calls import exchange, first, mapping, new_tool_results, text
-from tracemill.ingest.documents import Record, guarded, loads, unwrap
+from tracemill.ingest.documents import MALFORMED, Record, guarded, loads, unwrap
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, Stream
 from tracemill.ingest.responses import is_response, response_call, server_tools
 from tracemill.ingest.sse import delivered, sampled
@@ -62,7 +62,12 @@ class OpenAIResponses:
                 yield Done()
                 continue
             if isinstance(value, dict) and _is_event(value):
-                for merged, count in open_streams.add(value, record):
+                try:
+                    ended = list(open_streams.add(value, record))
+                except MALFORMED as error:
+                    yield record.bad(f"malformed event: {type(error).__name__}: {error}")
+                    continue
+                for merged, count in ended:
                     yield from guarded(_call(merged.answer(), merged.record, chains), merged.record.bad)
                     yield Done(count=count)
                 continue
@@ -117,8 +122,8 @@ class _Streams:
         if item:
             self._items[item] = identity
         self._last = identity
-        held.events.add(event)
         held.count += 1
+        held.events.add(event)
         if held.events.done:
             del self._open[identity]
             self._items = {i: at for i, at in self._items.items() if at != identity}
