@@ -78,7 +78,10 @@ class Export:
         return {part["function"]["name"] for part in json.loads(held["parts"])} if held else set()
 
 
-@pytest.mark.parametrize("name", EXPORTS or [pytest.param("", marks=pytest.mark.skip("TRACEMILL_DATA has no exports"))])
+@pytest.mark.parametrize(
+    "name",
+    EXPORTS or [pytest.param("", marks=pytest.mark.skip("TRACEMILL_DATA does not name the folder with the real logs"))],
+)
 def test_the_messages_of_an_export_are_those_that_langfuse_shows(name: str) -> None:
     oracle = json.loads((FOLDER / f"{name}.chatml.json").read_text())
     document = json.loads((FOLDER / f"{name}.trace.json").read_text())
