@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from tracemill.chat import as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int
 from tracemill.ingest.conversation import tool_calls, tool_span
-from tracemill.ingest.documents import Record
+from tracemill.ingest.documents import Record, excerpt, guarded
 from tracemill.ingest.openai import chat_answer
-from tracemill.ingest.reader import Message, RawSpan
-from tracemill.ingest.runs import local_ns, said
+from tracemill.ingest.reader import BadRecord, Item, Message, RawSpan
+from tracemill.ingest.runs import listed, local_ns, said
 
 _SILENT = frozenset(("null", "agent_state_changed", "change_agent_state", "recall", "finish", "system", "message"))
 """What no model is told, or is told in another way."""
@@ -50,9 +52,9 @@ class Run:
         self._llm = _map(metadata.get("llm_config"))
         self._latency = {
             str(_map(item).get("response_id")): as_float(_map(item).get("latency"))
-            for item in metrics.get("response_latencies") or ()
+            for item in listed(metrics.get("response_latencies"))
         }
-        self._costs = metrics.get("costs") if isinstance(metrics.get("costs"), list) else []
+        self._costs = listed(metrics.get("costs"))
         self._priced = bool(as_float(metrics.get("accumulated_cost")))
         self._tools: list[Any] | None = None
         self._agents = [_Agent(span_id=self.root_id, name=agent)]
@@ -60,15 +62,20 @@ class Run:
         self._answered: set[str] = set()
         self._totals: dict[str, float] = {}
 
-    def spans(self) -> Iterator[RawSpan]:
-        found: list[RawSpan] = []
+    def items(self) -> list[Item]:
+        """The spans; an event that cannot be used costs only itself."""
+        found: list[Item] = []
         for at, event in enumerate(self.events):
-            found.extend(self._action(at, event) if event.get("action") is not None else self._observation(at, event))
-        calls = [span for span in found if span.kind == "llm"]
+            spans = self._action(at, event) if event.get("action") is not None else self._observation(at, event)
+            found.extend(guarded(spans, partial(self._refused, event)))
+        calls = [span for span in found if isinstance(span, RawSpan) and span.kind == "llm"]
         if self._costs and len(self._costs) == len(calls):
             for span, cost in zip(calls, self._costs, strict=True):
                 span.cost_usd = as_float(cost.get("cost") if isinstance(cost, Mapping) else cost)
-        yield from found
+        return found
+
+    def _refused(self, event: Mapping[str, Any], reason: str) -> BadRecord:
+        return BadRecord(reason=reason, line=self.base["line"], excerpt=excerpt(as_text(dict(event))))
 
     @property
     def _agent(self) -> _Agent:

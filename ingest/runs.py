@@ -1,6 +1,6 @@
 """What run files of benchmarks and harnesses have in common: judgements by many spellings, times without a zone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,11 @@ from tracemill.ingest.documents import Record, loads
 from tracemill.ingest.reader import BadRecord, Message, RawScore
 
 _TRUTH = {"true": 1.0, "yes": 1.0, "c": 1.0, "false": 0.0, "no": 0.0, "i": 0.0}
+
+
+def listed(value: Any) -> Sequence[Any]:
+    """The value where it is a list, else an empty one."""
+    return value if isinstance(value, list) else ()
 
 
 def said(role: str, text: Any, name: str | None = None) -> Message:

@@ -90,7 +90,7 @@ def _run(run: Mapping[str, Any], record: Record) -> Iterator[Item]:
     times = [ns for ns, _ in (local_ns(event.get("timestamp")) for event in events) if ns is not None]
     error = run.get("error")
     walk = Run(trace_id=trace_id, record=record, run=run, events=events)
-    spans = list(walk.spans())
+    items = walk.items()
     yield RawSpan(
         trace_id=trace_id,
         span_id=walk.root_id,
@@ -104,13 +104,13 @@ def _run(run: Mapping[str, Any], record: Record) -> Iterator[Item]:
         task_key=None if task is None else f"openhands:{task}",
         # Where no call tells its own cost, the run's stands here; 0 is how it says that there was no price.
         cost_usd=None
-        if any(span.cost_usd is not None for span in spans)
+        if any(isinstance(item, RawSpan) and item.cost_usd is not None for item in items)
         else as_float(_map(run.get("metrics")).get("accumulated_cost")) or None,
         attributes={name: value for name, value in run.items() if name not in ("history", "instruction")},
         flags=["clock"] if times and local_ns(next(e["timestamp"] for e in events if e.get("timestamp")))[1] else [],
         **walk.base,
     )
-    yield from spans
+    yield from items
     yield from _scores(run, trace_id)
 
 

@@ -5,15 +5,16 @@ events out of the prompt and puts a summary in their place.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from tracemill.chat import Part
+from tracemill.chat import Part, as_text
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_int
-from tracemill.ingest.documents import Record, elements, guarded, records, values
+from tracemill.ingest.documents import Record, elements, excerpt, guarded, records, values
 from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
-from tracemill.ingest.runs import local_ns, run_of, said
+from tracemill.ingest.runs import listed, local_ns, run_of, said
 
 _KINDS = frozenset(
     ("MessageEvent", "ActionEvent", "ObservationEvent", "AgentErrorEvent", "UserRejectObservation", "Condensation")
@@ -39,7 +40,7 @@ class OpenHandsSdk:
         for record in head.records:
             items = record.get("items") if isinstance(record, dict) else None
             for event in items[:50] if isinstance(items, list) else [record]:
-                if isinstance(event, dict) and event.get("kind") in _KINDS and "source_type" not in event:
+                if isinstance(event, dict) and str(event.get("kind")) in _KINDS and "source_type" not in event:
                     return f"events of kind {event['kind']}"
         return None
 
@@ -55,7 +56,7 @@ class OpenHandsSdk:
                 first = first or (record if isinstance(record, Record) else None)
                 events.append(event)
         if first is not None:
-            yield from guarded(iter(_Conversation(events, first.line).spans()), first.bad)
+            yield from guarded(_Conversation(events, first).items(), first.bad)
             yield Done(count=len(events))
 
 
@@ -84,39 +85,46 @@ def _checked(record: Record) -> _Event | BadRecord:
 class _Conversation:
     """The events of one conversation while they become spans."""
 
-    def __init__(self, events: Sequence[_Event], line: int) -> None:
+    def __init__(self, events: Sequence[_Event], first: Record) -> None:
         self.events = list({str(event["id"]): event for event in events}.values())
         self.trace_id = content_id("openhands-sdk", canonical_json(dict(self.events[0])))
         self.root_id = content_id(self.trace_id, "root")[:16]
-        self.base: dict[str, Any] = {"dialect": "openhands-sdk", "line": line, "agent_name": "openhands"}
+        self.base: dict[str, Any] = {"dialect": "openhands-sdk", "line": first.line, "agent_name": "openhands"}
         self._view: list[tuple[str, Message]] = []
         self._tools: list[Any] | None = None
+        self._first = first
         self._usage = _usages(self.events)
         self._actions = {str(e["id"]): e for e in self.events if e["kind"] == "ActionEvent"}
         self._by_call = {str(e["tool_call_id"]): e for e in self._actions.values() if e.get("tool_call_id") is not None}
         self._answered: set[str] = set()
 
-    def spans(self) -> list[RawSpan]:
-        found: list[RawSpan] = []
+    def items(self) -> Iterator[Item]:
+        """The conversation's spans; an event that cannot be used costs only itself."""
+        found: list[Item] = []
         for at, event in enumerate(self.events):
-            kind = str(event["kind"])
-            if kind == "SystemPromptEvent":
-                self._system(event)
-            elif kind == "MessageEvent":
-                found.extend(self._message(at, event))
-            elif kind == "ActionEvent":
-                found.extend(self._action(at, event))
-            elif kind in _RESULTS:
-                found.append(self._result(at, event))
-            elif kind == "Condensation":
-                found.append(self._condensation(at, event))
-            elif kind == "TokenEvent":
+            if event["kind"] == "TokenEvent":
                 _token_ids(event, found)
-            elif kind != "ConversationStateUpdateEvent":
-                span = self._span(at, event, "event", kind)
-                span.attributes = {name: value for name, value in event.items() if name not in ("id", "timestamp")}
-                found.append(span)
-        return [self._root(), *found]
+            else:
+                found.extend(guarded(self._event(at, event), partial(_refused, event, self._first)))
+        yield self._root()
+        yield from found
+
+    def _event(self, at: int, event: _Event) -> Iterator[Item]:
+        kind = str(event["kind"])
+        if kind == "SystemPromptEvent":
+            self._system(event)
+        elif kind == "MessageEvent":
+            yield from self._message(at, event)
+        elif kind == "ActionEvent":
+            yield from self._action(at, event)
+        elif kind in _RESULTS:
+            yield self._result(at, event)
+        elif kind == "Condensation":
+            yield self._condensation(at, event)
+        elif kind != "ConversationStateUpdateEvent":
+            span = self._span(at, event, "event", kind)
+            span.attributes = {name: value for name, value in event.items() if name not in ("id", "timestamp")}
+            yield span
 
     def _root(self) -> RawSpan:
         times = [local_ns(event.get("timestamp")) for event in self.events]
@@ -176,10 +184,10 @@ class _Conversation:
             group = [a for a in self._actions.values() if a.get("llm_response_id") == response]
         parts: list[Part] = []
         for action in group:
-            blocks = action.get("thinking_blocks") or ()
+            blocks = listed(action.get("thinking_blocks"))
             thoughts = [_map(block).get("thinking") for block in blocks] or [action.get("reasoning_content")]
             parts.extend({"type": "reasoning", "content": t} for t in thoughts if isinstance(t, str) and t)
-            for thought in action.get("thought") or ():
+            for thought in listed(action.get("thought")):
                 text = thought if isinstance(thought, str) else _map(thought).get("text")
                 parts.extend([{"type": "text", "content": text}] if text else [])
         parts.extend(_tool_call(action) for action in group)
@@ -237,7 +245,7 @@ class _Conversation:
             span.output = [said("assistant", summary)]
             span.flags = [*span.flags, "lossy"]
             self._measure(span, event)
-        gone = {str(name) for name in event.get("forgotten_event_ids") or ()}
+        gone = {str(name) for name in listed(event.get("forgotten_event_ids"))}
         self._view = [(name, message) for name, message in self._view if name not in gone]
         if summary:
             place = as_int(event.get("summary_offset"))
@@ -274,9 +282,13 @@ def _observed(event: _Event) -> tuple[str, bool | None]:
     return ("" if content is None else str(content)), None if failed is None else bool(failed)
 
 
-def _token_ids(event: _Event, found: Sequence[RawSpan]) -> None:
+def _refused(event: _Event, first: Record, reason: str) -> BadRecord:
+    return BadRecord(reason=reason, line=first.line, excerpt=excerpt(as_text(dict(event))))
+
+
+def _token_ids(event: _Event, found: Sequence[Item]) -> None:
     """Token ids come after the answer that they are of."""
-    call = next((span for span in reversed(found) if span.kind == "llm"), None)
+    call = next((span for span in reversed(found) if isinstance(span, RawSpan) and span.kind == "llm"), None)
     prompt, answer = event.get("prompt_token_ids"), event.get("response_token_ids")
     if call is not None and call.output_token_ids is None and isinstance(prompt, list) and isinstance(answer, list):
         call.input_token_ids, call.output_token_ids = prompt, answer
@@ -291,7 +303,7 @@ def _usages(events: Sequence[_Event]) -> dict[str, Mapping[str, Any]]:
         value = _map(event.get("value"))
         stats = _map(value.get("stats")) or value
         for metrics in _map(stats.get("usage_to_metrics")).values():
-            for usage in _map(metrics).get("token_usages") or ():
+            for usage in listed(_map(metrics).get("token_usages")):
                 if _map(usage).get("response_id"):
                     found[str(usage["response_id"])] = usage
     return found

@@ -52,18 +52,23 @@ class Tau2:
                 yield Done()
                 continue
             found = list(values(record))
-            about = {str(value.key): _about(value) for value in found if isinstance(value, Record) and value.key in _SHARED}
-            if not any(isinstance(value, BadRecord) or value.key == "simulations" for value in found):
-                yield record.bad("no tau2 results: simulations are missing")
-                yield Done()
+            about = {
+                str(value.key): _about(value) for value in found if isinstance(value, Record) and value.key in _SHARED
+            }
+            runs = 0
             for value in found:
                 if isinstance(value, BadRecord):
                     yield value
                     yield Done()
+                    runs += 1
                 elif value.key == "simulations":
                     for run in elements(value):
                         yield from [run] if isinstance(run, BadRecord) else guarded(_run(run, about), run.bad)
                         yield Done()
+                        runs += 1
+            if not runs:
+                yield record.bad("no tau2 results: there are no simulations")
+                yield Done()
 
 
 def _about(value: Record) -> Any:

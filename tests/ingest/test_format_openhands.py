@@ -196,3 +196,12 @@ def test_a_broken_record_costs_only_itself(take: Any) -> None:
     taken = take(lines=[RUN, {**RUN, "history": []}, {**RUN, "history": [{"id": 1}]}, "{"], name="output.jsonl")
     assert len(taken.kind("agent")) == 1
     assert [bad["line"] for bad in taken.quarantine] == [2, 3, 4]
+
+
+def test_an_event_of_impossible_shape_costs_only_itself(take: Any) -> None:
+    strange = {"id": [1], "timestamp": stamp(8), "source": "agent", "action": "run", "args": {"command": "x"}}
+    taken = take(lines=[{**RUN, "history": [*HISTORY[:8], strange, HISTORY[8]]}], name="output.jsonl")
+    assert [span["attributes"] is not None for span in taken.kind("llm")] == [True, True]
+    (bad,) = taken.quarantine
+    assert bad["reason"].startswith("malformed record: TypeError")
+    assert json.loads(bad["excerpt"])["id"] == [1]

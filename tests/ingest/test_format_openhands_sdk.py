@@ -138,3 +138,11 @@ def test_an_error_of_the_scaffold_answers_its_call(take: Any) -> None:
         "AgentErrorEvent",
         {"command": "pwd"},
     )
+
+
+def test_an_event_of_impossible_shape_costs_only_itself(take: Any) -> None:
+    broken = event("MessageEvent", "m0", 0, source="agent", llm_message={"role": "assistant", "content": {"parts": 1}})
+    strange = {**acts("a0", 0, "c0", "r0"), "tool_call_id": {"a": []}, "thought": 7, "thinking_blocks": "x"}
+    taken = take([*TALK, broken, strange, {**TALK[4], "id": "o3", "observation": 3}], name="events.json")
+    assert {span["span_id"] for span in take(TALK, name="b.json").spans} <= {span["span_id"] for span in taken.spans}
+    assert taken.ledger[0]["n_records"] == len(TALK) + 3

@@ -178,3 +178,9 @@ def test_a_torn_file_is_quarantined_and_not_guessed(take: Any) -> None:
 def test_the_same_simulation_in_another_file_is_the_same_spans(take: Any) -> None:
     one, two = take(RESULTS, name="a.json"), take({**RESULTS, "timestamp": "x"}, name="b.json")
     assert [span["span_id"] for span in one.spans] == [span["span_id"] for span in two.spans]
+
+
+def test_results_without_simulations_are_quarantined(take: Any) -> None:
+    assert take({**RESULTS, "simulations": []}, name="r.json").quarantine[0]["reason"] == (
+        "no tau2 results: there are no simulations"
+    )
