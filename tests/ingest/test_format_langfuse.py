@@ -51,7 +51,12 @@ def snake(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def below(taken: Any) -> list[dict[str, Any]]:
-    """The spans without the root that their trace is."""
+    """The spans as the file gives them, without the root that their trace is."""
+    return [span for span in taken.rows("spans") if span["span_id"] != ROOT]
+
+
+def settled(taken: Any) -> list[dict[str, Any]]:
+    """The spans that the lake makes of them, without that root."""
     return [span for span in taken.spans if span["span_id"] != ROOT]
 
 
@@ -238,7 +243,7 @@ def test_of_duplicate_rows_the_latest_update_counts(take: Any) -> None:
         taken = take(lines=[snake(row) for row in rows], name="observations.jsonl")
         assert taken.texts(below(taken)[0]["output_ids"]) == ["newer"]
         files = [take(lines=[snake(row)], name=f"{at}.jsonl") for at, row in enumerate(rows)]
-        (call,) = below(together(*files))
+        (call,) = settled(together(*files))
         assert together(*files).texts(call["output_ids"]) == ["newer"]
 
 
@@ -268,7 +273,7 @@ def test_usage_of_a_parent_that_repeats_its_children_is_a_wrapper(take: Any) -> 
     assert flags == {"desk": [], "outer": ["wrapper"], "between": [], "inner": []}
     for order in (rows, rows[::-1]):
         taken = take(lines=[snake(row) for row in order], name="observations.jsonl")
-        flags = {span["name"]: span["flags"] for span in below(taken)}
+        flags = {span["name"]: span["flags"] for span in settled(taken)}
         assert flags == {"outer": ["wrapper"], "between": [], "inner": []}
 
 
@@ -280,7 +285,7 @@ def test_a_sub_agent_below_a_tool_is_no_repetition(take: Any) -> None:
     ]
     taken = take({"trace": trace(), "observations": rows}, name="export.json")
     assert [span["name"] for span in taken.spans if "wrapper" in span["flags"]] == []
-    assert [span["flags"] for span in below(take(lines=rows))] == [[], [], []]
+    assert [span["flags"] for span in settled(take(lines=rows))] == [[], [], []]
 
 
 USAGE: list[tuple[dict[str, int], tuple[int | None, ...]]] = [

@@ -61,7 +61,7 @@ def taken(take: Any) -> Any:
 
 @pytest.fixture
 def spans(taken: Any) -> dict[str, dict[str, Any]]:
-    return {found["span_id"].removeprefix("span_"): found for found in taken.spans}
+    return {found["span_id"].removeprefix("span_"): found for found in taken.rows("spans")}
 
 
 def test_children_before_their_parents_make_one_tree(taken: Any, spans: Any) -> None:
