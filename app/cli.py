@@ -152,6 +152,29 @@ def sql(
 
 
 @app.command()
+def export(
+    target: Annotated[str, typer.Argument(help="atif, otlp, openai or trl.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A file, a folder for one file a record, or - for stdout.")
+    ],
+    format: Annotated[
+        str | None, typer.Option(help="jsonl or parquet (trl); default: what --output ends in, else jsonl.")
+    ] = None,
+    where: Annotated[str | None, typer.Option(help="SQL condition on the table trajectories.")] = None,
+    trace: Annotated[list[str] | None, typer.Option(help="Only this trajectory; may be given several times.")] = None,
+    project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write trajectories as files that other tools read: ATIF, OTLP/JSON, OpenAI chat, TRL columns."""
+    from tracemill.app.commands import export as room
+
+    room.export(
+        project, target, output=output, format=format, where=where, traces=trace or [], as_json=json, dry_run=dry_run
+    )
+
+
+@app.command()
 def score(project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
     """Judge what was logged with the configured reward models."""
     from tracemill.app.commands import learn

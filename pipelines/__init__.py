@@ -8,4 +8,5 @@ replaying   artifacts on cases: cached, budgeted, recorded
 gating      verdicts on cases that learning never saw
 releasing   bundles, publishers, channels, the way back
 flows       the order of all that
+exporting   trajectories out again, as files of other formats
 """

@@ -52,15 +52,19 @@ class Episode:
         return None if found is None else list(found[2])
 
     def reward(self, names: Sequence[str] = ("combined", "reward")) -> float | None:
-        """What the trajectory was judged worth: the latest score of the first name that has one; None: not judged."""
+        """What the trajectory was judged worth, itself or else as part of its session; None: nobody judged.
+
+        The first name that has a score counts, and of its scores the latest.
+        """
         for name in names:
-            judged = [
-                score
-                for score in self.scores
-                if score["name"] == name and score["target_kind"] == "trajectory" and score["value"] is not None
-            ]
-            if judged:
-                return float(max(judged, key=lambda score: (score["at"] or 0, score["score_id"] or ""))["value"])
+            for kind in ("trajectory", "session"):
+                judged = [
+                    score
+                    for score in self.scores
+                    if score["name"] == name and score["target_kind"] == kind and score["value"] is not None
+                ]
+                if judged:
+                    return float(max(judged, key=lambda score: (score["at"] or 0, score["score_id"] or ""))["value"])
         return None
 
 
