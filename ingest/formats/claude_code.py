@@ -114,6 +114,8 @@ class _Reading:
             node.event = f"attachment/{kind}"
         if kind == "queued_command" and (typed := as_name(attachment.get("prompt"))):
             node.said = [text("user", typed)]
+            if attachment.get("commandMode") not in (None, "prompt"):
+                node.flags.append("synthetic")
 
     @staticmethod
     def _assistant(node: Node, message: Mapping[str, Any], value: Mapping[str, Any]) -> None:

@@ -35,6 +35,7 @@ _INJECTED = (
 _TOTALS = {
     "tokens_in": "input_tokens",
     "tokens_cache_read": "cached_input_tokens",
+    "tokens_cache_write": "cache_write_input_tokens",
     "tokens_out": "output_tokens",
     "tokens_reasoning": "reasoning_output_tokens",
 }
@@ -47,7 +48,7 @@ class Codex:
     about = About(
         title="Codex CLI rollouts",
         files="JSON lines with `payload` and a `type` such as `session_meta`, `response_item` or `event_msg`",
-        maps="One call for what came out between two inputs, with its tokens; tools; compactions; rebuilt prompts",
+        maps="One call for what came out between two inputs, with its tokens; tools; sub-agents; rebuilt prompts",
         lacks="No tool definitions, no cost; reasoning only as summaries; the tokens of a compaction are in no call",
     )
 
@@ -73,13 +74,17 @@ class _Reading:
         self._uncounted: Node | None = None
         self._total: dict[str, int] = {}
         self._thoughts: set[str] = set()
+        self._copying = False
 
     def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         kind, payload = value.get("type"), value.get("payload")
         if not isinstance(kind, str) or not isinstance(payload, Mapping):
             raise ValueError("no record of a Codex rollout: type or payload is missing")
         node = Node(key=self._keys.of(value), line=record.line, ns=as_ns(value.get("timestamp")))
-        if kind == "response_item":
+        self._copying = self._is_copy(node, kind, payload)
+        if self._copying and kind != "turn_context":
+            self._copy(node, kind, payload)
+        elif kind == "response_item":
             self._item(node, payload)
         elif kind == "event_msg":
             self._event(node, payload)
@@ -91,6 +96,42 @@ class _Reading:
             self._set(node, kind, payload)
         self._nodes.append(node)
         return ()
+
+    def _is_copy(self, node: Node, kind: str, payload: Mapping[str, Any]) -> bool:
+        """Whether a record was copied from the session that this one was forked off.
+
+        Copies follow the header at once and end where a turn begins that is younger than the session: ids of turns
+        and sessions are UUIDs that grow with time. Where a turn has no id, its time has to be a second later.
+        """
+        own = as_name(self._meta.get("id")) or ""
+        if not self._meta or not (self._copying or len(self._nodes) == 1):
+            return False
+        if len(self._nodes) == 1 and "forked_from_id" not in self._meta and _spawned(self._meta) is None:
+            return False
+        if kind != "turn_context" and payload.get("type") != "task_started":
+            return True
+        turn = as_name(payload.get("turn_id"))
+        if turn is not None and len(turn) == len(own):
+            return turn < own
+        begun = self._nodes[0].ns
+        return node.ns is None or begun is None or node.ns < begun + 1_000_000_000
+
+    def _copy(self, node: Node, kind: str, payload: Mapping[str, Any]) -> None:
+        """A copied record: part of the prompts that follow, but nobody's call here."""
+        node.event, node.flags = f"copied/{payload.get('type') or kind}", ["copied", "synthetic"]
+        info = payload.get("info")
+        if payload.get("type") == "token_count" and isinstance(info, Mapping):
+            self._total = _counts(info.get("total_token_usage")) or self._total
+        if kind != "response_item":
+            return
+        item = str(payload.get("type"))
+        if item == "message":
+            node.said = _messages(payload)
+        elif item == "reasoning" or item.endswith("_call"):
+            parts = self._new_thoughts(payload) if item == "reasoning" else [_tool_call(item, payload)]
+            node.said = [("assistant", None, parts)] if parts else []
+        elif item.endswith("_output"):
+            node.said = [("tool", None, [_result(payload).part])]
 
     def _set(self, node: Node, kind: str, payload: Mapping[str, Any]) -> None:
         if kind == "session_meta" and not self._meta:
@@ -164,15 +205,11 @@ class _Reading:
     def _count(self, info: Any) -> None:
         total = info.get("total_token_usage") if isinstance(info, Mapping) else None
         last = info.get("last_token_usage") if isinstance(info, Mapping) else None
-        counted = {name: as_int(total.get(key)) or 0 for name, key in _TOTALS.items()} if total else None
-        if counted is not None and counted == self._total:
+        counted = _counts(total)
+        if counted and counted == self._total:
             return
-        own: dict[str, int | None] = {}
-        if isinstance(last, Mapping):
-            own = {name: as_int(last.get(key)) for name, key in _TOTALS.items()}
-        elif counted is not None:
-            own = {name: found - self._total.get(name, 0) for name, found in counted.items()}
-        self._total = counted if counted is not None else self._total
+        own = _counts(last) or {name: found - self._total.get(name, 0) for name, found in counted.items()}
+        self._total = counted or self._total
         if self._uncounted is not None and own:
             self._uncounted.fields |= own
             self._uncounted = None
@@ -200,10 +237,36 @@ class _Reading:
             "agent_version": as_name(self._meta.get("cli_version")),
         }
         rest = {key: found for key, found in self._meta.items() if key not in ("id", "base_instructions")}
-        session = Session(
-            trace_id=content_id("codex", name or self._nodes[0].key), base=base, agents={"": {"attributes": rest}}
-        )
+        above = _spawned(self._meta)
+        root = (as_name(self._meta.get("session_id")) or above) if above is not None else name
+        session = Session(trace_id=content_id("codex", root or self._nodes[0].key), base=base)
+        session.agents[""] = {"attributes": rest}
+        if above is not None and name is not None and root != name:
+            session.detached = True
+            session.agents[name] = {
+                "agent_name": f"codex/{as_name(self._meta.get('agent_role')) or 'sub-agent'}",
+                "attributes": rest,
+                "parent_span_id": session.agent_span_id("" if above == root else above),
+            }
+            for node in self._nodes:
+                node.group = name
         yield Spans({"": session}, self._nodes)
+
+
+def _spawned(meta: Mapping[str, Any]) -> str | None:
+    """The thread that ran this one as its sub-agent."""
+    source = meta.get("source")
+    agent = source.get("subagent") if isinstance(source, Mapping) else None
+    spawn = agent.get("thread_spawn") if isinstance(agent, Mapping) else None
+    told = spawn.get("parent_thread_id") if isinstance(spawn, Mapping) else None
+    return as_name(told) or (as_name(meta.get("parent_thread_id")) if agent is not None else None)
+
+
+def _counts(usage: Any) -> dict[str, int]:
+    """Token columns of a usage of Codex, whose input holds what is cached."""
+    if not isinstance(usage, Mapping):
+        return {}
+    return {name: found for name, key in _TOTALS.items() if (found := as_int(usage.get(key))) is not None}
 
 
 def _messages(item: Mapping[str, Any]) -> list[Message]:

@@ -134,3 +134,48 @@ def test_spans_are_named_by_the_session_and_every_record_is_counted(take: Any) -
     assert [s["span_id"] for s in one.spans] == [s["span_id"] for s in two.spans]
     assert (one.kind("agent")[0]["session_id"], one.kind("agent")[0]["agent_version"]) == ("s1", "0.60.0")
     assert (two.ledger[0]["n_records"], [q["line"] for q in two.quarantine]) == (len(SESSION) + 1, [1])
+
+
+CHILD, PARENT = "019e5c03-1e99-7000-8000-000000000001", "019e5b00-0000-7000-8000-000000000001"
+OLD_TURN, NEW_TURN = "019e5b00-0001-7000-8000-000000000001", "019e5c03-6425-7000-8000-000000000001"
+
+
+def forked(**meta: Any) -> list[dict[str, Any]]:
+    copied = [record("turn_context", 30, model="gpt-5-codex", turn_id=OLD_TURN), *SESSION[2:13]]
+    return [
+        record("session_meta", 30, id=CHILD, cwd="/w", **meta),
+        record("session_meta", 30, id=PARENT, cwd="/w"),
+        *({**line, "timestamp": at(30)} for line in copied),
+        record("event_msg", 31, type="task_started", turn_id=NEW_TURN),
+        record("turn_context", 31, model="gpt-5-mini", turn_id=NEW_TURN),
+        message(32, "user", "now count them"),
+        message(33, "assistant", "One."),
+        count(34, used(450, 240, 19, 5), {}),
+    ]
+
+
+def test_what_a_forked_rollout_copies_is_in_the_prompts_but_no_call(take: Any) -> None:
+    taken = take(lines=forked(forked_from_id=PARENT))
+    (call,) = taken.kind("llm")
+    assert (call["model"], call["tokens_in"], call["tokens_cache_read"], call["tokens_out"]) == (
+        *("gpt-5-mini", 200, 100),
+        2,
+    )
+    said = taken.texts(call["input_ids"])
+    assert [text for text in said if text] == [
+        "<environment_context>cwd</environment_context>",
+        *("list files", "a.py", "no such file", "One file.", "now count them"),
+    ]
+    assert all("copied" in s["flags"] for s in taken.kind("event") if s["name"].startswith("copied/"))
+    assert taken.kind("tool") == []
+
+
+def test_a_sub_agents_rollout_joins_the_trace_of_the_thread_that_ran_it(take: Any) -> None:
+    spawn = {"subagent": {"thread_spawn": {"parent_thread_id": PARENT, "depth": 1}}}
+    child = take(lines=forked(source=spawn, agent_role="explorer"), name="child.jsonl")
+    main = take(lines=[record("session_meta", 0, id=PARENT), *SESSION[1:]], name="parent.jsonl")
+    (agent,), (root,) = child.kind("agent"), main.kind("agent")
+    assert (agent["trace_id"], agent["parent_span_id"]) == (root["trace_id"], root["span_id"])
+    assert agent["agent_name"] == child.kind("llm")[0]["agent_name"] == "codex/explorer"
+    assert {s["parent_span_id"] for s in child.spans if s["kind"] != "agent"} == {agent["span_id"]}
+    assert not {s["span_id"] for s in child.spans} & {s["span_id"] for s in main.spans}
