@@ -8,6 +8,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 NIGHTS ?= 1
+# Test processes: many tests wait for servers and child processes, and each process wants about 1.5 GB.
+JOBS ?= 2
 export PYTHON TORCH_INDEX
 
 # Tests of small models on shared cores lose more to spinning threads than they win.
@@ -35,11 +37,11 @@ fmt: setup ## format and fix what can be fixed
 
 test: setup ## the fast tests (ARGS="-k gate -x" to choose; TRACEMILL_DATA=… for those on real logs)
 	@[ -n "$$TRACEMILL_DATA" ] || echo "TRACEMILL_DATA is unset: tests that want real agent logs are skipped"
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
 test-all: setup ## every test: also the slow ones and those with the embedded model
 	@[ -n "$$TRACEMILL_DATA" ] || echo "TRACEMILL_DATA is unset: tests that want real agent logs are skipped"
-	@$(BIN)/python -m pytest -q -m "slow or not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow or not slow" $(ARGS)
 
 bench: setup ## every benchmark, quick (ARGS=--full for the runs of bench/RESULTS.md)
 	@set -e; for file in bench/*.py; do \

@@ -1,9 +1,12 @@
-"""For every test: nothing leaves the machine, small models keep to one thread, and a model made here to train.
+"""For every test: nothing leaves the machine or its folder, small models keep to one thread, and a model made here.
 
 The tiny random model has a tokenizer trained here: everything about training and serving but the quality.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,9 @@ os.environ.update(
     }
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each test process has an orchestrator of its own: neither the user's nor that of the process beside it.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="tracemill-tests-")
+atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
