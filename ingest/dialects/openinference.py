@@ -189,7 +189,8 @@ def _step(span: RawSpan, attributes: Attributes) -> None:
 
 
 def _documents(found: list[Any]) -> list[dict[str, Any]]:
-    documents = [item.get("document", item) for item in found if isinstance(item, dict)]
+    held = [item.get("document", item) for item in found if isinstance(item, dict)]
+    documents = [document for document in held if isinstance(document, dict)]
     for document in documents:
         if "metadata" in document:
             document["metadata"] = unwrap(document["metadata"])

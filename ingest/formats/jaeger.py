@@ -71,18 +71,18 @@ def _spans(found: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Each span with its process."""
     data = found.get("data")
     for trace in data if isinstance(data, list) else [found]:
-        if not isinstance(trace, Mapping):
-            continue
-        listed = trace.get("spans")
+        listed = trace.get("spans") if isinstance(trace, Mapping) else None
         if not isinstance(listed, list):
-            if _is_span(trace):
-                yield trace, trace.get("process")
+            if isinstance(data, list) or _is_span(trace):
+                yield trace, trace.get("process") if isinstance(trace, Mapping) else None
             continue
         processes = trace.get("processes")
         known = processes if isinstance(processes, Mapping) else {}
         for span in listed:
-            process = span.get("process") if isinstance(span, Mapping) else None
-            yield span, process or (known.get(span.get("processID")) if isinstance(span, Mapping) else None)
+            if isinstance(span, Mapping):
+                yield span, span.get("process") or known.get(str(span.get("processID")))
+            else:
+                yield span, None
 
 
 def _is_span(value: Any) -> bool:

@@ -385,6 +385,18 @@ def test_openinference_retrievals_rerankings_embeddings_and_agents(read: Callabl
     assert json.loads(taken.span["attributes"])["output.value"] == "{}"
 
 
+def test_odd_values_in_openinference_cost_nothing_else(read: Callable[..., Any]) -> None:
+    attributes = {
+        "openinference.span.kind": "RETRIEVER",
+        "retrieval.documents": [{"document": 7}, {"document": {"id": "d1"}}, 3],
+        "annotations": [{"annotation": 7}, "x"],
+        "llm.tools": 3,
+    }
+    taken = read(attributes)
+    assert (taken.quarantine, taken.scores) == ([], [])
+    assert json.loads(taken.span["tool_result"]) == [{"id": "d1"}]
+
+
 def test_openinference_judgements_of_the_span_its_trace_and_its_session(read: Callable[..., Any]) -> None:
     one = {"name": "good", "score": 1, "annotator_kind": "HUMAN", "explanation": "clear"}
     attributes = {"openinference.span.kind": "LLM", "session.id": "s1"}

@@ -96,6 +96,13 @@ def test_one_bad_span_costs_only_itself_and_traces_may_come_line_by_line(take: A
     assert taken.ledger[0]["n_records"] == 2
 
 
+def test_what_is_no_object_is_refused_and_not_dropped(take: Any) -> None:
+    odd = span("00000000000000b1", processID={"a": 1}, tags="none", logs=7, references=[3])
+    taken = take({"data": [7, {"spans": [odd, "x"]}, {"traceID": TRACE}]})
+    assert [s["span_id"] for s in taken.spans] == ["00000000000000b1"]
+    assert len(taken.quarantine) == 3
+
+
 def test_double_instrumentation_in_jaeger_is_a_call_and_its_wrapper(take: Any) -> None:
     """What kagent's traces look like: ADK's call_llm and OpenLLMetry's openai.chat log the same call."""
     usage = (tag("gen_ai.usage.input_tokens", 1822), tag("gen_ai.usage.output_tokens", 43))
