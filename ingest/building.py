@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from tracemill.ids import content_id
 from tracemill.ingest import batched
-from tracemill.ingest.columns import SpanColumns, nanoseconds
+from tracemill.ingest.columns import Checks, SpanColumns, nanoseconds
 from tracemill.ingest.documents import MALFORMED
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.messages import MessageBook
@@ -18,6 +18,7 @@ from tracemill.records import Batch
 from tracemill.schema import INGEST_LOG, INGEST_PROGRESS, QUARANTINE, SCORES, TASKS
 
 _EXCERPT = 500
+_SCORE = Checks(SCORES)
 _ROW_BYTES = 400
 """About what a row takes beside its texts."""
 
@@ -211,6 +212,7 @@ class Building:
             "user_key": redactor.user_key(score.user),
             "at": nanoseconds(score.at),
         }
+        _SCORE.check(row)
         row["score_id"] = content_id(row)
         if row["score_id"] in self._scores:
             self._spans.duplicates[uri] += 1

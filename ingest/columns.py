@@ -42,17 +42,53 @@ def _count(value: int | None) -> int | None:
     return value if value is not None and 0 <= value <= _MAX_NS else None
 
 
+_TYPES: dict[pa.DataType, type | tuple[type, ...]] = {
+    pa.string(): str,
+    pa.int64(): int,
+    pa.int32(): int,
+    pa.float64(): (float, int),
+    pa.date32(): date,
+}
+
+
+class Checks:
+    """What the values of a row must be so that its table can hold them: known at the row, not when it is written."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._plain = [(field.name, _TYPES[field.type]) for field in schema if field.type in _TYPES]
+        self._lists = [field.name for field in schema if field.type == pa.list_(pa.string())]
+
+    def check(self, row: dict[str, Any]) -> None:
+        """Raises TypeError or OverflowError with the column's name."""
+        for name, kind in self._plain:
+            value = row.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise TypeError(f"{name} cannot be {type(value).__name__}")
+            if isinstance(value, int) and not -_MAX_NS <= value <= _MAX_NS:
+                raise OverflowError(f"{name} is out of range")
+            if isinstance(value, str) and not value.isascii():
+                value.encode()  # a lone surrogate, which no file can hold
+        for name in self._lists:
+            for item in row.get(name) or ():
+                if not isinstance(item, str):
+                    raise TypeError(f"{name} cannot hold {type(item).__name__}")
+
+
 class _Columns:
     """Rows on their way into one table. Memory is the columns' own: Python values become Arrow in blocks."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
+        self._checks = Checks(schema)
         self._blocks: list[pa.RecordBatch] = []
         self._open: dict[str, list[Any]] = {name: [] for name in schema.names}
         self.rows = 0
 
     def add(self, row: dict[str, Any]) -> int:
-        """The row's place in the table; columns left out are NULL."""
+        """The row's place in the table; columns left out are NULL. Raises what `Checks` raises."""
+        self._checks.check(row)
         for name, column in self._open.items():
             column.append(row.get(name))
         self.rows += 1

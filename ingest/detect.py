@@ -100,8 +100,8 @@ def _torn(data: bytes) -> Any:
     """What can still be read of a torn document, up to the sample size."""
     found = [record for record in islice(scan(data, 1, 0), _SAMPLE) if isinstance(record, Record)]
     if data.lstrip()[:1] == b"{":
-        return {record.key: loads(record.raw) for record in found}
-    return [loads(record.raw) for record in found]
+        return {record.key: _try(record.raw) for record in found}
+    return [value for record in found if (value := _try(record.raw)) is not None]
 
 
 def _flat(values: Sequence[Any]) -> list[Any]:
