@@ -105,7 +105,10 @@ def ingest(
         if report.spans:
             judging.mine(night)
         refused = night.select(_REFUSED, began) if report.quarantined else None
-    output.result(asdict(report), _told(report, refused))
+    told = asdict(report)
+    if not report.joins:
+        del told["joins"]
+    output.result(told, _told(report, refused))
     return not report.all_refused
 
 
