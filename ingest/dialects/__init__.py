@@ -26,9 +26,10 @@ from tracemill.ingest.dialects import (
 )
 from tracemill.ingest.dialects.cut import is_cut
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.reader import About, Item, RawSpan
 
-Speaks = Callable[[RawSpan, Mapping[str, Any], str], bool]
+Speaks = Callable[[RawSpan, Mapping[str, Any], Words], bool]
 Prepare = Callable[[Attributes], None]
 """Brings the attributes into the shape that their names promise, before anything is taken out of them."""
 Fill = Callable[[RawSpan, Attributes, list[Event]], list[Item]]
@@ -89,8 +90,8 @@ class Origin(msgspec.Struct, kw_only=True):
 
 def understand(span: RawSpan, attributes: Attributes, events: list[Event], origin: Origin) -> list[Item]:
     """Fills the span from its attributes and events; gives it, and the scores found in it."""
-    scope = origin.scope or ""
-    dialect = next(dialect for dialect in DIALECTS if dialect.speaks(span, attributes, scope))
+    words = Words(attributes, origin.scope)
+    dialect = next(dialect for dialect in DIALECTS if dialect.speaks(span, attributes, words))
     span.dialect = dialect.name
     span.service = origin.service
     if dialect.whole:

@@ -7,6 +7,7 @@ from typing import Any
 from tracemill.ingest.attributes import Attributes, take, take_text
 from tracemill.ingest.dialects import genai
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.exchanges import answered, asked
 from tracemill.ingest.messages import finish_reason
@@ -23,12 +24,8 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
-    return (
-        scope == _PREFIX
-        or attributes.get("gen_ai.system") == _PREFIX
-        or any(name.startswith("gcp.vertex.agent.") for name in attributes)
-    )
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
+    return words.scope == _PREFIX or attributes.get("gen_ai.system") == _PREFIX or words.begin("gcp.vertex.agent.")
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:

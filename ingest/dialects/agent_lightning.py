@@ -8,6 +8,7 @@ from typing import Any
 
 from tracemill.ingest.attributes import Attributes, as_float, hex_id, take, take_prefixed, take_text, unflatten
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import About, Item, RawScore, RawSpan
 
@@ -25,12 +26,8 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
-    return (
-        (span.name or "").startswith(_NAMES)
-        or any(name.startswith(_OWN) for name in attributes)
-        or _old_reward(attributes) is not None
-    )
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
+    return (span.name or "").startswith(_NAMES) or words.begin(*_OWN) or _old_reward(attributes) is not None
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:

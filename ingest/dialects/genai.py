@@ -15,6 +15,7 @@ from tracemill.ingest.attributes import (
     take_text,
 )
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.messages import canonical, canonical_list, finish_reason
 from tracemill.ingest.reader import About, Item, Message, RawScore, RawSpan
@@ -73,8 +74,8 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
-    return any(name.startswith("gen_ai.") for name in attributes)
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
+    return words.begin("gen_ai.")
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:

@@ -6,6 +6,7 @@ from typing import Any
 from tracemill.ingest.attributes import Attributes, as_float, take, take_text
 from tracemill.ingest.dialects import genai
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.exchanges import answered, answered_text, asked, asked_text
 from tracemill.ingest.reader import About, Item, RawSpan
@@ -23,8 +24,8 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
-    return any(f"{_OBSERVATION}{name}" in attributes for name in _SAYS)
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
+    return words.begin(_OBSERVATION) and any(f"{_OBSERVATION}{name}" in attributes for name in _SAYS)
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:

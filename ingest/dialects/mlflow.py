@@ -5,6 +5,7 @@ from typing import Any
 
 from tracemill.ingest.attributes import Attributes, as_float, take, take_text
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import loads, unwrap
 from tracemill.ingest.exchanges import answered, answered_text, asked, asked_text, tools_of
 from tracemill.ingest.reader import About, Item, RawSpan
@@ -30,8 +31,8 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
-    return any(name in attributes for name in ("mlflow.spanType", "mlflow.spanInputs", "mlflow.spanOutputs"))
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
+    return words.begin("mlflow.spanType", "mlflow.spanInputs", "mlflow.spanOutputs")
 
 
 def decode(attributes: Attributes) -> None:

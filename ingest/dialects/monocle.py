@@ -8,6 +8,7 @@ from typing import Any
 from tracemill.chat import Part, as_text
 from tracemill.ingest.attributes import Attributes, take, take_prefixed, take_text, unflatten
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import loads, unwrap
 from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import About, Item, Message, RawSpan
@@ -35,9 +36,9 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
     return "monocle_apptrace.version" in attributes or (
-        "span.type" in attributes and any(name == "entity" or name.startswith("entity.") for name in attributes)
+        "span.type" in attributes and ("entity" in attributes or words.begin("entity."))
     )
 
 

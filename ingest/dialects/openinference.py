@@ -17,6 +17,7 @@ from tracemill.ingest.attributes import (
     unflatten,
 )
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.exchanges import answered, asked
 from tracemill.ingest.messages import canonical_list, finish_reason
@@ -36,11 +37,11 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
     return (
         "openinference.span.kind" in attributes
         or isinstance(attributes.get("openinference"), Mapping)
-        or any(name.startswith(("llm.input_messages", "llm.output_messages")) for name in attributes)
+        or words.begin("llm.input_messages", "llm.output_messages")
     )
 
 

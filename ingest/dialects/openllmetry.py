@@ -9,6 +9,7 @@ from typing import Any
 from tracemill.ingest.attributes import Attributes, take, take_prefixed, take_text, unflatten
 from tracemill.ingest.dialects import genai
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import About, Item, RawSpan
 
@@ -23,10 +24,12 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
-    if any(name.startswith(_WORDS) for name in attributes):
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
+    if words.begin("traceloop.", "llm.request.", "llm.usage."):
         return True
-    return scope.startswith(_SCOPE) and any(name.startswith("gen_ai.") for name in attributes)
+    if words.begin("gen_ai.prompt.", "gen_ai.completion.") and words.begin(*_INDEXED):
+        return True
+    return words.scope.startswith(_SCOPE) and words.begin("gen_ai.")
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:
@@ -121,9 +124,4 @@ def _result(value: Any) -> Any:
 
 _NOTHING = ("None", "null")
 _CALLING = ("tool_calls", "tool_use", "tool_call", "function_call")
-_WORDS = (
-    "traceloop.",
-    "llm.request.",
-    "llm.usage.",
-    *(f"gen_ai.{said}.{digit}" for said in ("prompt", "completion") for digit in range(10)),
-)
+_INDEXED = tuple(f"gen_ai.{said}.{digit}" for said in ("prompt", "completion") for digit in range(10))

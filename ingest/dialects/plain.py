@@ -5,6 +5,7 @@ from typing import Any
 
 from tracemill.ingest.attributes import Attributes
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.reader import About, Item, RawSpan
 
 ABOUT = About(
@@ -14,7 +15,7 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
     return True
 
 

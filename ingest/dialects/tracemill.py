@@ -14,12 +14,14 @@ from tracemill.ids import canonical_json
 from tracemill.ingest.attributes import Attributes
 from tracemill.ingest.carried import restored
 from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import loads
 from tracemill.ingest.reader import About, Item, Message, RawScore, RawSpan
 
 SPAN = "tracemill.span"
 SCORE = "tracemill.score"
 RESULT = "gen_ai.evaluation.result"
+MESSAGES = ("gen_ai.input.messages", "gen_ai.output.messages")
 _OPERATIONS = {
     "llm": "chat",
     "tool": "execute_tool",
@@ -66,12 +68,15 @@ ABOUT = About(
 )
 
 
-def speaks(span: RawSpan, attributes: Mapping[str, Any], scope: str) -> bool:
+def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
     return isinstance(attributes.get(SPAN), str)
 
 
-def spelled(span: RawSpan) -> Attributes:
-    """The attributes of a span in the words of the conventions, without what is beyond them."""
+def spelled(span: RawSpan, known: dict[int, str]) -> Attributes:
+    """The attributes of a span in the words of the conventions, without what is beyond them.
+
+    `known` keeps the JSON of messages by identity, as every call repeats those before it; it must not outlive them.
+    """
     found: Attributes = {}
     if span.kind in _OPERATIONS:
         found["gen_ai.operation.name"] = _OPERATIONS[span.kind]
@@ -80,9 +85,9 @@ def spelled(span: RawSpan) -> Attributes:
         if value is not None and value != "" and value != []:
             found[name] = value
     if span.input is not None:
-        found["gen_ai.input.messages"] = _messages(span.input)
+        found["gen_ai.input.messages"] = _messages(span.input, known)
     if span.output is not None:
-        found["gen_ai.output.messages"] = _messages(span.output)
+        found["gen_ai.output.messages"] = _messages(span.output, known)
     if span.system is not None:
         found["gen_ai.system_instructions"] = canonical_json([part for message in span.system for part in message[2]])
     if span.tools:
@@ -128,10 +133,13 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
     return scores
 
 
-def _messages(messages: list[Message]) -> str:
-    return canonical_json(
-        [{"role": role, "parts": parts} | ({} if name is None else {"name": name}) for role, name, parts in messages]
-    )
+def _messages(messages: list[Message], known: dict[int, str]) -> str:
+    return f"[{','.join(known.get(id(one)) or known.setdefault(id(one), _message(one)) for one in messages)}]"
+
+
+def _message(message: Message) -> str:
+    role, name, parts = message
+    return canonical_json({"role": role, "parts": parts} | ({} if name is None else {"name": name}))
 
 
 def _read(text: Any) -> list[Message] | None:
