@@ -135,6 +135,21 @@ def ingest(
 
 
 @app.command()
+def forget(
+    user: Annotated[str | None, typer.Option(help="A user: the raw id, or a stored user_key.")] = None,
+    trace: Annotated[str | None, typer.Option(help="One trace id.")] = None,
+    older_than: Annotated[str | None, typer.Option(help="All that ended before so many days, such as 90d.")] = None,
+    project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Erase a user, a trace or old logs: rows, what was made from them, and the bytes on disk."""
+    from tracemill.app.commands import forget as room
+
+    room.forget(project, user=user, trace=trace, older_than=older_than, as_json=json, dry_run=dry_run)
+
+
+@app.command()
 def sql(
     query: Annotated[str | None, typer.Argument(help="One SELECT; none: a prompt, or SQL on stdin.")] = None,
     format: Annotated[

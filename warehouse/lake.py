@@ -6,6 +6,7 @@ root/key              32 secret bytes, mode 0600     root/lock    queues the wri
 
 import os
 import secrets
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from tracemill.errors import BusyError, StoreError
-from tracemill.warehouse import engine, layout, upkeep
+from tracemill.warehouse import engine, erasing, layout, upkeep
 from tracemill.warehouse.transaction import Transaction
 
 _KEY_BYTES = 32
@@ -176,6 +177,27 @@ class Lake:
                 raise
             con.close()
         return done
+
+    def purge(self, *, wait_s: float = 120) -> None:
+        """Take deleted rows off the disk: files are rewritten, history before now ends, the catalog is scrubbed.
+
+        Earlier snapshots can no longer be read, those that releases name included. Readers at work may fail; readers
+        that this object handed out are closed.
+        """
+        with self._alone(wait_s), engine.translated(self.root):
+            con = self._writer()
+            try:
+                erasing.purge(con)
+            finally:
+                con.close()
+            self.close()  # SQLite's locks are the process's: no other handle may be open
+            try:
+                erasing.scrub(self.root / "catalog.sqlite")
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"the catalog of the lake {self.root} still holds traces of what was erased ({error}): "
+                    "close what reads it and run the same command again"
+                ) from error
 
     def _upgrade(self) -> None:
         with self._alone(120):

@@ -51,15 +51,19 @@ def take(con: duckdb.DuckDBPyConnection, batch: Batch) -> Taken:
         name: rows.checked(table, TABLES[name].schema, name, TABLES[name].key) for name, table in batch.tables.items()
     }
     empty = {name: TABLES[name].schema.empty_table() for name in _TABLES}
-    tables = empty | given
+    tables: Mapping[str, pa.Table] = empty | given
+    tables, left_out = _without_erased(con, tables)
     objects = _objects(con, tables["ingest_log"], tables["ingest_progress"])
     known = sorted({one["source_uri"] for one in objects} - {one["source_uri"] for one in objects if not one["known"]})
     fates, trace_ids = spans.write(con, tables["spans"], tables["span_parts"], known)
     account: _Account = defaultdict(Counter)
+    for uri in left_out:
+        account[uri]["n_duplicates"] += 1
     for uri, fate in fates.items():
         account[uri].update(n_spans=fate.spans, n_merged=fate.merged, n_duplicates=fate.duplicates)
     messages = rows.insert(con, TABLES["messages"], tables["messages"])
-    _take_scores(con, tables["scores"], batch.score_uris, account)
+    uris = batch.score_uris or [None] * tables["scores"].num_rows
+    _take_scores(con, tables["scores"], uris, account)
     _join_responses(con, tables["scores"], tables["spans"])
     rows.replace(con, TABLES["tasks"], tables["tasks"])
     new = [one for one in objects if one["source_uri"] not in known]
@@ -80,6 +84,34 @@ def take(con: duckdb.DuckDBPyConnection, batch: Batch) -> Taken:
     )
 
 
+def _without_erased(
+    con: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]
+) -> tuple[Mapping[str, pa.Table], list[str | None]]:
+    """The tables without the spans of erased traces and what only these say; the sources of the spans left out."""
+    for name, relation in (("spans", "staged"), ("span_parts", "staged_parts")):
+        rows.stage(con, relation, tables[name])
+    try:
+        erased = {row[0] for row in con.execute(statement("came_erased")).fetchall()}
+        if not erased:
+            return tables, []
+        left_out: list[str | None] = []
+        kept = dict(tables)
+        for name in ("spans", "span_parts"):
+            stays = [trace not in erased for trace in tables[name]["trace_id"].to_pylist()]
+            left_out += [
+                uri for uri, kept_ in zip(tables[name]["source_uri"].to_pylist(), stays, strict=True) if not kept_
+            ]
+            kept[name] = tables[name].filter(pa.array(stays, pa.bool_()))
+            rows.stage(con, "staged" if name == "spans" else "staged_parts", kept[name])
+        said = {row[0] for row in con.execute(statement("came_said")).fetchall()}
+        stays = [message in said for message in tables["messages"]["message_id"].to_pylist()]
+        kept["messages"] = tables["messages"].filter(pa.array(stays, pa.bool_()))
+        return kept, left_out
+    finally:
+        con.unregister("staged")
+        con.unregister("staged_parts")
+
+
 def _objects(con: duckdb.DuckDBPyConnection, ledger: pa.Table, progress: pa.Table) -> list[dict[str, Any]]:
     """What the lake knows of the objects of the batch: rows of `batch_objects.sql`."""
     if ledger.num_rows == 0 and progress.num_rows == 0:
@@ -93,10 +125,12 @@ def _objects(con: duckdb.DuckDBPyConnection, ledger: pa.Table, progress: pa.Tabl
         con.unregister("progress")
 
 
-def _take_scores(con: duckdb.DuckDBPyConnection, scores: pa.Table, uris: Sequence[str], account: _Account) -> None:
+def _take_scores(
+    con: duckdb.DuckDBPyConnection, scores: pa.Table, uris: Sequence[str | None], account: _Account
+) -> None:
     new = set(rows.insert_new(con, TABLES["scores"], scores))
     for place in range(scores.num_rows):
-        account[uris[place] if uris else None]["n_scores" if place in new else "n_duplicates"] += 1
+        account[uris[place]]["n_scores" if place in new else "n_duplicates"] += 1
 
 
 def _join_responses(con: duckdb.DuckDBPyConnection, scores: pa.Table, spans: pa.Table) -> None:

@@ -9,9 +9,10 @@ import pyarrow as pa
 from tracemill.errors import StoreError
 from tracemill.records import Batch
 from tracemill.schema import TABLES, Table
-from tracemill.warehouse import engine, groups, rows
+from tracemill.warehouse import engine, erasing, groups, rows
 from tracemill.warehouse import rebuild as building
 from tracemill.warehouse import take as taking
+from tracemill.warehouse.erasing import Erased, Scope
 from tracemill.warehouse.layout import statement
 from tracemill.warehouse.take import Taken
 
@@ -19,6 +20,7 @@ _OWN_WAY = {
     "spans": "take(batch)",
     "span_parts": "take(batch)",
     "ingest_progress": "take(batch)",
+    "erased": "erase(…)",
     "trace_days": "take(batch)",
     "trajectories": "rebuild(trace_ids)",
     "transitions": "rebuild(trace_ids)",
@@ -58,6 +60,16 @@ class Transaction:
             for table in ("ingest_log", "quarantine"):
                 self.con.execute(statement("reopen").format(table=table))
             self.con.unregister("reopened")
+
+    def erase(self, scope: Scope, subject: str, *, names: str | None, receipt_id: str) -> Erased:
+        """Erase traces with all rows made from them: of a user (stored key), one trace, or all that ended before.
+
+        `subject` is the user key, the trace id, or a time in nanoseconds. `names` is what the user is called in the
+        logs: messages that name it go also where others refer to them. The erased do not come back when their source
+        is read again. The bytes go with Lake.purge.
+        """
+        with engine.translated(self._root):
+            return erasing.erase(self.con, scope, subject, names=names, receipt_id=receipt_id)
 
     def insert(self, name: str, table: pa.Table) -> int:
         """Add rows whose key is new to table `name`; returns how many were. Raises StoreError where rows do not fit."""

@@ -349,6 +349,11 @@ RECEIPTS = _schema(
     at=pa.int64(),
 )
 
+ERASED = _schema(
+    trace=pa.string(),  # MD5 of a trace id that was erased: its spans are not taken in again
+    receipt_id=pa.string(),
+)
+
 TRACE_DAYS = _schema(trace_id=pa.string(), day=pa.date32())
 
 TABLES: dict[str, Table] = {
@@ -385,6 +390,7 @@ TABLES: dict[str, Table] = {
             append_only=True,
         ),
         Table(name="ingest_progress", schema=INGEST_PROGRESS, key=("source_uri", "content_hash")),
+        Table(name="erased", schema=ERASED, key=("trace",), append_only=True),
         Table(name="receipts", schema=RECEIPTS, key=("receipt_id",), append_only=True),
         Table(name="trace_days", schema=TRACE_DAYS, key=("trace_id", "day")),
     )

@@ -1,0 +1,7 @@
+list_has_any(
+    list_transform(
+        list_concat(coalesce(exemplars, []), coalesce(counter_exemplars, [])),
+        lambda one: regexp_replace(one, '/[0-9]+$', '')
+    ),
+    (SELECT list(trace_id) FROM temp.erased_traces)
+)

@@ -1,0 +1,1 @@
+json_extract_string(completion, '$.text') IN (SELECT output FROM temp.erased_outputs)

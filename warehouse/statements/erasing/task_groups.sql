@@ -1,0 +1,1 @@
+task_group IN (SELECT task_group FROM temp.erased_groups)
