@@ -66,6 +66,9 @@ class _Reading:
     def _row(self, row: Any, line: int) -> None:
         if not isinstance(row, dict) or not isinstance(row.get("role"), str) or row.get("session_id") is None:
             raise ValueError("no Hermes row: role or session_id is missing")
+        calls = unwrap(row.get("tool_calls"))
+        if isinstance(calls, list) and not all(isinstance(call, Mapping) for call in calls):
+            raise ValueError("no Hermes row: a tool call is not a JSON object")
         self._rows.setdefault(str(row["session_id"]), []).append((row, line))
 
     def sessions(self) -> Iterable[Spans]:
