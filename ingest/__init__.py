@@ -12,7 +12,7 @@ Offers
 Never opens the warehouse. Nothing leaves this room that was not redacted (`redact/`).
 """
 
-from tracemill.ingest.batching import batches, readers
+from tracemill.ingest.batching import BATCH_BYTES, batches, readers
 from tracemill.ingest.formats import FORMATS
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.mapping import MappedRows, RowMapping
@@ -23,6 +23,7 @@ from tracemill.ingest.source import SourceObject, find
 from tracemill.ingest.tasks import read_tasks
 
 __all__ = [
+    "BATCH_BYTES",
     "FORMATS",
     "JoinKey",
     "Limits",

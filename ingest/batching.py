@@ -16,7 +16,8 @@ from tracemill.ingest.redact import Ruleset
 from tracemill.ingest.source import SourceObject
 from tracemill.records import Batch
 
-MIB = 1024 * 1024
+BATCH_BYTES = 64 * 1024 * 1024
+"""About what one batch holds; an object may end in several."""
 
 
 def never(uri: str, content_hash: str) -> bool:
@@ -46,7 +47,7 @@ def batches(
     extra: Sequence[Reader] = (),
     rules: Ruleset | None = None,
     limits: Limits | None = None,
-    max_bytes: int = 64 * MIB,
+    max_bytes: int = BATCH_BYTES,
 ) -> Iterator[Batch]:
     """Batches of about `max_bytes`, in the order of the objects; what `seen` knows is left out.
 
@@ -130,16 +131,23 @@ def items(
             return
         found = reader.read(stream, head)
         if format != "auto" and reader.sniff(head) is None:
-            found = _checked(found, source, format)
+            found = _checked(found, source, format, building)
+        said = False
         try:
-            yield from found
+            for item in found:
+                said = said or not isinstance(item, Done)
+                yield item
         except TooLargeError as error:
             yield BadRecord(reason=str(error))
         if stream.broken is not None:
             yield BadRecord(reason=stream.broken)
+        elif not said:
+            yield BadRecord(reason=f"no record of it says anything that {reader.name} makes a row of")
 
 
-def _checked(found: Iterator[Item | Done], source: SourceObject, format: str) -> Iterator[Item | Done]:
+def _checked(
+    found: Iterator[Item | Done], source: SourceObject, format: str, building: Building
+) -> Iterator[Item | Done]:
     """The items, if the first hundred hold a good one."""
     first: list[Item | Done] = []
     for item in found:
@@ -149,4 +157,5 @@ def _checked(found: Iterator[Item | Done], source: SourceObject, format: str) ->
         if len(first) >= 100:
             break
     why = next((item.reason for item in first if isinstance(item, BadRecord)), "it holds no record")
+    why = building.shown(why)
     raise FormatError(source.uri, f"this is not {format}: {why}; leave --format away to have the format detected")

@@ -82,11 +82,13 @@ def take_in(
     scores: Sequence[Path] = (),
     on: str = "session_id",
     retry_refused: bool = False,
+    batch_bytes: int = ingest.BATCH_BYTES,
 ) -> IngestReport:
     """Takes in what is new among `sources`, then feedback files joined `on` a key. Safe to repeat at any time.
 
     Objects that no reader understood are tried again when the readers have changed; with `retry_refused` every object
-    of which a record was refused is read again. What cannot be opened is tried each time.
+    of which a record was refused is read again. What cannot be opened is tried each time. A batch of `batch_bytes`
+    is one transaction: stopped between two, a call is continued by the next.
     """
     started = perf_counter()
     totals: dict[str, int] = {}
@@ -105,6 +107,7 @@ def take_in(
         extra=extra,
         rules=rules,
         limits=night.config.limits,
+        max_bytes=batch_bytes,
     )
     night.tell("ingest", "reading logs", 0, len(objects))
     for batch in batches:
@@ -115,8 +118,27 @@ def take_in(
         judged, joined = joining.read(night, path, on=on, rules=rules)
         joins.append(joined)
         _add(totals, write(night, judged, again=_objects(judged)))
+    clear_landing(night, objects)
     night.tell("ingest", "reading logs", len(objects), len(objects))
     return IngestReport(**totals, seconds=round(perf_counter() - started, 3), joins=tuple(joins))
+
+
+def clear_landing(night: Night, objects: Sequence[ingest.SourceObject]) -> list[str]:
+    """Deletes those of `objects` that the collector wrote and the lake holds whole: they hold what redaction took out.
+
+    A file of which a record was refused stays, as the only copy of it. Returns the paths deleted.
+    """
+    if night.config.redaction.keep_landing:
+        return []
+    ours = [one for one in objects if Path(one.uri).parent == night.config.landing_path and one.unreadable is None]
+    if not ours:
+        return []
+    ledger = night.select("SELECT DISTINCT content_hash FROM ingest_log WHERE n_quarantined = 0")
+    whole = set(ledger["content_hash"].to_pylist())
+    deleted = [one.uri for one in ours if one.content_hash in whole]
+    for uri in deleted:
+        Path(uri).unlink(missing_ok=True)
+    return deleted
 
 
 def _objects(batch: Batch) -> list[tuple[str, str]]:

@@ -2,3 +2,7 @@
 -- readers refused it, goes. Refusals of its earlier batches stay.
 DELETE FROM quarantine
 WHERE (source_uri, coalesce(content_hash, '')) IN (SELECT (source_uri, content_hash) FROM settled)
+   -- a folder that could not be looked into
+   OR content_hash IS NULL AND EXISTS (
+       SELECT 1 FROM settled s WHERE starts_with(s.source_uri, quarantine.source_uri || '/')
+   )

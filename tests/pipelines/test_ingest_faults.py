@@ -1,0 +1,306 @@
+"""Killed, out of disk, torn, two at once: run again, an ingest ends in the lake of an undisturbed one, row for row."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracemill.schema import TABLES
+from tracemill.warehouse import Lake
+
+INGESTER = Path(__file__).parent / "ingester.py"
+START = 1_780_000_000_000_000_000
+
+
+def attributes(**values: Any) -> list[dict[str, Any]]:
+    return [{"key": name.replace("__", "."), "value": {"stringValue": str(value)}} for name, value in values.items()]
+
+
+def span(trace: int, number: int, parent: int | None, said: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "traceId": f"{trace:032x}",
+        "spanId": f"{trace * 100 + number:016x}",
+        "name": f"step {number}",
+        "startTimeUnixNano": str(START + trace * 10**15 + number),
+        "endTimeUnixNano": str(START + trace * 10**15 + number + 5),
+        "attributes": attributes(gen_ai__operation__name="chat", gen_ai__request__model="m", note=said),
+    }
+    if parent is not None:
+        found["parentSpanId"] = f"{trace * 100 + parent:016x}"
+    return found
+
+
+def spans(*found: dict[str, Any]) -> str:
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(found)}]}]}) + "\n"
+
+
+def told(trace: int, number: int, text: str) -> str:
+    """What a model was asked, logged apart from its span."""
+    record = {
+        "eventName": "gen_ai.user.message",
+        "traceId": f"{trace:032x}",
+        "spanId": f"{trace * 100 + number:016x}",
+        "timeUnixNano": str(START),
+        "body": {"kvlistValue": {"values": attributes(content=text)}},
+    }
+    return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) + "\n"
+
+
+def write_logs(folder: Path) -> Path:
+    """Children before their parents, messages before their spans, the same spans twice, torn and broken files."""
+    folder.mkdir()
+    noise = random.Random(0)
+    lines: dict[str, list[str]] = {name: [] for name in ("a-children", "b-said", "c-parents", "d-again")}
+    for trace in range(1, 13):
+        texts = [f"{noise.randbytes(40).hex()} {number}" for number in range(3)]
+        children = spans(*(span(trace, number, 0, texts[number]) for number in (1, 2)))
+        lines["a-children"].append(children)
+        lines["b-said"].append(told(trace, 1, f"question {trace % 7}"))
+        lines["c-parents"].append(spans(span(trace, 0, None, texts[0])))
+        lines["d-again"].append(children if trace % 2 else spans(span(trace, 3, 1, texts[2])))
+    lines["b-said"].insert(5, "{torn in the midst\n")
+    lines["d-again"].append(spans(span(99, 0, None, "last"))[:-40])
+    for name, content in lines.items():
+        (folder / f"{name}.jsonl").write_text("".join(content))
+    (folder / "e-unknown.json").write_text('{"nobody": "knows this"}')
+    (folder / "f-feedback.jsonl").write_text(
+        "".join(json.dumps({"trace_id": f"{trace:032x}", "value": trace % 2}) + "\n" for trace in range(1, 13))
+    )
+    return folder
+
+
+class Ingester:
+    """A process that forks ingests one after the other."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(INGESTER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def start(self, project: Path, logs: Path, limit: int | None = None) -> int:
+        """Forks an ingest; returns its process id when it begins."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{project}\t{logs}\t{'-' if limit is None else limit}\n")
+        self._process.stdin.flush()
+        pid = int(self.line().split()[1])
+        assert self.line() == "begin\n"
+        return pid
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def finish(self) -> tuple[int, str]:
+        """Exit status (negative: the signal that killed it), and why it refused, if it did."""
+        why = ""
+        while not (line := self.line()).startswith("end"):
+            assert line, "the ingester is gone"
+            why = line if line.startswith("refused") else why
+        return int(line.split()[1]), why
+
+    def run(self, project: Path, logs: Path, limit: int | None = None) -> tuple[int, str]:
+        self.start(project, logs, limit)
+        return self.finish()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def ingester() -> Iterator[Ingester]:
+    made = Ingester()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_logs(tmp_path_factory.mktemp("faults") / "logs")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an empty lake, to copy: copies have one key, so their rows can be compared."""
+    project = tmp_path_factory.mktemp("empty") / "project"
+    project.mkdir()
+    (project / "tracemill.toml").write_text("")
+    Lake.create(project / ".tracemill" / "lake").close()
+    return project
+
+
+@pytest.fixture(scope="module")
+def undisturbed(empty: Path, logs: Path, ingester: Ingester, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What an ingest that nothing happens to leaves, and how long it takes."""
+    project = tmp_path_factory.mktemp("undisturbed") / "project"
+    shutil.copytree(empty, project)
+    ingester.start(project, logs)
+    began = time.monotonic()
+    assert ingester.finish() == (0, "")
+    took = time.monotonic() - began
+    rows = contents(project)
+    assert (len(rows["ingest_log"]), len(rows["ingest_progress"]), len(rows["scores"])) == (6, 0, 12)
+    assert len(rows["quarantine"]) == 3
+    with Lake.open(lake_of(project)) as lake, lake.reader() as con:
+        assert con.execute("SELECT count(*) FROM snapshots()").fetchall() > [(4,)]  # several batches, and cut files
+        assert con.execute(
+            "SELECT count(*) FROM spans WHERE list_has_any(flags, ['orphan', 'partial'])"
+        ).fetchall() == [(0,)]
+    return rows, took
+
+
+def lake_of(project: Path) -> Path:
+    return project / ".tracemill" / "lake"
+
+
+def contents(project: Path) -> dict[str, list[str]]:
+    """Every row of every table."""
+    with Lake.open(lake_of(project)) as lake, lake.reader() as con:
+        return {
+            name: [repr(row) for row in con.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()] for name in TABLES
+        }
+
+
+HALF = """
+    SELECT 'trace without trajectory', trace_id
+    FROM (SELECT DISTINCT trace_id FROM spans) s
+    FULL JOIN trajectories t ON t.trajectory_id = s.trace_id
+    WHERE s.trace_id IS NULL OR t.task_group IS NULL
+    UNION ALL
+    SELECT 'account', source_uri
+    FROM (FROM ingest_log UNION ALL BY NAME FROM ingest_progress)
+    WHERE n_items IS DISTINCT FROM n_spans + n_merged + n_duplicates + n_scores + n_quarantined
+    UNION ALL
+    SELECT 'span without message', span_id
+    FROM (SELECT span_id, unnest(input_ids) AS id FROM spans)
+    WHERE id NOT IN (SELECT message_id FROM messages)
+"""
+"""What a reader would see of half a batch; one statement, so one snapshot."""
+
+
+def whole(project: Path) -> None:
+    with Lake.open(lake_of(project)) as lake, lake.reader() as con:
+        assert con.execute(HALF).fetchall() == []
+
+
+def killed(
+    tmp_path: Path, empty: Path, logs: Path, ingester: Ingester, undisturbed: Any, *, kills: int, seed: int
+) -> None:
+    """Kills an ingest `kills` times at random moments, each time on the lake that the last one left."""
+    rng = random.Random(seed)
+    rows, took = undisturbed
+    project = tmp_path / "project"
+    shutil.copytree(empty, project)
+    interrupted = 0
+    for _ in range(kills):
+        pid = ingester.start(project, logs)
+        time.sleep(rng.random() * took)
+        # An ingest that has ended already stays a zombie until `finish` reads its end: the id is its own, or gone.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        status, why = ingester.finish()
+        assert status in (0, -signal.SIGKILL), why
+        interrupted += status == -signal.SIGKILL
+        whole(project)
+        if status == 0 or rng.random() < 0.2:  # from the beginning again, else there would soon be nothing to do
+            assert ingester.run(project, logs) == (0, "")
+            assert contents(project) == rows
+            shutil.rmtree(project)
+            shutil.copytree(empty, project)
+    assert interrupted >= kills // 3
+    assert ingester.run(project, logs) == (0, "")
+    assert contents(project) == rows
+
+
+def test_an_ingest_killed_at_random_moments_ends_in_the_same_lake(
+    tmp_path: Path, empty: Path, logs: Path, ingester: Ingester, undisturbed: Any
+) -> None:
+    killed(tmp_path, empty, logs, ingester, undisturbed, kills=4, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_an_ingest_killed_at_two_hundred_random_moments_ends_in_the_same_lake(
+    tmp_path: Path, empty: Path, logs: Path, ingester: Ingester, undisturbed: Any
+) -> None:
+    killed(tmp_path, empty, logs, ingester, undisturbed, kills=200, seed=2)
+
+
+@pytest.mark.parametrize("limit", [70_000, 400_000])
+def test_a_full_disk_stops_between_batches_and_is_gone_on_from(
+    tmp_path: Path, empty: Path, logs: Path, ingester: Ingester, undisturbed: Any, limit: int
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(empty, project)
+    status, why = ingester.run(project, logs, limit)
+    assert status == 2
+    assert why.startswith("refused the disk of the lake")
+    whole(project)
+    assert ingester.run(project, logs) == (0, "")
+    assert contents(project) == undisturbed[0]
+
+
+def test_two_ingests_at_once_queue_and_readers_see_whole_batches(
+    tmp_path: Path, empty: Path, logs: Path, ingester: Ingester, undisturbed: Any
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(empty, project)
+    other = Ingester()
+    ended: list[tuple[int, str]] = []
+    threads = [
+        threading.Thread(target=lambda one=one: ended.append(one.run(project, logs)))  # type: ignore[misc]
+        for one in (ingester, other)
+    ]
+    for thread in threads:
+        thread.start()
+    seen = set()
+    with Lake.open(lake_of(project)) as lake, lake.reader() as con:
+        while any(thread.is_alive() for thread in threads):
+            assert con.execute(HALF).fetchall() == []
+            seen.add(con.execute("SELECT count(*) FROM spans").fetchone())
+            time.sleep(0.05)
+    other.close()
+    assert ended == [(0, ""), (0, "")]
+    assert len(seen) > 1, "the reader must have looked while the others were at work"
+    assert contents(project) == undisturbed[0]
+
+
+def test_torn_last_lines_come_in_when_they_are_whole(
+    tmp_path: Path, empty: Path, ingester: Ingester, logs: Path, undisturbed: Any
+) -> None:
+    project, growing = tmp_path / "project", tmp_path / "logs"
+    shutil.copytree(empty, project)
+    growing.mkdir()
+    rng = random.Random(3)
+    for final in (False, True):
+        for path in sorted(logs.iterdir()):
+            content = path.read_bytes()
+            (growing / path.name).write_bytes(content if final else content[: rng.randrange(1, len(content))])
+        assert ingester.run(project, growing) == (0, "")
+    grown = contents(project)
+    for name in ("trajectories", "transitions", "messages", "scores", "trace_days", "span_parts"):
+        assert len(grown[name]) == len(undisturbed[0][name]), name
+    told_of = "SELECT * EXCLUDE (source_uri, source_line) FROM spans ORDER BY trace_id, span_id"
+    with Lake.open(lake_of(project)) as lake, lake.reader() as con:
+        assert [repr(row) for row in con.execute(told_of).fetchall()] == undisturbed_spans(
+            tmp_path, empty, ingester, logs
+        )
+
+
+def undisturbed_spans(tmp_path: Path, empty: Path, ingester: Ingester, logs: Path) -> list[str]:
+    project = tmp_path / "at-once"
+    shutil.copytree(empty, project)
+    assert ingester.run(project, logs) == (0, "")
+    with Lake.open(lake_of(project)) as lake, lake.reader() as con:
+        told_of = "SELECT * EXCLUDE (source_uri, source_line) FROM spans ORDER BY trace_id, span_id"
+        return [repr(row) for row in con.execute(told_of).fetchall()]
