@@ -188,7 +188,8 @@ class _Document:
         for number, entry in enumerate(entries, start=1):
             step = self._step(number, entry)
             self._carry(step, entry, document, said)
-            said.extend(atif.heard_after(step))
+            # The very messages, which the step says in its own words or has beside it: long histories compare quickly.
+            said.extend(_heard(entry))
             document["steps"].append(step)
         return document
 
@@ -252,6 +253,15 @@ class _Document:
                 own["span"] = beyond(slot.span, atif.bare(atif.native_tool(step, read, agent, trace_id), document))
             if own:
                 result["extra"] = {"tracemill": own}
+
+
+def _heard(entry: _Entry) -> Iterator[Message]:
+    """What `atif.heard_after` reads of the entry's step."""
+    if entry.message is not None and not entry.silent:
+        yield entry.said or entry.message
+    for slot in entry.slots:
+        if slot.message is not None:
+            yield slot.message
 
 
 def _call_ids(message: Message | None) -> set[str]:

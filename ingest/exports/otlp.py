@@ -1,4 +1,6 @@
-"""OTLP/JSON: one ExportTraceServiceRequest a trajectory, in the OpenTelemetry GenAI conventions.
+"""OTLP/JSON: the spans of a trajectory in ExportTraceServiceRequests, in the OpenTelemetry GenAI conventions.
+
+Every call says its whole prompt again, so a long trajectory comes in several requests of a size that collectors take.
 
 Any OpenTelemetry backend reads it; tracemill reads every column of it again: those for which the conventions have a
 name under that name, the others in the attribute `tracemill.span` (JSON). Scores are `gen_ai.evaluation.result` events
@@ -19,6 +21,7 @@ from tracemill.ingest.dialects import tracemill as words
 from tracemill.ingest.exports.episode import Episode, Row, raw_span, score_columns
 from tracemill.ingest.reader import RawSpan
 
+_REQUEST_CHARS = 4 * 1024 * 1024
 _STATUS = {"unset": 0, "ok": 1, "error": 2}
 _SOURCES = ("source_uri", "source_line", "source_format", "ingested_at")
 
@@ -27,7 +30,7 @@ class OtlpExport:
     """Writer of OTLP/JSON requests."""
 
     name = "otlp"
-    about = "OTLP/JSON, GenAI conventions, one request a line; tracemill takes them in again as the same spans"
+    about = "OTLP/JSON, GenAI conventions, a request a line; tracemill takes them in again as the same spans"
     table = None
 
     def records(self, episode: Episode) -> Iterator[dict[str, Any]]:
@@ -38,8 +41,15 @@ class OtlpExport:
             target = score["target_id"] if score["target_kind"] == "span" and score["target_id"] in spans else first
             events.setdefault(target, []).append(_event(score))
         resourced: dict[str, dict[str, Any]] = {}
+        known: dict[int, str] = {}
+        size = 0
         for row in episode.spans:
             span = spans[row["span_id"]]
+            written = _span(span, row, events.get(span.span_id, []), known)
+            size += sum(len(pair["value"].get("stringValue", "")) for pair in written["attributes"])
+            if resourced and size > _REQUEST_CHARS:
+                yield {"resourceSpans": list(resourced.values())}
+                resourced, size = {}, 0
             resource = _resource(span)
             place = resourced.setdefault(
                 canonical_json(resource),
@@ -48,14 +58,16 @@ class OtlpExport:
                     "scopeSpans": [{"scope": {"name": "tracemill"}, "spans": []}],
                 },
             )
-            place["scopeSpans"][0]["spans"].append(_span(span, row, events.get(span.span_id, [])))
+            place["scopeSpans"][0]["spans"].append(written)
         if resourced:
             yield {"resourceSpans": list(resourced.values())}
 
 
-def _span(span: RawSpan, row: Row, events: list[dict[str, Any]]) -> dict[str, Any]:
+def _span(span: RawSpan, row: Row, events: list[dict[str, Any]], known: dict[int, str]) -> dict[str, Any]:
     trace_id, span_id, parent = _hex(span.trace_id, 32), _hex(span.span_id, 16), span.parent_span_id
-    attributes = words.spelled(span)
+    attributes = words.spelled(span, known)
+    # Messages are the same when they are read again; finding that out would take as long as writing them.
+    plain = {name: value for name, value in attributes.items() if name not in words.MESSAGES}
     read = words.native(
         RawSpan(
             trace_id=trace_id,
@@ -69,8 +81,9 @@ def _span(span: RawSpan, row: Row, events: list[dict[str, Any]]) -> dict[str, An
             error_message=span.error_message,
             service=span.service,
         ),
-        attributes,
+        plain,
     )
+    read.input, read.output = span.input, span.output
     if span.user is not None:
         attributes["user.id"] = read.user = span.user
     attributes[words.SPAN] = canonical_json(beyond(span, read))

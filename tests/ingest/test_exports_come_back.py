@@ -168,8 +168,21 @@ def readable(row: dict[str, Any], messages: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def test_a_long_trajectory_is_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracemill.ingest.exports.otlp._REQUEST_CHARS", 1)
+    rows = [
+        dict.fromkeys(SPANS.names) | {"trace_id": TRACE, "span_id": f"{n:016x}", "kind": "llm"} for n in range(1, 4)
+    ]
+    for row in rows:
+        row |= {"status": "ok", "seq": 0, "parent_span_id": rows[0]["span_id"] if row is not rows[0] else None}
+    episode = Episode(trajectory={"trajectory_id": TRACE}, spans=rows, transitions=(), scores=(), messages={})
+    records = list(TARGETS["otlp"].records(episode))
+    assert len(records) == 3
+    assert [row["span_id"] for row in taken_in(records)["spans"].to_pylist()] == [row["span_id"] for row in rows]
+
+
 @pytest.mark.parametrize("target", ["atif", "otlp"])
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(episode=episodes())
 def test_exported_spans_come_back_as_they_were(target: str, episode: Episode) -> None:
     records = list(TARGETS[target].records(episode))
