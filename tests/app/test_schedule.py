@@ -105,7 +105,7 @@ def test_it_registers_and_stops_within_seconds_and_leaves_no_process(project: Pa
         assert wait_for(lambda: post(f"{told['api']}/flow_runs/filter", {}), 60)
 
         os.killpg(process.pid, how)  # a terminal interrupts the whole group
-        said = process.communicate(timeout=20)[1]
+        said = process.communicate(timeout=90)[1]
         assert process.returncode == 0, said
         assert "Traceback" not in said
         assert "Warning" not in said
@@ -135,7 +135,7 @@ def test_a_night_runs_when_it_comes_due(project: Path) -> None:
     with scheduled(project, "* * * * *") as (process, _):
         assert wait_for(nights, 120), "no night came due"
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
     assert nights()[0][1] == "ok"
     with Lake.open(project / ".tracemill" / "lake") as lake, lake.reader() as con:
         assert con.execute("SELECT count(*) FROM trajectories").fetchone() == (3,)
