@@ -95,6 +95,10 @@ class Building:
         """A source's URI as the lake holds it: without what signs it, redacted like any text."""
         return self._redactor.uri(uri)
 
+    def shown(self, text: str) -> str:
+        """A text of the source as it may be printed."""
+        return self._redactor.text(text)
+
     def successor(self) -> "Building":
         """An empty batch that goes on with the object that this one is cut in."""
         at = self._at

@@ -203,6 +203,11 @@ class Config:
         return self.path(self.lake)
 
     @property
+    def landing_path(self) -> Path:
+        """Where the collector writes what it receives."""
+        return self.path(".tracemill/landing")
+
+    @property
     def bundles_path(self) -> Path:
         """Every bundle ever built; rollback needs them."""
         return self.path(".tracemill/bundles")

@@ -42,6 +42,8 @@ class Redaction:
     names: str | None = None
     """A detector of people's names: "presidio", "gliner", or "module:Class" of one's own."""
     names_options: Mapping[str, Any] = field(default_factory=dict)
+    keep_landing: bool = False
+    """Whether files of the collector stay where they landed, as they came, after they were taken in."""
 
     def __post_init__(self) -> None:
         """Raises ValueError on an unknown kind and on a pattern that cannot be used."""

@@ -55,7 +55,7 @@ def bob(at: int = NOW) -> str:
 
 @pytest.fixture
 def night(tmp_path: Path) -> Iterator[Night]:
-    (tmp_path / "tracemill.toml").write_text("")
+    (tmp_path / "tracemill.toml").write_text("[redaction]\nkeep_landing = true\n")
     config = settings.load(tmp_path)
     with Lake.create(config.lake_path) as lake:
         yield Night(night_id="n", config=config, lake=lake, clock=lambda: NOW + DAY)
