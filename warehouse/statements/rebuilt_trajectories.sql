@@ -70,9 +70,14 @@ SELECT
     CASE WHEN t.metered THEN t.tokens_out ELSE r.tokens_out END AS tokens_out,
     CASE WHEN t.priced THEN t.cost_usd ELSE r.cost_usd END AS cost_usd,
     CASE WHEN r.parent_span_id IS NULL THEN r.status ELSE 'unset' END AS outcome,
-    g.flags
+    CASE
+        WHEN a.superseded THEN list_concat(coalesce(g.flags, []), ['attempt', 'superseded'])
+        WHEN a.trace_id IS NOT NULL THEN list_concat(coalesce(g.flags, []), ['attempt'])
+        ELSE g.flags
+    END AS flags
 FROM summed t
 LEFT JOIN root r USING (trace_id)
 LEFT JOIN frequent f USING (trace_id)
 LEFT JOIN flagged g USING (trace_id)
+LEFT JOIN temp.rebuilt_attempts a USING (trace_id)
 LEFT JOIN trajectories old ON old.trajectory_id = t.trace_id

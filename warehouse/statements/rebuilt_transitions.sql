@@ -1,17 +1,46 @@
 -- One row per real model call, in the order of the calls. A site stays with the call while its prompt is the same.
 CREATE OR REPLACE TEMP TABLE rebuilt_transitions AS
-WITH judged AS (
-    SELECT
-        *,
-        CASE
-            WHEN coalesce(list_contains(flags, 'reward_leak'), false) THEN 'reward_leak'
-            WHEN status = 'error' THEN 'error'
-            WHEN coalesce(list_contains(flags, 'partial'), false) THEN 'partial'
-            WHEN coalesce(len(output_ids), 0) = 0 THEN 'no_output'
-            WHEN coalesce(list_contains(flags, 'truncated'), false) THEN 'truncated'
-        END AS reason
+WITH calls AS (
+    SELECT *, coalesce(flags, []) AS its FROM temp.rebuilt_spans WHERE is_call
+),
+-- A model must not learn to say pseudonyms.
+redacted AS (
+    SELECT DISTINCT o.trace_id, o.span_id
+    FROM (
+        SELECT trace_id, span_id, unnest(output_ids) AS message_id FROM calls WHERE list_contains(its, 'redacted')
+    ) o
+    JOIN messages m USING (message_id)
+    WHERE regexp_matches(m.parts, '{pseudonym}')
+),
+-- A call that no agent can be named for is the trace's only agent's; where there are several, nobody knows.
+alone AS (
+    SELECT trace_id, min(agent_name) AS agent_name
     FROM temp.rebuilt_spans
-    WHERE is_call
+    GROUP BY trace_id
+    HAVING count(DISTINCT agent_name) = 1
+),
+judged AS (
+    SELECT
+        c.*,
+        CASE
+            WHEN list_contains(its, 'reward_leak') THEN 'reward_leak'
+            WHEN judging THEN 'judge'
+            WHEN status = 'error' THEN 'error'
+            WHEN list_contains(its, 'partial') THEN 'partial'
+            WHEN list_contains(its, 'unanswered') THEN 'unanswered'
+            WHEN list_contains(its, 'external') THEN 'external'
+            WHEN coalesce(len(output_ids), 0) = 0 THEN 'no_output'
+            WHEN list_contains(its, 'truncated') THEN 'truncated'
+            WHEN list_contains(its, 'history_external') THEN 'history_external'
+            WHEN list_contains(its, 'cache_hit') THEN 'cache_hit'
+            WHEN list_contains(its, 'weight_0') THEN 'weight_0'
+            WHEN list_contains(its, 'branch') THEN 'branch'
+            WHEN r.span_id IS NOT NULL THEN 'redacted'
+            WHEN a.superseded THEN 'superseded'
+        END AS reason
+    FROM calls c
+    LEFT JOIN redacted r USING (trace_id, span_id)
+    LEFT JOIN temp.rebuilt_attempts a USING (trace_id)
 )
 SELECT
     j.trace_id AS trajectory_id,
@@ -19,7 +48,7 @@ SELECT
     j.span_id,
     old.site_id,
     old.site_version,
-    coalesce(j.agent_name, t.agent_name) AS agent_name,
+    coalesce(j.called_by, o.agent_name) AS agent_name,
     j.system_ids,
     j.input_ids,
     j.output_ids,
@@ -35,7 +64,7 @@ SELECT
     j.day,
     j.start_ns
 FROM judged j
-JOIN temp.rebuilt_trajectories t ON t.trajectory_id = j.trace_id
+LEFT JOIN alone o ON o.trace_id = j.trace_id
 LEFT JOIN (SELECT * FROM transitions SEMI JOIN wanted ON transitions.trajectory_id = wanted.trace_id) old
     ON old.trajectory_id = j.trace_id
    AND old.span_id = j.span_id
