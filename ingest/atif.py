@@ -8,6 +8,7 @@ their own are traces of their own, and the tool span that called them keeps the 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -17,7 +18,8 @@ from tracemill.chat import Part, as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int, as_ns
 from tracemill.ingest.carried import restored
-from tracemill.ingest.reader import Item, Message, RawScore, RawSpan
+from tracemill.ingest.documents import guarded, shown
+from tracemill.ingest.reader import BadRecord, Item, Message, RawScore, RawSpan
 
 VERSION = 1
 """Of what stands in `extra.tracemill`."""
@@ -223,9 +225,15 @@ class _Walk:
             else:
                 yield from scores_of(extra, "trajectory", self.trace_id)
         for at, step in enumerate(self.steps):
-            yield from self._exact_step(step) if self.exact else self._step(at, step)
+            told = self._exact_step(step) if self.exact else self._step(at, step)
+            yield from guarded(told, partial(self._bad, step))
         while self.below:
             yield from self._sub_agent(next(iter(self.below)), self.root_id)
+
+    def _bad(self, step: Mapping[str, Any], reason: str) -> BadRecord:
+        """A step of impossible shape costs that step, never the document."""
+        where = f"step {step.get('step_id')} of {self.path.removeprefix('/') or 'the trajectory'}"
+        return BadRecord(reason=f"{where}: {reason}", line=self.line, excerpt=shown(step))
 
     def _sub_agent(self, name: str, parent: str) -> Iterator[Item]:
         document = self.below.pop(name)

@@ -52,6 +52,14 @@ def excerpt(raw: bytes | str) -> str:
     return raw[:2000].decode("utf-8", "replace") if isinstance(raw, bytes) else raw[:2000]
 
 
+def shown(value: Any) -> str:
+    """A decoded value as an excerpt; empty where it is nested too deeply to be written."""
+    try:
+        return excerpt(repr(value))
+    except RecursionError:
+        return ""
+
+
 def loads(raw: bytes) -> Any:
     """A JSON value; NaN, lone surrogates and a byte order mark are taken as they come. Raises ValueError."""
     try:

@@ -11,9 +11,10 @@ from tracemill.chat import as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int
 from tracemill.ingest.conversation import conversation
+from tracemill.ingest.documents import MALFORMED, shown
 from tracemill.ingest.inspect_messages import Contents, canonical_messages, result
 from tracemill.ingest.inspect_scores import moment, score_rows, scores
-from tracemill.ingest.reader import Item, RawSpan
+from tracemill.ingest.reader import BadRecord, Item, RawSpan
 
 _KINDS = {"agent": "agent", "handoff": "agent", "scorer": "evaluator", "scorers": "evaluator"}
 _SILENT = frozenset(("state", "store", "sample_init", "score"))
@@ -60,6 +61,7 @@ class _Episode:
         self.spans: dict[str, RawSpan] = {}
         self.steps: list[str] = []
         self.handed_over: list[tuple[str, RawSpan]] = []
+        self.bad: list[BadRecord] = []
         self.intermediate: list[tuple[Mapping[str, Any], int | None]] = []
 
     def items(self, scorer: str | None) -> Iterator[Item]:
@@ -76,6 +78,7 @@ class _Episode:
                 span.agent_name = self._agent_of(span)
             span.seq = seq
             yield span
+        yield from self.bad
         ended = root.end_ns
         yield from scores(
             self.contents.whole(_only(self.sample, "scores", "score", "target")), root.trace_id, ended, scorer
@@ -113,8 +116,14 @@ class _Episode:
 
     def _walk(self, events: Sequence[Any], above: str, path: tuple[int, ...]) -> None:
         for at, event in enumerate(events):
-            if isinstance(event, Mapping):
+            try:
+                if not isinstance(event, Mapping):
+                    raise TypeError("not a JSON object")
                 self._event(event, above, (*path, at))
+            except MALFORMED as error:  # it costs that event, never the sample
+                where = "/".join(map(str, (*path, at)))
+                reason = f"malformed event {where} of sample {self.sample['id']}: {type(error).__name__}: {error}"
+                self.bad.append(BadRecord(reason=reason, line=self.line, excerpt=shown(event)))
 
     def _event(self, event: Mapping[str, Any], above: str, path: tuple[int, ...]) -> None:
         kind = event.get("event")

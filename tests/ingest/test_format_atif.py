@@ -209,8 +209,14 @@ def test_rewards_stand_in_extra(take: Any, extra: dict[str, Any], expected: list
 
 def test_a_bad_document_is_quarantined_and_the_others_land(take: Any) -> None:
     worse = document(USER, {**DONE, "metrics": {"prompt_tokens": "many"}}, trajectory_id="t2")
-    broken = document(USER, {**DONE, "extra": {"scores": [{"name": "x", "value": "very"}]}}, trajectory_id="t3")
-    taken = take(lines=[document(USER, DONE), {"schema_version": "ATIF-v1.8", "steps": 3}, worse, broken])
+    taken = take(lines=[document(USER, DONE), {"schema_version": "ATIF-v1.8", "steps": 3}, worse])
     assert len(taken.kind("agent")) == 2
-    assert [row["line"] for row in taken.quarantine] == [2, 4]
+    assert [row["line"] for row in taken.quarantine] == [2]
     assert taken.kind("llm")[1]["tokens_in"] is None
+
+
+def test_a_bad_step_is_quarantined_and_the_others_land(take: Any) -> None:
+    bad = {**DONE, "extra": {"scores": [{"name": "x", "value": "very"}]}}
+    taken = take(document(USER, ASKING, bad, DONE), name="t.json")
+    assert [span["kind"] for span in taken.spans] == ["agent", "llm", "tool", "llm"]
+    assert [row["reason"].split(":")[0] for row in taken.quarantine] == ["step 3 of the trajectory"]

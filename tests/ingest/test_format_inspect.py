@@ -387,7 +387,7 @@ def test_scores_are_typed(take: Any) -> None:
 
 
 def test_one_bad_sample_is_quarantined_and_the_others_land(take: Any) -> None:
-    bad = {"id": "s2", "epoch": 1, "messages": [], "events": [{"event": "model", "config": 7, "input": []}]}
+    bad = {"id": "s2", "epoch": 1, "input": "x", "error_retries": 7}
     for content, name in ((archive(sample(), bad), "log.eval"), (log(sample(), bad, "nonsense"), "log.json")):
         taken = take(content, name=name)
         assert len(taken.kind("agent")) == 1
@@ -395,6 +395,17 @@ def test_one_bad_sample_is_quarantined_and_the_others_land(take: Any) -> None:
         assert len(reasons) == (1 if name == "log.eval" else 2)
         assert "malformed record" in reasons[0]
         assert taken.ledger[0]["n_records"] == len(reasons) + 1
+
+
+def test_one_bad_event_is_quarantined_and_its_sample_lands(take: Any) -> None:
+    events = [{"event": "model", "config": 7, "input": []}, "nonsense", *sample()["events"]]
+    taken = take(log(sample(events=events)), name="log.json")
+    assert [span["kind"] for span in taken.spans] == ["agent", "chain", "llm", "tool", "llm", "event"]
+    assert [row["reason"].split(":")[0] for row in taken.quarantine] == [
+        "malformed event 0 of sample s1",
+        "malformed event 1 of sample s1",
+    ]
+    assert len(taken.scores) == 1
 
 
 def test_a_torn_archive_gives_the_samples_before_the_tear(take: Any) -> None:
