@@ -138,6 +138,8 @@ def write(
             run("drop_old_parts")
             run("write_parts")
         run("trace_days")
+        if near != "false":
+            run("drop_old_days")
         fates = {
             uri: Fate(spans=wrote, merged=merged, duplicates=duplicates)
             for uri, wrote, merged, duplicates in run("span_account").fetchall()

@@ -12,11 +12,11 @@ stays AS (
     ANTI JOIN temp.span_changes d ON d.trace_id = o.trace_id AND d.span_id = o.span_id
 )
 SELECT
-    trace_id, span_id, parent_span_id, kind, start_ns, end_ns, tokens_in, tokens_out, response_id,
+    trace_id, span_id, day, parent_span_id, kind, start_ns, end_ns, tokens_in, tokens_out, response_id,
     flags, old_marks, false AS came
 FROM stays
 UNION ALL
 SELECT
-    trace_id, span_id, parent_span_id, kind, start_ns, end_ns, tokens_in, tokens_out, response_id,
+    trace_id, span_id, day, parent_span_id, kind, start_ns, end_ns, tokens_in, tokens_out, response_id,
     flags, NULL, true
 FROM came
