@@ -6,11 +6,11 @@ from typing import Any
 import pyarrow as pa
 
 from tracemill.ids import content_id
-from tracemill.ingest import batched
 from tracemill.ingest.columns import Checks, SpanColumns, nanoseconds
+from tracemill.ingest.content.messages import MessageBook
 from tracemill.ingest.documents import MALFORMED
 from tracemill.ingest.limits import Limits
-from tracemill.ingest.messages import MessageBook
+from tracemill.ingest.providers import batched
 from tracemill.ingest.reader import BadRecord, Done, Item, LateContent, RawScore, RawSpan
 from tracemill.ingest.redact import Redactor, Ruleset
 from tracemill.ingest.source import SourceObject
@@ -19,6 +19,7 @@ from tracemill.schema import INGEST_LOG, INGEST_PROGRESS, QUARANTINE, SCORES, TA
 
 _EXCERPT = 500
 _SCORE = Checks(SCORES)
+_TARGETS = ("span", "step", "trajectory", "session")
 _ROW_BYTES = 400
 """About what a row takes beside its texts."""
 
@@ -202,6 +203,8 @@ class Building:
 
     def _add_score(self, score: RawScore, uri: str) -> None:
         redactor = self._redactor
+        if score.target_kind not in _TARGETS:
+            raise ValueError(f"a score is about a {', a '.join(_TARGETS)}, not about {score.target_kind!r}")
         row: dict[str, Any] = {
             "target_kind": score.target_kind,
             "target_id": redactor.target(score.target_kind, score.target_id),
@@ -227,7 +230,7 @@ class Building:
     def _refuse(self, bad: BadRecord) -> None:
         at = self._at
         assert at is not None
-        text = self._redactor.text(bad.excerpt[:2000])
+        text = self._redactor.excerpt(bad.excerpt[:2000])
         if len(text) <= _EXCERPT < len(bad.excerpt):  # what stood at the cut may be half a secret
             text = text[: max(0, len(text) - 100)]
         self._quarantine.append(

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from tracemill.chat import as_text
-from tracemill.ingest.messages import MessageBook
+from tracemill.ingest.content.messages import MessageBook
 from tracemill.ingest.reader import LateContent, Message, RawSpan
 from tracemill.ingest.redact import Redactor
 from tracemill.schema import SPAN_PARTS, SPANS
@@ -27,6 +27,8 @@ _FLUSH_ROWS = 4096
 KINDS = frozenset(
     ("agent", "llm", "tool", "retriever", "embedding", "reranker", "chain", "guardrail", "evaluator", "event")
 )
+
+STATUSES = frozenset(("ok", "error", "unset"))
 
 
 def day_of(start_ns: int | None) -> date | None:
@@ -185,7 +187,8 @@ class SpanColumns:
         return spans, self._parts.table()
 
     def _row(self, span: RawSpan, uri: str, source_format: str) -> dict[str, Any]:
-        redactor, flags = self._redactor, list(span.flags)
+        redactor = self._redactor
+        flags = [redactor.text(flag) for flag in span.flags]
         before = redactor.hits
         start, end = nanoseconds(span.start_ns), nanoseconds(span.end_ns)
         if start is not None and end is not None and end < start:
@@ -204,7 +207,7 @@ class SpanColumns:
             "kind": span.kind if span.kind in KINDS else "chain",
             "start_ns": start,
             "end_ns": end,
-            "status": span.status,
+            "status": span.status if span.status in STATUSES else "unset",
             "system_ids": system_ids,
             "input_ids": inputs,
             "output_ids": outputs,
@@ -223,7 +226,7 @@ class SpanColumns:
             "source_uri": uri,
             "source_line": span.line,
             "source_format": source_format,
-            "dialect": span.dialect,
+            "dialect": redactor.maybe(span.dialect),
             "revised_ns": nanoseconds(span.revised_ns),
             "ingested_at": self._now_ns,
         }

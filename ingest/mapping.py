@@ -10,9 +10,9 @@ from tracemill.chat import as_text
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float, as_int, hex_id
 from tracemill.ingest.columns import KINDS
+from tracemill.ingest.content.messages import canonical_list
 from tracemill.ingest.documents import guarded, unwrap
 from tracemill.ingest.formats import FORMATS
-from tracemill.ingest.messages import canonical_list
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
 from tracemill.ingest.runs import judged, local_ns
 from tracemill.ingest.tables import rows

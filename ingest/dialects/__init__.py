@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from tracemill.ingest.attributes import Attributes, take, take_numbers, take_text
+from tracemill.ingest.attributes import Attributes, as_float, take, take_numbers, take_text
 from tracemill.ingest.dialects import (
     adk,
     agent_lightning,
+    agentops,
     genai,
     langfuse,
     mlflow,
@@ -27,6 +28,7 @@ from tracemill.ingest.dialects import (
 from tracemill.ingest.dialects.cut import is_cut
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
+from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import About, Item, RawSpan
 
 Speaks = Callable[[RawSpan, Mapping[str, Any], Words], bool]
@@ -73,6 +75,7 @@ DIALECTS: tuple[Dialect, ...] = (
     _dialect("mlflow", mlflow, mlflow.decode),
     _dialect("openinference", openinference, openinference.flatten),
     _dialect("langfuse", langfuse),
+    _dialect("agentops", agentops),
     _dialect("openllmetry", openllmetry),
     _dialect("otel-genai", genai),
     _dialect("plain", plain),
@@ -106,6 +109,8 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
     span.input_token_ids = take_numbers(attributes, *_PROMPT_IDS)
     span.output_token_ids = take_numbers(attributes, *_RESPONSE_IDS)
     span.output_logprobs = take_numbers(attributes, *_LOGPROBS)
+    if span.output_logprobs is None:
+        span.output_logprobs = _content_logprobs(attributes)
     span.error_type = take_text(attributes, "error.type")
     _exceptions(span, attributes, events)
     scores = dialect.fill(span, attributes, events)
@@ -120,6 +125,20 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
     span.attributes = attributes
     span.resource = origin.resource or None
     return [span, *scores]
+
+
+def _content_logprobs(attributes: Attributes) -> list[float] | None:
+    """Log-probabilities as Agent Lightning's tracer copies them from an answer of the OpenAI API."""
+    found = unwrap(attributes.get("logprobs.content"))
+    numbers = [as_float(item.get("logprob")) for item in found if isinstance(item, Mapping)] if _listed(found) else []
+    if not numbers or None in numbers or len(numbers) != len(found):
+        return None
+    del attributes["logprobs.content"]
+    return [number for number in numbers if number is not None]
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, list) and bool(value)
 
 
 def _exceptions(span: RawSpan, attributes: Attributes, events: list[Event]) -> None:

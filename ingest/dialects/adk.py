@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracemill.ingest.attributes import Attributes, take, take_text
+from tracemill.ingest.content.exchanges import answered, asked
+from tracemill.ingest.content.messages import finish_reason
+from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.dialects import genai
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.exchanges import answered, asked
-from tracemill.ingest.messages import finish_reason
 from tracemill.ingest.reader import About, Item, RawSpan
-from tracemill.ingest.usage import fill_usage
 
 _PREFIX = "gcp.vertex.agent"
 _AGENT_RUN = re.compile(r"(?:agent_run \[(?P<old>[^\]]+)\]|invoke_agent (?P<new>.+))\Z")

@@ -14,10 +14,10 @@ from tracemill.ingest.attributes import (
     take_prefixed,
     take_text,
 )
+from tracemill.ingest.content.messages import canonical, canonical_list, finish_reason
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.messages import canonical, canonical_list, finish_reason
 from tracemill.ingest.reader import About, Item, Message, RawScore, RawSpan
 
 _OPERATIONS = {
@@ -197,8 +197,10 @@ def _kind(span: RawSpan, attributes: Attributes) -> str:
         return "tool"
     if name.startswith("invoke_agent"):
         return "agent"
-    if name.startswith("chat ") or any(
-        key.startswith(("gen_ai.request.model", "gen_ai.input.messages", "gen_ai.usage.")) for key in attributes
+    if (
+        name.startswith(("chat ", "openai.chat.completion"))
+        or span.output_token_ids is not None
+        or any(key.startswith(("gen_ai.request.model", "gen_ai.input.messages", "gen_ai.usage.")) for key in attributes)
     ):
         return "llm"
     return "agent" if "gen_ai.agent.name" in attributes else "chain"

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracemill.ingest.attributes import Attributes, as_float, take, take_text
+from tracemill.ingest.content.exchanges import answered, answered_text, asked, asked_text
+from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.dialects import genai
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.exchanges import answered, answered_text, asked, asked_text
 from tracemill.ingest.reader import About, Item, RawSpan
-from tracemill.ingest.usage import fill_usage
 
 _OBSERVATION = "langfuse.observation."
 _KINDS = {"generation": "llm", "span": "chain", "event": "event"}

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracemill.ingest.attributes import Attributes, as_float, take, take_text
+from tracemill.ingest.content.exchanges import answered, answered_text, asked, asked_text, tools_of
+from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import loads, unwrap
-from tracemill.ingest.exchanges import answered, answered_text, asked, asked_text, tools_of
 from tracemill.ingest.reader import About, Item, RawSpan
-from tracemill.ingest.usage import fill_usage
 
 _KINDS = {
     "CHAT_MODEL": "llm",

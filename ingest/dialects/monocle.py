@@ -7,12 +7,12 @@ from typing import Any
 
 from tracemill.chat import Part, as_text
 from tracemill.ingest.attributes import Attributes, take, take_prefixed, take_text, unflatten
+from tracemill.ingest.content.messages import canonical
+from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import loads, unwrap
-from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import About, Item, Message, RawSpan
-from tracemill.ingest.usage import fill_usage
 
 _KINDS = {
     "inference": "llm",

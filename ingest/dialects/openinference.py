@@ -16,11 +16,11 @@ from tracemill.ingest.attributes import (
     take_text,
     unflatten,
 )
+from tracemill.ingest.content.exchanges import answered, asked
+from tracemill.ingest.content.messages import canonical_list, finish_reason
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.exchanges import answered, asked
-from tracemill.ingest.messages import canonical_list, finish_reason
 from tracemill.ingest.reader import About, Item, Message, RawScore, RawSpan
 
 _KINDS = ("llm", "tool", "agent", "chain", "retriever", "embedding", "reranker", "guardrail", "evaluator")

@@ -39,7 +39,9 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
         attributes.setdefault("gen_ai.input.messages", prompt)
     if answer is not None:
         attributes.setdefault("gen_ai.output.messages", answer)
-    functions = take_prefixed(attributes, "llm.request.functions.")
+    functions = take_prefixed(attributes, "llm.request.functions.") or take_prefixed(
+        attributes, "gen_ai.request.functions."
+    )
     if functions:
         attributes.setdefault("gen_ai.tool.definitions", unflatten(functions)[0])
     kind = take_text(attributes, "traceloop.span.kind")

@@ -9,10 +9,10 @@ from typing import Any
 
 from tracemill.chat import Part, as_text
 from tracemill.ingest.attributes import Attributes, as_float, as_int, take, take_int, take_prefixed, take_text
+from tracemill.ingest.content.messages import canonical, canonical_list
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.messages import canonical, canonical_list
 from tracemill.ingest.reader import About, Item, Message, RawSpan
 
 _OUTER = "ai."

@@ -11,11 +11,11 @@ from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int, as_ns
-from tracemill.ingest.calls import failed, mapping, new_tool_results, text
+from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
-from tracemill.ingest.envelope import events_of, origin_of, spoken
-from tracemill.ingest.messages import canonical
-from tracemill.ingest.openai import chat_answer, chat_request
+from tracemill.ingest.otel.envelope import events_of, origin_of, spoken
+from tracemill.ingest.providers.calls import failed, mapping, new_tool_results, text
+from tracemill.ingest.providers.openai import chat_answer, chat_request
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
 
 _STATES = {"succeeded": "ok", "failed": "error", "cancelled": "error"}

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest import batched
-from tracemill.ingest.anthropic import anthropic_call, messages, tools
-from tracemill.ingest.calls import failed, mapping, text
 from tracemill.ingest.documents import Record, guarded, loads, records
-from tracemill.ingest.openai import has_messages
+from tracemill.ingest.providers import batched
+from tracemill.ingest.providers.anthropic import anthropic_call, messages, tools
+from tracemill.ingest.providers.calls import failed, mapping, text
+from tracemill.ingest.providers.openai import has_messages
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
 
 _NOT_PARAMS = frozenset(("model", "messages", "system", "tools", "metadata"))

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ingest.anthropic import anthropic_call, is_answer, is_error
-from tracemill.ingest.calls import exchange, text
 from tracemill.ingest.documents import MALFORMED, Record, guarded, loads, unwrap
-from tracemill.ingest.openai import has_messages
+from tracemill.ingest.providers.anthropic import anthropic_call, is_answer, is_error
+from tracemill.ingest.providers.calls import exchange, text
+from tracemill.ingest.providers.openai import has_messages
+from tracemill.ingest.providers.sse import delivered, sampled
+from tracemill.ingest.providers.streams import MessageEvents, streamed
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
-from tracemill.ingest.sse import delivered, sampled
-from tracemill.ingest.streams import MessageEvents, streamed
 
 _EVENTS = frozenset(
     (

@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest import claude
-from tracemill.ingest.coding_session import Node, Session, Spans, as_name
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
-from tracemill.ingest.session_files import Keys, read
+from tracemill.ingest.sessions import claude
+from tracemill.ingest.sessions.files import Keys, read
+from tracemill.ingest.sessions.session import Node, Session, Spans, as_name
 
 
 class Cursor:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from tracemill.ingest.documents import guarded
-from tracemill.ingest.openai import bare_conversation, has_messages
+from tracemill.ingest.providers.openai import bare_conversation, has_messages
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.tables import rows
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tracemill.ids import canonical_json, content_id
+from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, records, values
-from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
 from tracemill.ingest.runs import rewards, run_of, said
 

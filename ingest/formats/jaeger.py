@@ -8,7 +8,7 @@ from tracemill.ingest.attributes import as_float, as_int
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import Record, excerpt, guarded, loads, records
-from tracemill.ingest.envelope import NoSpanError, origin_of, own_id, spoken
+from tracemill.ingest.otel.envelope import NoSpanError, origin_of, own_id, spoken
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 
 _SCOPES = ("otel.scope.name", "otel.library.name")

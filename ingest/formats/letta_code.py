@@ -11,10 +11,10 @@ from typing import Any
 from tracemill.chat import Part
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_ns
-from tracemill.ingest.coding_session import Node, Result, Session, Spans, as_name, text
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
-from tracemill.ingest.session_files import Keys, read
+from tracemill.ingest.sessions.files import Keys, read
+from tracemill.ingest.sessions.session import Node, Result, Session, Spans, as_name, text
 
 _MAPPED = frozenset(("kind", "text", "captured_at", "name", "argsText", "resultText", "resultOk"))
 

@@ -9,17 +9,17 @@ from functools import partial
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest.anthropic import anthropic_call, is_answer
 from tracemill.ingest.attributes import as_float, as_int, as_ns, hex_id
-from tracemill.ingest.calls import mapping, text
+from tracemill.ingest.content.messages import canonical_list
+from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.documents import guarded, unwrap
-from tracemill.ingest.messages import canonical_list
-from tracemill.ingest.openai import chat_call
+from tracemill.ingest.providers.anthropic import anthropic_call, is_answer
+from tracemill.ingest.providers.calls import mapping, text
+from tracemill.ingest.providers.openai import chat_call
+from tracemill.ingest.providers.responses import is_response, response_call
+from tracemill.ingest.providers.streams import streamed
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
-from tracemill.ingest.responses import is_response, response_call
-from tracemill.ingest.streams import streamed
 from tracemill.ingest.tables import rows
-from tracemill.ingest.usage import fill_usage
 
 _KINDS = (("embedding", "embedding"), ("rerank", "reranker"), ("search", "retriever"), ("mcp_tool", "tool"))
 _CONTENT = frozenset(("messages", "response", "model_parameters", "proxy_server_request", "model_map_information"))

@@ -11,10 +11,10 @@ from typing import Any
 from tracemill.chat import text_of
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float, as_int, as_ns
-from tracemill.ingest.conversation import tool_calls, tool_span
+from tracemill.ingest.content.conversation import tool_calls, tool_span
+from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, records
-from tracemill.ingest.messages import canonical
-from tracemill.ingest.openai import chat_answer
+from tracemill.ingest.providers.openai import chat_answer
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
 from tracemill.ingest.runs import run_of
 

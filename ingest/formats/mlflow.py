@@ -12,7 +12,7 @@ from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_ns, hex_id
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.documents import MALFORMED, guarded, unwrap
-from tracemill.ingest.envelope import TRACE_BYTES, NoSpanError, events_of, own_id, spoken, status_of
+from tracemill.ingest.otel.envelope import TRACE_BYTES, NoSpanError, events_of, own_id, spoken, status_of
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
 from tracemill.ingest.tables import rows
 

@@ -10,11 +10,11 @@ from typing import Any
 from tracemill.chat import as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_ns
+from tracemill.ingest.content.exchanges import answered_text, asked_text
+from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.documents import guarded, unwrap
-from tracemill.ingest.exchanges import answered_text, asked_text
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
 from tracemill.ingest.tables import rows
-from tracemill.ingest.usage import fill_usage
 
 _KINDS = {
     "agent": "agent",

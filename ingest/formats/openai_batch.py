@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest import batched
-from tracemill.ingest.calls import failed, mapping, text
+from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
-from tracemill.ingest.messages import canonical
-from tracemill.ingest.openai import chat_call
+from tracemill.ingest.providers import batched
+from tracemill.ingest.providers.calls import failed, mapping, text
+from tracemill.ingest.providers.openai import chat_call
+from tracemill.ingest.providers.responses import is_response, messages, response_call, server_tools
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
-from tracemill.ingest.responses import is_response, messages, response_call, server_tools
 
 _NOT_PARAMS = frozenset(("model", "messages", "input", "instructions", "tools", "user"))
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
-from tracemill.ingest.openai import bare_conversation, chat_call, has_messages, stored
+from tracemill.ingest.providers.openai import bare_conversation, chat_call, has_messages, stored
+from tracemill.ingest.providers.streams import streamed
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
-from tracemill.ingest.streams import streamed
 
 
 class OpenAIChat:

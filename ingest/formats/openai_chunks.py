@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ingest.calls import text
 from tracemill.ingest.documents import MALFORMED, Record, guarded, loads
-from tracemill.ingest.openai import chat_call
+from tracemill.ingest.providers.calls import text
+from tracemill.ingest.providers.openai import chat_call
+from tracemill.ingest.providers.sse import delivered, sampled
+from tracemill.ingest.providers.streams import ChatChunks
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
-from tracemill.ingest.sse import delivered, sampled
-from tracemill.ingest.streams import ChatChunks
 
 _WAITING = 256
 """So many calls may have begun after one that is finished before its usage is no longer waited for."""

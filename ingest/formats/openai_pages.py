@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest.conversation import conversation
+from tracemill.ingest.content.conversation import conversation
+from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, loads, records
-from tracemill.ingest.messages import canonical
-from tracemill.ingest.openai import completion_span, completion_trace, stored
+from tracemill.ingest.providers.openai import completion_span, completion_trace, stored
+from tracemill.ingest.providers.responses import is_item, is_response, messages, response_call, server_tools
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, LateContent, RawSpan, Stream
-from tracemill.ingest.responses import is_item, is_response, messages, response_call, server_tools
 
 _NUMBERED = re.compile(r"(.+)-(\d+)\Z")
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tracemill.ingest.calls import exchange, first, mapping, new_tool_results, text
 from tracemill.ingest.documents import MALFORMED, Record, guarded, loads, unwrap
+from tracemill.ingest.providers.calls import exchange, first, mapping, new_tool_results, text
+from tracemill.ingest.providers.responses import is_response, response_call, server_tools
+from tracemill.ingest.providers.sse import delivered, sampled
+from tracemill.ingest.providers.streams import ResponseEvents, streamed
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, Stream
-from tracemill.ingest.responses import is_response, response_call, server_tools
-from tracemill.ingest.sse import delivered, sampled
-from tracemill.ingest.streams import ResponseEvents, streamed
 
 _HELD_CHARACTERS = 64 * 1024 * 1024
 

@@ -11,8 +11,8 @@ from typing import Any
 from tracemill.chat import Part, as_text
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_int
+from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, elements, excerpt, guarded, records, values
-from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
 from tracemill.ingest.runs import listed, local_ns, run_of, said
 

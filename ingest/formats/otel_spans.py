@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest import otel_rows
 from tracemill.ingest.documents import Record, excerpt, guarded, loads, records
-from tracemill.ingest.envelope import own_id
+from tracemill.ingest.otel import rows as otel_rows
+from tracemill.ingest.otel.envelope import own_id
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
 from tracemill.ingest.tables import rows
 

@@ -13,8 +13,8 @@ from tracemill.ingest.attributes import as_float, as_int, hex_id
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import Record, guarded, loads, records
-from tracemill.ingest.envelope import NoSpanError, origin_of, spoken
 from tracemill.ingest.formats.otlp_logs import log_items
+from tracemill.ingest.otel.envelope import NoSpanError, origin_of, spoken
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.redact import encodable
 

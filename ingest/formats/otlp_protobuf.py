@@ -11,8 +11,8 @@ from tracemill.ingest.attributes import hex_id
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import guarded
-from tracemill.ingest.envelope import NoSpanError, origin_of, spoken
 from tracemill.ingest.formats.otlp_logs import log_items
+from tracemill.ingest.otel.envelope import NoSpanError, origin_of, spoken
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024

@@ -10,9 +10,9 @@ from typing import Any
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float
-from tracemill.ingest.calls import mapping
-from tracemill.ingest.conversation import conversation
+from tracemill.ingest.content.conversation import conversation
 from tracemill.ingest.documents import guarded, unwrap
+from tracemill.ingest.providers.calls import mapping
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, Stream
 from tracemill.ingest.tables import rows
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float, as_int
-from tracemill.ingest.conversation import tool_calls
+from tracemill.ingest.content.conversation import tool_calls
+from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, records, unwrap
-from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
 from tracemill.ingest.runs import run_of, said
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float, as_int, hex_id
-from tracemill.ingest.conversation import tool_calls, tool_span
+from tracemill.ingest.content.conversation import tool_calls, tool_span
+from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, elements, guarded, records, values
-from tracemill.ingest.messages import canonical
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
 from tracemill.ingest.runs import judged, local_ns, rewards, run_of, said
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float
-from tracemill.ingest.conversation import conversation
+from tracemill.ingest.content.conversation import conversation
 from tracemill.ingest.documents import Record, guarded, loads, records
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
 

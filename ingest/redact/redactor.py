@@ -31,6 +31,7 @@ _SHORTEST = 6
 MAX_TEXT = 32 * 1024 * 1024
 
 _LONE = re.compile("[\ud800-\udfff]")
+_LONG_RUN = re.compile(r"[A-Za-z0-9+/_-]{20,}+={0,2}")
 _ESCAPE = re.compile(r"(?<!\\)\\++(?:u00([2-7][0-9a-fA-F])|(/))")
 _PHONE_LIKE = re.compile(r"\+?[0-9 ()./-]{7,24}")
 _ID_LIKE = re.compile(r"[A-Za-z0-9 ./-]{5,24}")
@@ -109,6 +110,18 @@ class Redactor:
     def json(self, value: Any) -> str | None:
         """The JSON text of a value, redacted; None for None."""
         return None if value is None else msgspec.json.encode(self.value(value)).decode()
+
+    def excerpt(self, text: str) -> str:
+        """A piece of something that could not be read, without long runs that look drawn at random either.
+
+        A secret in it may have lost what tells it elsewhere: its first line, or its name.
+        """
+        found = self.text(text)
+        if "secret" not in self._rules.kinds:
+            return found
+        return _LONG_RUN.sub(
+            lambda match: self._pseudonym("SECRET", match[0]) if looks_random(match[0].encode()) else match[0], found
+        )
 
     def uri(self, uri: str) -> str:
         """A source's URI as it is written: without the parameters that sign it, otherwise redacted like any text."""

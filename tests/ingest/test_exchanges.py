@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tracemill.ingest.chunks import merged
-from tracemill.ingest.exchanges import answered, answered_text, asked, asked_text, beside, tools_of
-from tracemill.ingest.messages import canonical
+from tracemill.ingest.content.exchanges import answered, answered_text, asked, asked_text, beside, tools_of
+from tracemill.ingest.content.messages import canonical
+from tracemill.ingest.providers.chunks import merged
 from tracemill.ingest.reader import Message
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from tracemill.ingest import zipped
-from tracemill.ingest.formats.inspect_eval import InspectEval
+from tracemill.ingest.formats.inspect import zipped
+from tracemill.ingest.formats.inspect.reader import InspectEval
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.reader import BadRecord, Head, RawScore, RawSpan, Stream
 
@@ -448,7 +448,7 @@ def test_a_bomb_that_lies_about_its_size_is_stopped_while_it_is_unpacked() -> No
 
 
 def test_a_text_that_is_referred_to_without_end_is_refused(take: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracemill.ingest.inspect_messages._MAX_EXPANDED", 10_000)
+    monkeypatch.setattr("tracemill.ingest.formats.inspect.messages._MAX_EXPANDED", 10_000)
     laughing = sample(attachments={"aa": "ha" * 100}, store={str(n): "attachment://aa" for n in range(1000)})
     taken = take(log(laughing, sample(uuid="uuid-2")), name="log.json")
     assert ["attachments are repeated" in row["reason"] for row in taken.quarantine] == [True]

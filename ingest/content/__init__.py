@@ -1,0 +1,1 @@
+"""What was said, in every spelling that logs have, as canonical messages and token counts."""

@@ -1,0 +1,399 @@
+"""ATIF trajectories as spans: what one document of the Agent Trajectory Interchange Format says, step by step.
+
+A document is a linear history: the prompt of an agent step is every step before it, which is a rebuilt prompt
+(`lossy`). Documents that tracemill itself exported carry, in `extra.tracemill`, what ATIF has no place for: which spans
+there were, their columns beyond ATIF's, and messages that ATIF cannot spell. With it the spans come back as they were;
+other readers see a plain ATIF document. Sub-agents inside a document are sub-trees of its trace; those in files of
+their own are traces of their own, and the tool span that called them keeps the reference.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from tracemill.chat import Part, as_text
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_float, as_int, as_ns
+from tracemill.ingest.carried import restored
+from tracemill.ingest.documents import guarded, shown
+from tracemill.ingest.reader import BadRecord, Item, Message, RawScore, RawSpan
+
+VERSION = 1
+"""Of what stands in `extra.tracemill`."""
+SOURCES = {"system": "system", "user": "user", "agent": "assistant"}
+_TASKS = ("task_key", "task_id", "task_name", "instance_id")
+_CACHE_WRITES = ("cache_creation_input_tokens", "cache_write_tokens", "cache_creation_tokens")
+
+
+def items(document: Mapping[str, Any], line: int | None) -> Iterator[Item]:
+    """Everything in one document: its spans, those of embedded sub-agents, its scores."""
+    own = ours(document)
+    trace_id = str(own["trace_id"]) if own.get("trace_id") else _identity(document)
+    yield from _Walk(document, trace_id, line=line).items()
+
+
+def ours(record: Any) -> Mapping[str, Any]:
+    """What tracemill itself left in an `extra`; empty where it did not write the document."""
+    extra = record.get("extra") if isinstance(record, Mapping) else None
+    found = extra.get("tracemill") if isinstance(extra, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def native_call(step: Mapping[str, Any], agent: Mapping[str, Any], trace_id: str, said: Sequence[Message]) -> RawSpan:
+    """The model call of an agent step, as ATIF's own fields say it."""
+    metrics = step["metrics"] if isinstance(step.get("metrics"), Mapping) else {}
+    more = metrics["extra"] if isinstance(metrics.get("extra"), Mapping) else {}
+    model = _text(step.get("model_name")) or _text(agent.get("model_name"))
+    rest = {"step_id": step.get("step_id"), "llm_call_count": step.get("llm_call_count")}
+    rest |= {"extra": _foreign(step), "metrics": more or None}
+    span = RawSpan(
+        trace_id=trace_id,
+        span_id="",
+        kind="llm",
+        name="chat",
+        start_ns=as_ns(step.get("timestamp")),
+        agent_name=_text(agent.get("name")),
+        agent_version=_text(agent.get("version")),
+        model_requested=model,
+        model=model,
+        params={"reasoning_effort": step["reasoning_effort"]} if step.get("reasoning_effort") is not None else None,
+        input=list(said),
+        output=[_spelled(ours(step).get("message")) or message_of(step)],
+        tools=agent.get("tool_definitions") or None,
+        dialect="atif",
+        attributes={name: value for name, value in rest.items() if value is not None},
+    )
+    span.tokens_in, span.tokens_out = as_int(metrics.get("prompt_tokens")), as_int(metrics.get("completion_tokens"))
+    span.tokens_cache_read = as_int(metrics.get("cached_tokens"))
+    span.tokens_cache_write = next((n for name in _CACHE_WRITES if (n := as_int(more.get(name))) is not None), None)
+    span.tokens_reasoning = as_int(more.get("reasoning_tokens"))
+    span.cost_usd = as_float(metrics.get("cost_usd"))
+    span.input_token_ids = metrics.get("prompt_token_ids")
+    span.output_token_ids = metrics.get("completion_token_ids")
+    span.output_logprobs = metrics.get("logprobs")
+    return span
+
+
+def native_tool(step: Mapping[str, Any], result: Mapping[str, Any], agent: Mapping[str, Any], trace_id: str) -> RawSpan:
+    """The tool call that a result answers, as ATIF's own fields say it."""
+    call_id = result.get("source_call_id")
+    call: Mapping[str, Any] = next((c for c in calls_of(step) if c.get("tool_call_id") == call_id), {})
+    references = result.get("subagent_trajectory_ref")
+    rest = {"subagent_trajectory_ref": references, "extra": _foreign(result), "call_extra": call.get("extra")}
+    name = _text(call.get("function_name"))
+    return RawSpan(
+        trace_id=trace_id,
+        span_id="",
+        kind="tool",
+        name=name,
+        start_ns=as_ns(step.get("timestamp")),
+        agent_name=_text(agent.get("name")),
+        agent_version=_text(agent.get("version")),
+        tool_name=name,
+        tool_call_id=None if call_id is None else str(call_id),
+        tool_args=arguments_of(call),
+        tool_result=None if result.get("content") is None else plain(parts_of(result["content"])),
+        dialect="atif",
+        attributes={name: value for name, value in rest.items() if value},
+    )
+
+
+def message_of(step: Mapping[str, Any]) -> Message:
+    """What a step says, as one canonical message."""
+    role = SOURCES.get(str(step.get("source")), "user")
+    parts: list[Part] = []
+    if step.get("reasoning_content"):
+        parts.append({"type": "reasoning", "content": as_text(step["reasoning_content"])})
+    parts.extend(parts_of(step.get("message")))
+    for call in calls_of(step):
+        name, arguments = call.get("function_name"), arguments_of(call)
+        parts.append({"type": "tool_call", "id": call.get("tool_call_id"), "name": name, "arguments": arguments})
+    return role, None, parts or [{"type": "text", "content": ""}]
+
+
+def answer_of(result: Mapping[str, Any]) -> Message:
+    """What the model reads of a result: a tool's answer, or words of its environment where no call asked for it."""
+    parts = parts_of(result.get("content"))
+    if result.get("source_call_id") is None:
+        return "user", None, parts
+    response = plain(parts)
+    if result.get("content") is None and result.get("subagent_trajectory_ref"):
+        response = {"subagent_trajectory_ref": result["subagent_trajectory_ref"]}
+    return "tool", None, [{"type": "tool_call_response", "id": result["source_call_id"], "response": response}]
+
+
+def parts_of(content: Any) -> list[Part]:
+    """Text, or ContentParts (from 1.6 on), in canonical parts."""
+    if isinstance(content, list):
+        return [_part(item) for item in content]
+    return [] if content in (None, "") else [{"type": "text", "content": as_text(content)}]
+
+
+def plain(parts: Sequence[Part]) -> Any:
+    """Parts as a tool's result: their text where they are only text."""
+    if all(part.get("type") == "text" for part in parts):
+        return "\n".join(as_text(part.get("content")) for part in parts)
+    return list(parts)
+
+
+def calls_of(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    calls = step.get("tool_calls")
+    return [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+
+
+def arguments_of(call: Mapping[str, Any]) -> Any:
+    """What a call hands to its tool; tracemill keeps the very text that the model wrote beside the object."""
+    return ours(call).get("arguments", call.get("arguments"))
+
+
+def results_of(step: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The results that a step observed. The only result of the only call answers it, whether it says so or not."""
+    observation = step.get("observation")
+    found = observation.get("results") if isinstance(observation, Mapping) else None
+    results = [dict(result) for result in found if isinstance(result, Mapping)] if isinstance(found, list) else []
+    calls = calls_of(step)
+    if len(results) == len(calls) == 1 and results[0].get("source_call_id") is None:
+        results[0]["source_call_id"] = calls[0].get("tool_call_id")
+    return results
+
+
+def scores_of(extra: Any, target_kind: str, target_id: str) -> Iterator[RawScore]:
+    """Rewards, for which ATIF has no field: `reward` or `rewards` (a number, or numbers by name) and `scores`."""
+    if not isinstance(extra, Mapping):
+        return
+    for place in ("reward", "rewards"):
+        value = extra.get(place)
+        named = value if isinstance(value, Mapping) else {"reward": value}
+        for name, one in named.items():
+            number = float(one) if isinstance(one, bool) else as_float(one)
+            if number is not None:
+                yield RawScore(target_kind=target_kind, target_id=target_id, name=str(name), value=number, source="env")
+    scores = extra.get("scores")
+    if isinstance(scores, Mapping):
+        scores = [{"name": name, "value": value} for name, value in scores.items()]
+    for score in scores if isinstance(scores, list) else ():
+        if isinstance(score, Mapping) and score.get("name"):
+            known = {name: score[name] for name in _SCORE_FIELDS if score.get(name) is not None}
+            known = {"target_kind": target_kind, "target_id": target_id, "source": "env"} | known
+            yield msgspec.convert(known, RawScore, strict=False)
+
+
+_SCORE_FIELDS = frozenset(RawScore.__struct_fields__)
+
+
+class _Walk:
+    """One document of a trace: the whole, or an embedded sub-agent."""
+
+    def __init__(
+        self,
+        document: Mapping[str, Any],
+        trace_id: str,
+        *,
+        line: int | None,
+        path: str = "",
+        parent: str | None = None,
+        order: Iterator[int] | None = None,
+    ) -> None:
+        agent = document.get("agent")
+        self.document, self.trace_id, self.path, self.parent, self.line = document, trace_id, path, parent, line
+        self.agent: Mapping[str, Any] = agent if isinstance(agent, Mapping) else {}
+        self.exact = ours(document).get("version") == VERSION
+        self.steps = [step for step in document["steps"] if isinstance(step, Mapping)]
+        self.root_id = content_id(trace_id, "root", path)[:16]
+        self.said: list[Message] = []
+        self.order = count() if order is None else order
+        below = document.get("subagent_trajectories")
+        self.below = {
+            str(one.get("trajectory_id") or at): one
+            for at, one in enumerate(below if isinstance(below, list) else ())
+            if isinstance(one, Mapping) and isinstance(one.get("steps"), list)
+        }
+
+    def items(self) -> Iterator[Item]:
+        extra = self.document.get("extra")
+        if self.exact:
+            for columns in ours(self.document).get("spans") or ():
+                yield restored(RawSpan(trace_id=self.trace_id, span_id="", kind="chain"), columns)
+            yield from scores_of({"scores": (extra or {}).get("scores")}, "trajectory", self.trace_id)
+        else:
+            yield self._root()
+            if self.path:
+                yield from scores_of(extra, "span", self.root_id)
+            else:
+                yield from scores_of(extra, "trajectory", self.trace_id)
+        for at, step in enumerate(self.steps):
+            told = self._exact_step(step) if self.exact else self._step(at, step)
+            yield from guarded(told, partial(self._bad, step))
+        while self.below:
+            yield from self._sub_agent(next(iter(self.below)), self.root_id)
+
+    def _bad(self, step: Mapping[str, Any], reason: str) -> BadRecord:
+        """A step of impossible shape costs that step, never the document."""
+        where = f"step {step.get('step_id')} of {self.path.removeprefix('/') or 'the trajectory'}"
+        return BadRecord(reason=f"{where}: {reason}", line=self.line, excerpt=shown(step))
+
+    def _sub_agent(self, name: str, parent: str) -> Iterator[Item]:
+        document = self.below.pop(name)
+        path = f"{self.path}/{name}"
+        walk = _Walk(document, self.trace_id, line=self.line, path=path, parent=parent, order=self.order)
+        yield from walk.items()
+
+    def _root(self) -> RawSpan:
+        stamps = [at for step in self.steps if (at := as_ns(step.get("timestamp"))) is not None]
+        extra = _foreign(self.document)
+        names = ("schema_version", "trajectory_id", "notes", "final_metrics", "continued_trajectory_ref")
+        rest = {name: self.document[name] for name in names if self.document.get(name) is not None}
+        rest |= {"extra": extra, "agent_extra": self.agent.get("extra")}
+        return RawSpan(
+            trace_id=self.trace_id,
+            span_id=self.root_id,
+            parent_span_id=self.parent,
+            kind="agent",
+            name=_text(self.agent.get("name")),
+            seq=next(self.order),
+            session_id=session_of(self.document),
+            agent_name=_text(self.agent.get("name")),
+            agent_version=_text(self.agent.get("version")),
+            task_key=next((extra[name] for name in _TASKS if extra and isinstance(extra.get(name), str)), None),
+            start_ns=min(stamps) if stamps else None,
+            end_ns=max(stamps) if stamps else None,
+            attributes={name: value for name, value in rest.items() if value},
+            dialect="atif",
+            line=self.line,
+        )
+
+    def _exact_step(self, step: Mapping[str, Any]) -> Iterator[Item]:
+        """A step as tracemill wrote it: which spans it stands for, and what of it the model read, is written there."""
+        own = ours(step)
+        if own.get("span") is not None:
+            call = native_call(step, self.agent, self.trace_id, self.said)
+            yield restored(bare(call, self.document), own["span"])
+        for result in results_of(step):
+            own = ours(result)
+            if own.get("span") is not None:
+                tool = native_tool(step, result, self.agent, self.trace_id)
+                yield restored(bare(tool, self.document), own["span"])
+        self.said.extend(heard_after(step))
+
+    def _step(self, at: int, step: Mapping[str, Any]) -> Iterator[Item]:
+        if step.get("source") == "agent":
+            call = self._call(native_call(step, self.agent, self.trace_id, self.said), at, step)
+            yield call
+            yield from scores_of(step.get("extra"), "span", call.span_id)
+        message = message_of(step)
+        if message[2] != [{"type": "text", "content": ""}]:
+            self.said.append(message)
+        for nth, result in enumerate(results_of(step)):
+            span = self._result(native_tool(step, result, self.agent, self.trace_id), at, nth, step, result)
+            yield span
+            self.said.append(answer_of(result))
+            for reference in result.get("subagent_trajectory_ref") or ():
+                name = str(reference.get("trajectory_id")) if isinstance(reference, Mapping) else ""
+                if name in self.below:
+                    yield from self._sub_agent(name, span.span_id)
+
+    def _call(self, span: RawSpan, at: int, step: Mapping[str, Any]) -> RawSpan:
+        self._place(span, ("llm", at))
+        span.status = "ok"
+        span.flags = ["lossy"]
+        if step.get("llm_call_count") == 0:
+            span.flags.append("synthetic")
+        if step.get("is_copied_context"):  # the document that it was copied from counts its tokens
+            span.flags.append("copied")
+            span.tokens_in = span.tokens_out = span.tokens_cache_read = span.tokens_cache_write = None
+            span.tokens_reasoning = span.cost_usd = None
+            span.attributes["metrics"] = step.get("metrics")
+        return span
+
+    def _result(self, span: RawSpan, at: int, nth: int, step: Mapping[str, Any], result: Mapping[str, Any]) -> RawSpan:
+        self._place(span, ("result", at, nth))
+        if result.get("source_call_id") is None:
+            span.kind, span.name = "event", "observation"
+        if step.get("is_copied_context"):
+            span.flags = ["copied"]
+        return span
+
+    def _place(self, span: RawSpan, key: tuple[Any, ...]) -> None:
+        span.span_id = content_id(self.trace_id, self.path, list(key))[:16]
+        span.parent_span_id = self.root_id
+        span.session_id = session_of(self.document)
+        span.seq = next(self.order)
+        span.line = self.line
+
+
+def heard_after(step: Mapping[str, Any]) -> Iterator[Message]:
+    """What the calls after a step of tracemill's own document read of it: the step, and its results."""
+    own = ours(step)
+    if not own.get("silent"):
+        yield _spelled(own.get("said")) or _spelled(own.get("message")) or message_of(step)
+    for result in results_of(step):
+        own = ours(result)
+        if not own.get("silent"):
+            yield _spelled(own.get("message")) or answer_of(result)
+
+
+def session_of(document: Mapping[str, Any]) -> str | None:
+    session = document.get("session_id")
+    return None if session is None else str(session)
+
+
+def bare(span: RawSpan, document: Mapping[str, Any]) -> RawSpan:
+    """What ATIF's fields say of a span before tracemill's own columns are put over it."""
+    span.attributes = {}
+    span.session_id = session_of(document)
+    return span
+
+
+def _identity(document: Mapping[str, Any]) -> str:
+    """The trace id of a document: its own id; older ones are known by session, agent and how they begin.
+
+    A continuation shares the session and repeats the beginning as copied context, so only what is new identifies it.
+    """
+    name = document.get("trajectory_id")
+    if name is not None:
+        return content_id("atif", str(name), document.get("session_id"))
+    steps = [step for step in document["steps"] if isinstance(step, Mapping) and not step.get("is_copied_context")]
+    agent = document.get("agent")
+    if document.get("session_id") is None:
+        return content_id("atif", agent, steps)
+    first = next((at for at, step in enumerate(steps) if step.get("source") == "agent"), len(steps))
+    beginning = [[step.get(key) for key in ("step_id", "timestamp", "message")] for step in steps[: first + 1]]
+    return content_id("atif", str(document["session_id"]), _text((agent or {}).get("name")), beginning)
+
+
+def _spelled(message: Any) -> Message | None:
+    """A message that tracemill wrote out as ATIF could not say it."""
+    if message is None:
+        return None
+    role, name, parts = message
+    return str(role), None if name is None else str(name), [dict(part) for part in parts]
+
+
+def _foreign(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    extra = record.get("extra")
+    if not isinstance(extra, Mapping):
+        return None
+    return {name: value for name, value in extra.items() if name != "tracemill"} or None
+
+
+def _part(item: Any) -> Part:
+    if not isinstance(item, Mapping):
+        return {"type": "text", "content": as_text(item)}
+    kind, source = item.get("type"), item.get("source")
+    if kind == "text":
+        return {"type": "text", "content": as_text(item.get("text", ""))}
+    if kind in ("image", "audio") and isinstance(source, Mapping):
+        part: Part = {"type": "uri", "modality": kind, "uri": source.get("path")}
+        if source.get("media_type") is not None:
+            part["mime_type"] = source["media_type"]
+        if source.get("duration_sec") is not None:
+            part["duration_sec"] = source["duration_sec"]
+        return part
+    return dict(item)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

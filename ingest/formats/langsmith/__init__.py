@@ -1,0 +1,1 @@
+"""Runs of LangSmith: batches of posts and patches, bulk exports, feedback."""

@@ -1,0 +1,1 @@
+"""Outputs and event lists of OpenHands V0."""

@@ -1,0 +1,1 @@
+"""OpenTelemetry spans, whatever envelope they come in."""
