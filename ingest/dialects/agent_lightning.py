@@ -41,7 +41,8 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
     if isinstance(given, dict) and isinstance(gave, dict) and _listing(given, "messages") and _listing(gave, "choices"):
         _call(span, given, gave)
     elif operation is not None or span.name == "agentlightning.operation" or given is not None or gave is not None:
-        span.kind = "chain"
+        # What a reward function does inside is the judge's, not the agent's.
+        span.kind = "evaluator" if rewards or operation == "agentlightning.reward" else "chain"
         span.name = operation or span.name
         span.tool_args, span.tool_result = given, gave
         if attributes.get("type") == "agent" and isinstance(given, dict) and isinstance(given.get("name"), str):

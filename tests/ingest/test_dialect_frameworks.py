@@ -439,7 +439,7 @@ def test_agent_lightning_rewards_are_scores_of_what_they_link_to(read: Callable[
         ("success", 0.5, "trajectory", taken.span["trace_id"], "env"),
         ("brevity", 1.0, "trajectory", taken.span["trace_id"], "env"),
     ]
-    assert json.loads(taken.scores[0]["evidence"]) == {"primary": True}
+    assert json.loads(taken.scores[0]["evidence"]) == {"span_id": taken.span["span_id"], "primary": True}
     link = {"agentlightning.link.0.key_match": "span_id", "agentlightning.link.0.value_match": "0x00000000000000b1"}
     (score, _) = read(reward | link, name="agentlightning.annotation").scores
     assert (score["target_kind"], score["target_id"]) == ("span", "00000000000000b1")
