@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tracemill.ids import content_id
+from tracemill.ids import content_id, keyed_id
 from tracemill.ingest.columns import Checks, SpanColumns, nanoseconds
 from tracemill.ingest.content.messages import MessageBook
 from tracemill.ingest.documents import MALFORMED
@@ -27,10 +27,13 @@ _ROW_BYTES = 400
 class _Source:
     """What is known of the object that is being read, and what of it stands in this batch."""
 
-    def __init__(self, source: SourceObject, uri: str, content_hash: str | None, begun: int) -> None:
+    def __init__(
+        self, source: SourceObject, uri: str, content_hash: str | None, begun: int, fingerprint: str | None
+    ) -> None:
         self.source = source
         self.uri = uri
         self.content_hash = content_hash
+        self.fingerprint = fingerprint
         self.begun = begun
         self.format: str | None = None
         self.reason = ""
@@ -86,15 +89,30 @@ class Building:
         """Whether the current object has come to what no earlier batch holds."""
         return self._at is not None and self._at.position >= self._at.begun
 
-    def begin(self, source: SourceObject, *, content_hash: str | None = None, position: int = 0) -> None:
+    def begin(
+        self,
+        source: SourceObject,
+        *,
+        content_hash: str | None = None,
+        position: int = 0,
+        fingerprint: str | None = None,
+    ) -> None:
         """Opens an object, of which earlier batches hold `position` records. No hash: it cannot be read."""
         uri = self.written(source.uri)
-        self._at = _Source(source, uri, content_hash, position)
+        self._at = _Source(source, uri, content_hash, position, fingerprint)
         self._content.append((uri, content_hash, position))
 
     def written(self, uri: str) -> str:
         """A source's URI as the lake holds it: without what signs it, redacted like any text."""
         return self._redactor.uri(uri)
+
+    def fingerprint(self, source: SourceObject) -> str | None:
+        """Names an object in its present state, without reading it; None where its store does not tell states apart."""
+        if source.version is None:
+            return None
+        # What signs a URL is another each day; redaction takes longer than all the rest, so only where it could be.
+        uri = self.written(source.uri) if "?" in source.uri or "@" in source.uri else source.uri
+        return keyed_id(self._key, "source", uri, source.version)
 
     def shown(self, text: str) -> str:
         """A text of the source as it may be printed."""
@@ -108,7 +126,9 @@ class Building:
         following = Building(
             key=self._key, now_ns=self._now_ns, readers=self._readers, rules=self._rules, limits=self.limits
         )
-        following.begin(at.source, content_hash=at.content_hash, position=at.position)
+        following.begin(
+            at.source, content_hash=at.content_hash, position=at.position, fingerprint=at.fingerprint
+        )
         after = following._at
         assert after is not None
         after.format, after.reason = at.format, at.reason
@@ -173,6 +193,7 @@ class Building:
             "readers": self._readers,
             "redaction": self._redactor.version,
             "ingested_at": self._now_ns,
+            "fingerprint": at.fingerprint,
         }
 
     def finish(self) -> Batch:
