@@ -1,7 +1,7 @@
 """Bytes to canonical rows: finds log files, recognises their format, decodes, redacts, and gives Arrow batches.
 
 Offers
-* `find(sources)` → SourceObjects of files, folders, globs and URLs;
+* `find(sources)` → SourceObjects of files, folders, globs and URLs; `reachable(source)`;
 * `batches(objects, key=…, now_ns=…, seen=…)` → Batches with the tables spans, messages, scores, ingest_log, quarantine;
 * `read_scores(path, on=…, key=…, now_ns=…)` → a Batch of feedback joined on a key;
 * `read_tasks(path, key=…, group=…)` → declared tasks;
@@ -19,7 +19,7 @@ from tracemill.ingest.mapping import MappedRows, RowMapping
 from tracemill.ingest.reader import Reader
 from tracemill.ingest.redact import Redaction, Ruleset
 from tracemill.ingest.scores import JoinKey, read_scores
-from tracemill.ingest.source import SourceObject, find
+from tracemill.ingest.source import SourceObject, find, reachable
 from tracemill.ingest.tasks import read_tasks
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "SourceObject",
     "batches",
     "find",
+    "reachable",
     "read_scores",
     "read_tasks",
     "readers",

@@ -25,6 +25,15 @@ def never(uri: str, content_hash: str) -> bool:
     return False
 
 
+def unknown(fingerprint: str) -> bool:
+    """No object was seen in this state before."""
+    return False
+
+
+def unheeded(uri: str, content_hash: str, fingerprint: str) -> None:
+    """Nobody wants to know."""
+
+
 def nothing(uri: str, content_hash: str) -> int:
     """No object was taken in in part."""
     return 0
@@ -41,7 +50,9 @@ def batches(
     *,
     key: bytes,
     now_ns: int,
+    known: Callable[[str], bool] = unknown,
     seen: Callable[[str, str], bool] = never,
+    same: Callable[[str, str, str], None] = unheeded,
     position: Callable[[str, str], int] = nothing,
     format: str = "auto",
     extra: Sequence[Reader] = (),
@@ -49,56 +60,93 @@ def batches(
     limits: Limits | None = None,
     max_bytes: int = BATCH_BYTES,
 ) -> Iterator[Batch]:
-    """Batches of about `max_bytes`, in the order of the objects; what `seen` knows is left out.
+    """Batches of about `max_bytes`, in the order of the objects; what `known` or `seen` knows is left out.
+
+    `known` is asked first, for the fingerprint that the ledger keeps of an object's state as its store tells it: what
+    it knows is not even opened. `seen` is asked for the object and its content hash, after a reading of all its bytes;
+    `same` is told where `seen` knows an object whose state is new.
 
     An object that holds more comes in several batches: its ledger row stands in the last one, each earlier one has a
     row of `ingest_progress` that says after how many source records it ends. A stopped run is continued there: that
     number is what `position` answers. What nobody can read is a quarantine row, not an exception; a file that cannot
     be opened or fails on the way gets no ledger row, so that it is tried again.
-    `key` is the lake's secret; `now_ns` the time of taking in; `extra` are readers asked before the built-in ones.
-    `rules` say what is redacted (default: every kind), `limits` what is too large to be read. `seen` and `position` are
-    asked for URIs as they are written: without what signs them, redacted.
+    `key` is the lake's secret; `now_ns` a time not after `objects` were found; `extra` are readers asked before the
+    built-in ones. `rules` say what is redacted (default: every kind), `limits` what is too large to be read. `seen` and
+    `position` are asked for URIs as they are written: without what signs them, redacted.
 
     Raises ConfigError on an unknown `format`, FormatError where a source holds nothing of an explicit `format`.
     """
     if format != "auto" and format not in {reader.name for reader in (*extra, *FORMATS)}:
-        known = ", ".join(reader.name for reader in (*extra, *FORMATS))
-        raise ConfigError(f"unknown format {format!r}; known: auto, {known}")
+        names = ", ".join(reader.name for reader in (*extra, *FORMATS))
+        raise ConfigError(f"unknown format {format!r}; known: auto, {names}")
     make = partial(Building, key=key, now_ns=now_ns, readers=readers(format, extra), rules=rules, limits=limits)
-    building = make()
+    making = _Making(make, seen=seen, same=same, position=position, format=format, extra=extra, max_bytes=max_bytes)
     for source in objects:
-        digest = _digest(source, building)
-        uri = building.written(source.uri)
-        if digest is None or seen(uri, digest):
-            continue
-        building.begin(source, content_hash=digest, position=position(uri, digest))
+        fingerprint = making.building.fingerprint(source)
+        if fingerprint is None or not known(fingerprint):
+            yield from making.take(source, fingerprint if source.settled_ns <= now_ns else None)
+    if not making.building.empty:
+        yield making.building.finish()
+
+
+class _Making:
+    """The batch that is being put together, and what it is put together from."""
+
+    def __init__(
+        self,
+        make: Callable[[], Building],
+        *,
+        seen: Callable[[str, str], bool],
+        same: Callable[[str, str, str], None],
+        position: Callable[[str, str], int],
+        format: str,
+        extra: Sequence[Reader],
+        max_bytes: int,
+    ) -> None:
+        self._make = make
+        self.building = make()
+        self._seen = seen
+        self._same = same
+        self._position = position
+        self._format = format
+        self._extra = extra
+        self._max_bytes = max_bytes
+
+    def take(self, source: SourceObject, fingerprint: str | None) -> Iterator[Batch]:
+        """Takes in an object unless it was before; gives the batches that are full."""
+        uri = self.building.written(source.uri)
+        begun = False
         try:
-            for item in items(source, building, format, extra):
-                building.add(item)
-                if isinstance(item, Done) and building.size >= max_bytes and building.at_new:
-                    following = building.successor()
-                    yield building.finish()
-                    building = following
-            building.end()
+            with source.at_hand() as near:
+                digest = near.content_hash
+                if self._seen(uri, digest):
+                    if fingerprint is not None:
+                        self._same(uri, digest, fingerprint)
+                    return
+                begun = True
+                self.building.begin(
+                    near, content_hash=digest, position=self._position(uri, digest), fingerprint=fingerprint
+                )
+                yield from self._read(near)
         except FormatError:
             raise
         except SourceError as error:
-            building.fail(error.reason)
-        if max(building.size, building.bytes_in) >= max_bytes:
-            yield building.finish()
-            building = make()
-    if not building.empty:
-        yield building.finish()
+            if not begun:
+                self.building.begin(source)
+            self.building.fail(error.reason)
+        if max(self.building.size, self.building.bytes_in) >= self._max_bytes:
+            yield self.building.finish()
+            self.building = self._make()
 
-
-def _digest(source: SourceObject, building: Building) -> str | None:
-    """The object's content hash; None where it cannot be read, which `building` then tells."""
-    try:
-        return source.content_hash
-    except SourceError as error:
-        building.begin(source)
-        building.fail(error.reason)
-        return None
+    def _read(self, near: SourceObject) -> Iterator[Batch]:
+        """The object that was begun, to its end."""
+        for item in items(near, self.building, self._format, self._extra):
+            self.building.add(item)
+            if isinstance(item, Done) and self.building.size >= self._max_bytes and self.building.at_new:
+                following = self.building.successor()
+                yield self.building.finish()
+                self.building = following
+        self.building.end()
 
 
 def items(

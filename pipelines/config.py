@@ -41,6 +41,8 @@ class SourceConfig:
     path: str
     """File, folder, glob or fsspec URL; relative to the project."""
     format: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the fsspec file system of a URL is made with (endpoint_url, anon); nothing secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,7 @@
 """Logs in: source objects become batches, a batch becomes one transaction with its trajectories and their pools."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from glob import iglob
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,7 +11,7 @@ import pyarrow as pa
 from tracemill import ingest
 from tracemill.mining import groups
 from tracemill.pipelines import joining
-from tracemill.pipelines.config import Config
+from tracemill.pipelines.config import Config, SourceConfig
 from tracemill.pipelines.night import Night
 from tracemill.records import Batch
 from tracemill.warehouse import Transaction
@@ -47,31 +46,46 @@ class IngestReport:
         return self.items > 0 and self.items == self.quarantined
 
 
-def configured_sources(config: Config) -> list[tuple[str, str]]:
-    """Place and format of the `[[sources]]` that exist; a folder or glob without a file yet is no error."""
-    found = []
-    for source in config.sources:
-        if "://" in source.path:
-            found.append((source.path, source.format))
-            continue
-        path = config.path(source.path)
-        if path.exists() or next(iglob(str(path), recursive=True), None) is not None:
-            found.append((str(path), source.format))
-    return found
+def configured_sources(config: Config) -> list[SourceConfig]:
+    """The `[[sources]]` with their full paths, those left out where nothing is on this machine yet."""
+    full = [
+        source if "://" in source.path else replace(source, path=str(config.path(source.path)))
+        for source in config.sources
+    ]
+    return [source for source in full if "://" in source.path or ingest.reachable(source.path)]
 
 
 def take_in_configured(night: Night, *, retry_refused: bool = False) -> IngestReport:
-    """Takes in what is new among the `[[sources]]`, each in its own format."""
-    of_format: dict[str, list[str]] = {}
-    for uri, format in configured_sources(night.config):
-        of_format.setdefault(format, []).append(uri)
-    reports = [take_in(night, uris, format=format, retry_refused=retry_refused) for format, uris in of_format.items()]
+    """Takes in what is new among the `[[sources]]`, each in its own format.
+
+    One that cannot be asked (no credentials, no such bucket) costs only itself: it is a quarantine row.
+    """
     totals: dict[str, Any] = {}
-    for report in reports:
+    for alike in _alike(configured_sources(night.config)):
+        report = take_in(
+            night,
+            [source.path for source in alike],
+            format=alike[0].format,
+            options=alike[0].options,
+            standing=True,
+            retry_refused=retry_refused,
+        )
         for name, value in asdict(report).items():
             if name != "joins":
                 totals[name] = totals.get(name, 0) + value
     return IngestReport(**totals)
+
+
+def _alike(sources: Sequence[SourceConfig]) -> list[list[SourceConfig]]:
+    """The sources in groups that are read in one way."""
+    groups: list[list[SourceConfig]] = []
+    for source in sources:
+        group = next((g for g in groups if (g[0].format, g[0].options) == (source.format, source.options)), None)
+        if group is None:
+            groups.append([source])
+        else:
+            group.append(source)
+    return groups
 
 
 def take_in(
@@ -81,18 +95,23 @@ def take_in(
     format: str = "auto",
     scores: Sequence[Path] = (),
     on: str = "session_id",
+    options: Mapping[str, Any] | None = None,
+    standing: bool = False,
     retry_refused: bool = False,
     batch_bytes: int = ingest.BATCH_BYTES,
 ) -> IngestReport:
     """Takes in what is new among `sources`, then feedback files joined `on` a key. Safe to repeat at any time.
 
     Objects that no reader understood are tried again when the readers have changed; with `retry_refused` every object
-    of which a record was refused is read again. What cannot be opened is tried each time. A batch of `batch_bytes`
+    of which a record was refused is read again. What cannot be opened is tried each time; what has not changed since it
+    was taken in, as its store or file system tells, is not even opened. `options` and `standing` are those of
+    `ingest.find`. A batch of `batch_bytes`
     is one transaction: stopped between two, a call is continued by the next.
     """
     started = perf_counter()
     totals: dict[str, int] = {}
-    objects = ingest.find(sources)
+    now_ns = night.clock()  # before the listing: what changes after it must not pass for what was read
+    objects = ingest.find(sources, options=options or {}, standing=standing)
     rules = ingest.Ruleset(night.config.redaction)
     declare_tasks(night)
     extra = [ingest.MappedRows(mapping) for mapping in night.config.formats]
@@ -100,8 +119,10 @@ def take_in(
     batches = ingest.batches(
         objects,
         key=night.lake.key,
-        now_ns=night.clock(),
+        now_ns=now_ns,
+        known=ledger.known,
         seen=ledger.seen,
+        same=ledger.same,
         position=ledger.position,
         format=format,
         extra=extra,
@@ -113,6 +134,9 @@ def take_in(
     for batch in batches:
         _add(totals, write(night, batch, again=ledger.reopened()))
         night.tell("ingest", "reading logs", min(totals["files"], len(objects)), len(objects))
+    if renewed := ledger.renewed():
+        with night.lake.transaction(f"{night.night_id}: {len(renewed)} objects are as they were") as tx:
+            tx.renew(renewed)
     joins: list[joining.ScoreJoin] = []
     for path in scores:
         judged, joined = joining.read(night, path, on=on, rules=rules)
@@ -147,27 +171,48 @@ def _objects(batch: Batch) -> list[tuple[str, str]]:
     return list(zip(ledger["source_uri"].to_pylist(), ledger["content_hash"].to_pylist(), strict=True))
 
 
+_TAKEN = "SELECT source_uri, content_hash, source_format, readers, n_quarantined, fingerprint FROM ingest_log"
+
+
 class _Ledger:
     """What was taken in before, as the readers of this call see it."""
 
     def __init__(self, night: Night, readers: str, *, retry_refused: bool) -> None:
         self._again: list[tuple[str, str]] = []
+        self._renewed: list[tuple[str, str, str]] = []
         self._readers = readers
         self._retry_refused = retry_refused
-        taken = night.select("SELECT source_uri, content_hash, source_format, readers, n_quarantined FROM ingest_log")
+        taken = night.select(_TAKEN)
         begun = night.select("SELECT source_uri, content_hash, readers, position FROM ingest_progress")
-        self._taken = {(row["source_uri"], row["content_hash"]): row for row in taken.to_pylist()}
+        self._taken = {(row["source_uri"], row["content_hash"]): self._to_retry(row) for row in taken.to_pylist()}
         self._begun = {(row["source_uri"], row["content_hash"]): row for row in begun.to_pylist()}
+        self._known = {
+            row["fingerprint"]
+            for row in taken.to_pylist()
+            if row["fingerprint"] is not None and not self._to_retry(row)
+        }
+
+    def _to_retry(self, row: Mapping[str, Any]) -> bool:
+        """Whether what was refused of an object is to be read once more."""
+        refused = row["source_format"] is None and row["readers"] != self._readers
+        return bool(refused or (self._retry_refused and row["n_quarantined"]))
+
+    def known(self, fingerprint: str) -> bool:
+        return fingerprint in self._known
 
     def seen(self, uri: str, digest: str) -> bool:
-        row = self._taken.get((uri, digest))
-        if row is None:
-            return False
-        refused = row["source_format"] is None and row["readers"] != self._readers
-        if refused or (self._retry_refused and row["n_quarantined"]):
+        to_retry = self._taken.get((uri, digest))
+        if to_retry:
             self._again.append((uri, digest))
-            return False
-        return True
+        return to_retry is False
+
+    def same(self, uri: str, digest: str, fingerprint: str) -> None:
+        """An object has its known content in a new state: touched, copied, uploaded again."""
+        self._renewed.append((uri, digest, fingerprint))
+
+    def renewed(self) -> list[tuple[str, str, str]]:
+        """Those objects, with the fingerprints of their states."""
+        return self._renewed
 
     def position(self, uri: str, digest: str) -> int:
         """Where a stopped call left off; other readers may cut records otherwise, so they begin at the beginning."""

@@ -9,10 +9,11 @@ from tracemill.errors import StoreError
 from tracemill.ids import content_id
 from tracemill.schema import TABLES, Table
 
-VERSION = 2
+VERSION = 3
 """Raised when tables change so that an older lake must be upgraded. Views are replaced without it.
 
 2: spans keep revisions, response ids and marks; parts of spans; accounts in the ledger; receipts.
+3: the ledger keeps fingerprints.
 """
 
 _TYPES: dict[pa.DataType, str] = {

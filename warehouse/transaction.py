@@ -71,6 +71,16 @@ class Transaction:
         with engine.translated(self._root):
             return erasing.erase(self.con, scope, subject, names=names, receipt_id=receipt_id)
 
+    def renew(self, objects: Sequence[tuple[str, str, str]]) -> None:
+        """Note that these source objects (uri, content hash) were found as they were, in the state of a fingerprint."""
+        if not objects:
+            return
+        names = ("source_uri", "content_hash", "fingerprint")
+        with engine.translated(self._root):
+            self.con.register("renewed", pa.table([list(column) for column in zip(*objects, strict=True)], names=names))
+            self.con.execute(statement("renew"))
+            self.con.unregister("renewed")
+
     def insert(self, name: str, table: pa.Table) -> int:
         """Add rows whose key is new to table `name`; returns how many were. Raises StoreError where rows do not fit."""
         with engine.translated(self._root):

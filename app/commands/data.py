@@ -90,8 +90,11 @@ def ingest(
     if not sources and not scores and not config.sources:
         raise ConfigError("nothing to ingest: give files or folders, or declare [[sources]] in tracemill.toml")
     if dry_run:
-        chosen = list(sources) or ([] if scores else [uri for uri, _ in ingesting.configured_sources(config)])
-        listing = [{"uri": one.uri, "size_bytes": one.size_bytes} for one in reading.find(chosen)]
+        configured = [] if sources or scores else ingesting.configured_sources(config)
+        found = reading.find(sources)
+        for source in configured:
+            found += reading.find([source.path], options=source.options, standing=True)
+        listing = [{"uri": one.uri, "size_bytes": one.size_bytes} for one in found]
         lines = [f"would read {one['uri']}" for one in listing] or ["would read nothing: no source has a file yet"]
         output.result({"would_read": listing}, "\n".join(lines))
         return True

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +21,8 @@ from tracemill import rewards
 from tracemill.app import project, ready, settings
 from tracemill.app.output import Output
 from tracemill.errors import ConfigError, TracemillError
-from tracemill.pipelines import ingesting, judging, releasing
-from tracemill.pipelines.config import Config
+from tracemill.pipelines import judging, releasing
+from tracemill.pipelines.config import Config, SourceConfig
 from tracemill.warehouse import Lake
 
 
@@ -120,11 +121,7 @@ def _checks(given: Path | None) -> Iterator[Check]:
             health="ok" if found else "off",
             detail=f"{module} is installed" if found else f"not installed; {needed_for} need it",
         )
-    there_now = {uri for uri, _ in ingesting.configured_sources(config)}
-    for source in config.sources:
-        there = bool({source.path, str(config.path(source.path))} & there_now)
-        detail = source.path if there else f"{source.path}: nothing there yet"
-        yield Check(name="source", health="ok" if there else "warn", detail=detail)
+    yield from map(partial(_source, config), config.sources)
     yield from _parts(config)
     yield from _endpoint(config)
     yield _base_model(config)
@@ -146,6 +143,16 @@ def _parts(config: Config) -> Iterator[Check]:
         else:
             if detail is not None:
                 yield Check(name=name, health="ok", detail=detail)
+
+
+def _source(config: Config, source: SourceConfig) -> Check:
+    place = source.path if "://" in source.path else str(config.path(source.path))
+    try:
+        there = reading.reachable(place, source.options)
+    except TracemillError as error:
+        return Check(name="source", health="fail", detail=str(error))
+    detail = source.path if there else f"{source.path}: nothing there yet"
+    return Check(name="source", health="ok" if there else "warn", detail=detail)
 
 
 def _tasks(config: Config) -> str | None:

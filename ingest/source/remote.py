@@ -24,6 +24,8 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "ht
     ("abfs", "abfss", "az", "adl"), "azure"
 )
 """Protocol → the extra of tracemill that brings its file system."""
+_WITH_BUCKETS = ("s3", "s3a", "gs", "gcs")
+_NO_BUCKET = "there is no such bucket; check its name, and AWS_ENDPOINT_URL where it is not at AWS"
 _FOREIGN = (
     ("botocore.exceptions", "BotoCoreError"),
     ("botocore.exceptions", "ClientError"),
@@ -62,7 +64,7 @@ def listing(source: str, options: Mapping[str, Any]) -> Iterator[Found]:
             version, settled_ns = _version(known)
             uri = fs.unstrip_protocol(name)
             yield Found(uri=uri, size_bytes=int(known.get("size") or 0), version=version, settled_ns=settled_ns)
-    except failures() as error:
+    except failures(ValueError) as error:
         raise SourceError(source, reason(error)) from error
 
 
@@ -73,8 +75,12 @@ def exists(source: str, options: Mapping[str, Any]) -> bool:
         fs.invalidate_cache()
         steps = path.split("/")
         plain = next((at for at, step in enumerate(steps) if has_magic(step)), len(steps))
-        return bool(fs.exists("/".join(steps[:plain])))
-    except failures() as error:
+        if fs.exists("/".join(steps[:plain])):
+            return True
+        if source.split("://", 1)[0] in _WITH_BUCKETS and not fs.exists(steps[0]):
+            raise SourceError(source, _NO_BUCKET)
+        return False
+    except failures(ValueError) as error:
         raise SourceError(source, reason(error)) from error
 
 
@@ -86,9 +92,9 @@ def open(uri: str, options: Mapping[str, Any]) -> Any:
     return fs.open(path, "rb", block_size=_BLOCK_BYTES)
 
 
-def failures() -> tuple[type[Exception], ...]:
+def failures(*also: type[Exception]) -> tuple[type[Exception], ...]:
     """The errors of the file systems that are loaded."""
-    kinds: list[type[Exception]] = [OSError, ValueError]
+    kinds: list[type[Exception]] = [OSError, *also]
     for module, name in _FOREIGN:
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None:
@@ -101,7 +107,7 @@ def reason(error: Exception) -> str:
     kind = type(error).__name__
     said = " ".join(str(getattr(error, "strerror", None) or error).split())
     if "bucket does not exist" in said:
-        return "there is no such bucket; check its name, and AWS_ENDPOINT_URL where it is not at AWS"
+        return _NO_BUCKET
     if kind in ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "CredentialRetrievalError"):
         return (
             f"no credentials ({said}); give them as the store's own tools take them (environment, profile, role), "
@@ -123,13 +129,14 @@ def reason(error: Exception) -> str:
 def _file_system(source: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     protocol = source.split("://", 1)[0]
     try:
-        return fsspec.core.url_to_fs(source, **options)
+        fs, path = fsspec.core.url_to_fs(source, **options)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         how = f"pip install 'tracemill[{extra}]'" if extra else str(error)
         raise SourceError(source, f"reading {protocol}:// needs another package: {how}") from error
     except TypeError as error:
         raise ConfigError(f"{source}: options {', '.join(options)} do not fit {protocol}://: {error}") from error
+    return fs, path
 
 
 def _infos(fs: Any, path: str, *, web: bool) -> dict[str, Any]:

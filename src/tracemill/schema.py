@@ -322,6 +322,7 @@ INGEST_LOG = _schema(
     readers=pa.string(),  # which readers looked at it: others may understand what these refused
     redaction=pa.string(),  # which rules redacted it: content id of patterns and settings
     ingested_at=pa.int64(),
+    fingerprint=pa.string(),  # keyed hash of URI and version (etag, or size and times): known without reading; or NULL
 )
 
 # Objects of which a part is in the lake and the rest is not yet: where to go on, and the account so far.
