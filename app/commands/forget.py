@@ -26,7 +26,7 @@ def forget(
             user=user,
             trace=trace,
             older_than=older_than,
-            landing=night.config.path(".tracemill/landing"),
+            landing=night.config.landing_path,
             dry_run=dry_run,
         )
     output.result(asdict(done), _told(done, dry_run=dry_run))
