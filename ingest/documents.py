@@ -113,7 +113,7 @@ def values(record: Record) -> Iterator[Record | BadRecord]:
     """The values of one JSON object as records of their own, those before a tear included."""
     try:
         found = msgspec.json.decode(record.raw, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         yield from scan(record.raw, record.line, record.offset)
         return
     place = _Place(record.raw, record.line, record.offset)
@@ -164,7 +164,7 @@ def _documents(data: bytes, start: int) -> Iterator[Record | BadRecord]:
         msgspec.json.decode(whole.raw, type=msgspec.Raw)
         yield whole
         return
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = whole.raw.decode("utf-8", "surrogateescape")
     position = _blank(text, 0)
     try:
@@ -190,7 +190,7 @@ def _documents(data: bytes, start: int) -> Iterator[Record | BadRecord]:
 def _elements(data: bytes, start: int) -> Iterator[Record | BadRecord]:
     try:
         found = msgspec.json.decode(data[start:], type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         yield from scan(data[start:], 1, start)
         return
     place = _Place(data[start:], 1, start)

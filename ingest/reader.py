@@ -3,6 +3,7 @@
 A new format is one file in `ingest/formats/` with a Reader, and one line in its registry.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
@@ -14,6 +15,7 @@ from tracemill.ingest.limits import Limits, TooLargeError
 from tracemill.ingest.source import BROKEN
 
 HEAD_BYTES = 256 * 1024
+_BLANK_LINES = re.compile(rb"\n{1024,}")
 _KEPT_BYTES = 4096
 """What is kept of a line that is too long, to be shown."""
 
@@ -197,15 +199,16 @@ class Stream:
 
     def read(self) -> bytes:
         """The whole object; for formats that are one document. Raises TooLargeError beyond the limit."""
+        most = self.limits.document_bytes
+        too_large = f"the document holds more than the {most:,} bytes that are read at once ([limits] document_mib)"
+        if self.stored is not None and self.stored > most:
+            raise TooLargeError(too_large)
         chunks, size = [], 0
         for chunk in self.chunks():
             chunks.append(chunk)
             size += len(chunk)
-            if size > self.limits.document_bytes:
-                raise TooLargeError(
-                    f"the document holds more than the {self.limits.document_bytes:,} bytes that are read at once "
-                    "([limits] document_mib)"
-                )
+            if size > most:
+                raise TooLargeError(too_large)
         return b"".join(chunks)
 
     def keep(self) -> bytes:
@@ -227,6 +230,9 @@ class Stream:
                 number += 1
                 offset += size + 1
                 held, size, start = [], 0, end + 1
+                if blank := _BLANK_LINES.match(chunk, start):  # a bomb of line breaks is not walked one by one
+                    skipped = len(blank[0])
+                    number, offset, start = number + skipped, offset + skipped, start + skipped
             if start < len(chunk):
                 size += len(chunk) - start
                 if size <= self.limits.record_bytes or not held:

@@ -38,12 +38,30 @@ def rows(stream: Stream, head: Head) -> Iterator[Row | BadRecord]:
 def _parquet(stream: Stream) -> Iterator[Row | BadRecord]:
     try:
         number = 0
-        for batch in pq.ParquetFile(io.BytesIO(stream.read())).iter_batches(batch_size=4096):
+        data = stream.read()
+        file = pq.ParquetFile(io.BytesIO(data))
+        if file.metadata.num_rows > (most := stream.limits.ratio * max(len(data), 4096)):
+            yield BadRecord(reason=f"the Parquet file claims {file.metadata.num_rows:,} rows, more than {most:,}")
+            return
+        for batch in file.iter_batches(batch_size=_batch_rows(file.metadata, stream.limits.document_bytes)):
             for row in batch.to_pylist():
                 number += 1
                 yield number, {name: _plain(value) for name, value in row.items() if value is not None}
     except (pa.ArrowException, OSError) as error:
         yield BadRecord(reason=f"no readable Parquet file: {error}")
+
+
+def _batch_rows(metadata: pq.FileMetaData, budget: int) -> int:
+    """How many rows can be unpacked at once, if each of them holds all that its column has in a dictionary."""
+    largest = max(
+        (
+            group.column(column).total_uncompressed_size
+            for group in map(metadata.row_group, range(metadata.num_row_groups))
+            for column in range(group.num_columns)
+        ),
+        default=0,
+    )
+    return max(1, min(4096, budget // max(1, largest)))
 
 
 def _plain(value: Any) -> Any:
@@ -57,15 +75,24 @@ def _plain(value: Any) -> Any:
 def _csv(stream: Stream) -> Iterator[Row | BadRecord]:
     """Line by line, so that a bad line costs only itself; a quoted cell may hold line breaks."""
     columns: list[str] | None = None
-    held, begin, offset = "", 0, 0
+    held: list[str] = []
+    size, begin, offset = 0, 0, 0
+    open_quote = False
     for line in stream.lines():
         text = line.raw.decode("utf-8-sig" if line.line == 1 else "utf-8", "replace").rstrip("\r")
         if not held:
-            begin, offset = line.line, line.offset
-        held = f"{held}\n{text}" if held else text
-        if held.count('"') % 2 and line.complete:
+            size, begin, offset = 0, line.line, line.offset
+        held.append(text)
+        size += line.size or len(text) + 1
+        open_quote ^= bool(text.count('"') % 2)
+        if size > stream.limits.record_bytes:
+            reason = stream.limits.record_too_large(size)
+            yield BadRecord(reason=reason, line=begin, offset=offset, excerpt="\n".join(held[:100])[:2000])
+            held, open_quote = [], False
             continue
-        text, held = held, ""
+        if open_quote and line.complete:
+            continue
+        text, held, open_quote = "\n".join(held), [], False
         if not text.strip():
             continue
         try:
@@ -81,4 +108,5 @@ def _csv(stream: Stream) -> Iterator[Row | BadRecord]:
         else:
             yield begin, {name: cell for name, cell in zip(columns, cells, strict=True) if cell != ""}
     if held:
-        yield BadRecord(reason="an open quote at the end", line=begin, offset=offset, excerpt=held[:2000])
+        excerpt = "\n".join(held[:100])[:2000]
+        yield BadRecord(reason="an open quote at the end", line=begin, offset=offset, excerpt=excerpt)

@@ -1,0 +1,206 @@
+"""Logs of hostile size end in quarantine, and the memory that they take is bounded."""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from tracemill.ingest.limits import MIB, Limits
+from tracemill.ingest.reader import Stream
+
+CALL = {"messages": [{"role": "user", "content": "hi"}], "response": "yo"}
+SMALL = Limits(record_mib=1, document_mib=2, text_mib=1, source_gib=1, ratio=20)
+
+
+def reasons(taken: Any) -> list[str]:
+    return [row["reason"] for row in taken.quarantine]
+
+
+def test_a_long_line_is_quarantined_with_its_place_and_the_others_land(take: Any) -> None:
+    long = json.dumps(CALL | {"note": "x" * (MIB + 10)})
+    taken = take(lines=[CALL, long, CALL | {"session_id": "s"}], limits=SMALL)
+    (row,) = taken.quarantine
+    assert f"at least {len(long):,} bytes, more than the 1,048,576" in row["reason"]
+    assert "[limits] record_mib" in row["reason"]
+    assert (row["line"], row["offset_bytes"]) == (2, len(json.dumps(CALL)) + 1)
+    assert row["excerpt"].startswith('{"messages"')
+    assert len(taken.kind("llm")) == 2
+
+
+def test_a_long_element_of_an_array_is_quarantined_and_the_others_land(take: Any) -> None:
+    taken = take([CALL, CALL | {"note": "x" * (MIB + 10)}, CALL | {"session_id": "s"}], name="log.json", limits=SMALL)
+    assert len(taken.kind("llm")) == 2
+    assert "[limits] record_mib" in reasons(taken)[0]
+
+
+def test_a_document_beyond_the_limit_is_quarantined(take: Any) -> None:
+    taken = take([CALL | {"note": "x" * MIB, "n": n} for n in range(3)], name="log.json", limits=SMALL)
+    assert taken.spans == []
+    assert ["[limits] document_mib" in reason for reason in reasons(taken)] == [True]
+    assert len(taken.ledger) == 1
+
+
+def test_a_long_text_costs_its_record(take: Any) -> None:
+    document = CALL | {"note": "x" * (MIB + 1)}
+    taken = take([CALL, document], name="log.json", limits=Limits(text_mib=1))
+    assert len(taken.kind("llm")) == 1
+    assert "longer than the limit of 1048576" in reasons(taken)[0]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 4095, MIB - 1, MIB, MIB + 1, 3 * MIB])
+def test_lines_of_any_length_come_with_their_offsets(size: int) -> None:
+    data = b"a\n" + b"x" * size + b"\nlast"
+    stream = Stream(name="x", file=io.BytesIO(data), limits=SMALL)
+    stream.start()
+    first, middle, last = stream.lines()
+    assert (first.raw, first.offset, first.line) == (b"a", 0, 1)
+    assert (middle.offset, middle.line, middle.complete) == (2, 2, True)
+    assert (last.raw, last.offset, last.line, last.complete) == (b"last", size + 3, 3, False)
+    assert middle.size == (size if size > MIB else None)
+    assert middle.raw == b"x" * (size if size <= MIB else 4096)
+
+
+DEEP = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * DEEP,
+        b"[" * DEEP + b"]" * DEEP,
+        b'{"a":' * DEEP + b"1" + b"}" * DEEP,
+        b'{"messages": [{"role": "user", "content": ' + b"[" * DEEP + b"]" * DEEP + b'}], "response": "x"}',
+        b'{"resourceSpans": ' + b'[{"a":' * DEEP + b"1" + b"}]" * DEEP + b"}",
+        json.dumps(CALL | {"note": "[" * DEEP + "]" * DEEP}).encode(),
+        b'{"trajectory": "' + b"\\\\" * DEEP + b'"}',
+    ],
+    ids=["open", "arrays", "objects", "content", "otlp", "inside a text", "backslashes"],
+)
+def test_a_million_levels_are_no_crash(take: Any, content: bytes) -> None:
+    first, last = (json.dumps(CALL | {"session_id": name}).encode() for name in "ab")
+    taken = take(first + b"\n" + content + b"\n" + last)
+    assert len(taken.kind("llm")) + len(taken.quarantine) == 3
+    assert len(taken.kind("llm")) >= 2
+
+
+@pytest.mark.parametrize("depth", [50, 200, 330, 480, 700, 990])
+def test_every_depth_ends_as_a_row_or_in_quarantine(take: Any, depth: int) -> None:
+    nested: Any = "x"
+    for _ in range(depth):
+        nested = {"a": nested}
+    text = '{"a": ' * depth + '"x"' + "}" * depth
+    call = f'{{"messages": [{{"role": "user", "content": "hi"}}], "response": "yo", "session_id": "s", "note": {text}}}'
+    taken = take(call + "\n" + json.dumps(CALL) + "\n")
+    assert len(taken.kind("llm")) + len(taken.quarantine) == 2
+
+
+def test_a_million_names_are_read(take: Any) -> None:
+    names = ", ".join(f'"k{n}": {n}' for n in range(200_000))
+    taken = take(f'{{"messages": [{{"role": "user", "content": "hi"}}], "response": "yo", "note": {{{names}}}}}\n')
+    assert len(taken.kind("llm")) == 1
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
+def test_a_bomb_stops_at_its_limit_and_keeps_what_was_read(take: Any, pack: Any) -> None:
+    line = json.dumps(CALL).encode() + b"\n"
+    packed = pack(line + b"\n" * (300 * MIB))
+    assert len(packed) < MIB
+    taken = take(packed, limits=Limits(ratio=2))
+    assert len(taken.kind("llm")) == 1
+    (reason,) = reasons(taken)
+    assert "decompresses to more than 268,435,456 bytes ([limits] source_gib and ratio)" in reason
+
+
+@pytest.mark.parametrize("length", [b"\xff\xff\xff\xff\x0f", b"\xff" * 9 + b"\x01", b"\xff" * 40])
+def test_absurd_lengths_in_protobuf_are_quarantined(take: Any, length: bytes) -> None:
+    taken = take(b"\x0a" + length + b"\x0a\x00" * 50, name="x.binpb")
+    assert taken.spans == []
+    assert len(taken.quarantine) == 1
+
+
+def test_a_parquet_file_whose_one_text_stands_in_every_row_is_read_in_pieces(take: Any) -> None:
+    """A dictionary makes a few bytes of a million long texts; whoever unpacks them all at once is out of memory."""
+    text = json.dumps([{"role": "user", "content": "x" * 100_000}])
+    table = pa.table({"messages": pa.array([text] * 3000).dictionary_encode(), "response": ["yo"] * 3000})
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    taken = take(sink.getvalue(), name="log.parquet")
+    assert len(taken.ledger) == 1
+    assert len(sink.getvalue()) < MIB
+
+
+def test_a_quote_that_never_closes_costs_what_it_holds_and_no_more(take: Any) -> None:
+    rows = 'session_id,reward\n1,1\n2,"open\n' + "x\n" * MIB + '3",1\n4,1\n'
+    taken = take(rows, name="scores.csv", format="feedback", limits=SMALL)
+    assert any("[limits] record_mib" in reason for reason in reasons(taken))
+    assert taken.scores
+
+
+CHILD = """
+import json, resource, sys
+from pathlib import Path
+from tracemill import ingest
+from tracemill.ingest.limits import Limits
+list(ingest.batches([], key=b"k" * 32, now_ns=1))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+spans = quarantined = 0
+for batch in ingest.batches(ingest.find([sys.argv[1]]), key=b"k" * 32, now_ns=1):
+    spans += batch.tables["spans"].num_rows
+    quarantined += batch.tables["quarantine"].num_rows
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([spans, quarantined, (peak - before) // 1024]))
+"""
+
+
+def ingested(path: Path) -> tuple[int, int, int]:
+    """Spans, quarantined records and MiB at the peak of a process of its own that takes the file in."""
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CHILD), str(path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    spans, quarantined, mib = json.loads(done.stdout)
+    return spans, quarantined, mib
+
+
+@pytest.mark.parametrize("what", ["line", "bomb", "document"])
+def test_two_hundred_megabytes_are_never_held(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    line = json.dumps(CALL).encode() + b"\n"
+    if what == "line":
+        with path.open("wb") as file:
+            file.write(line + b'{"messages": [], "response": "')
+            for _ in range(200):
+                file.write(b"x" * MIB)
+            file.write(b'"}\n' + json.dumps(CALL | {"session_id": "s"}).encode())
+        assert ingested(path)[:2] == (2, 1)
+        assert ingested(path)[2] < 160
+    elif what == "bomb":
+        with gzip.open(path, "wb", compresslevel=1) as packed:
+            packed.write(line)
+            for _ in range(800):
+                packed.write(b"x" * MIB)
+        spans, quarantined, mib = ingested(path)
+        assert (spans, quarantined) == (1, 1)
+        assert mib < 160
+    else:
+        with path.open("wb") as file:
+            file.write(b'{"messages": [{"role": "user", "content": "')
+            for _ in range(600):
+                file.write(b"x" * MIB)
+        spans, quarantined, mib = ingested(path)
+        assert (spans, quarantined) == (0, 1)
+        assert mib < 160
