@@ -43,7 +43,7 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
         attributes, "gen_ai.request.functions."
     )
     if functions:
-        attributes.setdefault("gen_ai.tool.definitions", unflatten(functions)[0])
+        attributes.setdefault("gen_ai.tool.definitions", _definitions(unflatten(functions)[0]))
     kind = take_text(attributes, "traceloop.span.kind")
     if kind is not None:
         attributes.setdefault("gen_ai.operation.name", kind)
@@ -94,6 +94,16 @@ def _message(message: Any) -> Any:
     if known.get("role") == "tool" and isinstance(unwrap(known.get("content")), list):
         known["content"] = unwrap(known["content"])
     return known
+
+
+def _definitions(found: Any) -> Any:
+    """Functions with their parameters as a schema; an attribute can only hold its text."""
+    if not isinstance(found, list):
+        return found
+    return [
+        {**item, "parameters": unwrap(item["parameters"])} if isinstance(item, dict) and "parameters" in item else item
+        for item in found
+    ]
 
 
 def _known(value: Any) -> Any:

@@ -5,6 +5,7 @@ process puts empty packages in the place of the three parents whose `__init__` i
 that give spans away; adapters, types and reward parsing are the package's own files, unchanged. Run as a script.
 """
 
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -37,13 +38,16 @@ class Oracle:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def ask(self, adapter: str, spans: Sequence[Mapping[str, Any]], **options: Any) -> tuple[Any, float]:
         """What `adapter` (tracer, proxy, messages, final) makes of `spans`, and the seconds that it took.
 
         Raises ValueError with the oracle's error.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"adapter": adapter, "spans": list(spans), "options": options}) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
@@ -85,29 +89,29 @@ def _serve() -> None:
     _stand_in("agentlightning.utils.otlp", LightningStoreOTLPExporter=unused)
     logging.disable(logging.CRITICAL)
 
-    from agentlightning.adapter import LlmProxyTraceToTriplet, TracerTraceToTriplet, TraceToMessages
-    from agentlightning.adapter.triplet import RewardMatchPolicy
-    from agentlightning.emitter.reward import find_final_reward
-    from agentlightning.types import Span
+    adapter = importlib.import_module("agentlightning.adapter")
+    policy = importlib.import_module("agentlightning.adapter.triplet").RewardMatchPolicy
+    final = importlib.import_module("agentlightning.emitter.reward").find_final_reward
+    span = importlib.import_module("agentlightning.types").Span
 
     for line in sys.stdin:
         asked = json.loads(line)
-        spans = [Span.model_validate(span) for span in asked["spans"]]
+        spans = [span.model_validate(given) for given in asked["spans"]]
         options = asked["options"]
         if "reward_match" in options:
-            options["reward_match"] = RewardMatchPolicy(options["reward_match"])
+            options["reward_match"] = policy(options["reward_match"])
         started = time.perf_counter()
         try:
             if asked["adapter"] == "final":
-                found: Any = find_final_reward(spans)
+                found: Any = final(spans)
             elif asked["adapter"] == "messages":
-                found = TraceToMessages().adapt(spans)
+                found = adapter.TraceToMessages().adapt(spans)
             elif asked["adapter"] == "proxy":
-                found = [triplet.model_dump() for triplet in LlmProxyTraceToTriplet().adapt(spans)]
+                found = [triplet.model_dump() for triplet in adapter.LlmProxyTraceToTriplet().adapt(spans)]
             else:
-                found = [triplet.model_dump() for triplet in TracerTraceToTriplet(**options).adapt(spans)]
+                found = [triplet.model_dump() for triplet in adapter.TracerTraceToTriplet(**options).adapt(spans)]
             answer = {"found": found, "seconds": time.perf_counter() - started}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 whatever an adapter raises is its answer
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer, default=list), flush=True)
 
