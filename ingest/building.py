@@ -19,7 +19,7 @@ from tracemill.schema import INGEST_LOG, INGEST_PROGRESS, QUARANTINE, SCORES, TA
 
 _EXCERPT = 500
 _SCORE = Checks(SCORES)
-_TARGETS = ("span", "step", "trajectory", "session")
+_TARGETS = ("span", "step", "trajectory", "session", "response", "dataset_run")
 _ROW_BYTES = 400
 """About what a row takes beside its texts."""
 

@@ -165,7 +165,8 @@ SITES = _schema(
 
 SCORES = _schema(
     score_id=pa.string(),  # content id of the other columns: the same judgement twice is one row
-    target_kind=pa.string(),  # span|step|trajectory|session|response (a provider's response id; joined to its spans)
+    # span|step|trajectory|session|dataset_run|response (a provider's response id; joined to its spans)
+    target_kind=pa.string(),
     target_id=pa.string(),  # a step is "trajectory_id/step"
     name=pa.string(),
     value=pa.float64(),  # NULL: the judge abstained, or gave only a label
