@@ -228,7 +228,7 @@ class _Document:
         result: dict[str, Any] = {"source_call_id": slot.call_id} if slot.call_id in known else {}
         if slot.message is not None:
             response = slot.message[2][0].get("response")
-            result["content"] = _content(response) if isinstance(response, list) else as_text(response or "")
+            result["content"] = _content(response) if _are_parts(response) else as_text(response or "")
         elif slot.span is not None and slot.span.tool_result is not None:
             result["content"] = slot.span.tool_result
         if slot.span is not None and slot.span.span_id in self.below:
@@ -316,6 +316,10 @@ def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
     return [_content_part(part) for part in parts]
 
 
+def _are_parts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, dict) and "type" in part for part in value)
+
+
 def _content_part(part: Part) -> dict[str, Any]:
     if part.get("type") == "uri" and part.get("uri"):
         kind = part.get("mime_type") or mimetypes.guess_type(str(part["uri"]))[0]
@@ -326,7 +330,7 @@ def _content_part(part: Part) -> dict[str, Any]:
             if part.get("duration_sec") is not None:
                 source["duration_sec"] = part["duration_sec"]
             return {"type": "audio", "source": source}
-    text = part["content"] if part.get("type") == "text" else text_of([part]) or json.dumps(part, ensure_ascii=False)
+    text = part.get("content") if part.get("type") == "text" else text_of([part]) or json.dumps(part, ensure_ascii=False)
     return {"type": "text", "text": as_text(text)}
 
 
