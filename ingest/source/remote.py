@@ -64,6 +64,8 @@ def listing(source: str, options: Mapping[str, Any]) -> Iterator[Found]:
             version, settled_ns = _version(known)
             uri = fs.unstrip_protocol(name)
             yield Found(uri=uri, size_bytes=int(known.get("size") or 0), version=version, settled_ns=settled_ns)
+    except TypeError as error:
+        raise _misfit(source, options, error) from error
     except failures(ValueError) as error:
         raise SourceError(source, reason(error)) from error
 
@@ -80,6 +82,8 @@ def exists(source: str, options: Mapping[str, Any]) -> bool:
         if source.split("://", 1)[0] in _WITH_BUCKETS and not fs.exists(steps[0]):
             raise SourceError(source, _NO_BUCKET)
         return False
+    except TypeError as error:
+        raise _misfit(source, options, error) from error
     except failures(ValueError) as error:
         raise SourceError(source, reason(error)) from error
 
@@ -134,9 +138,14 @@ def _file_system(source: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         extra = _EXTRAS.get(protocol)
         how = f"pip install 'tracemill[{extra}]'" if extra else str(error)
         raise SourceError(source, f"reading {protocol}:// needs another package: {how}") from error
-    except TypeError as error:
-        raise ConfigError(f"{source}: options {', '.join(options)} do not fit {protocol}://: {error}") from error
     return fs, path
+
+
+def _misfit(source: str, options: Mapping[str, Any], error: TypeError) -> Exception:
+    """Some file systems look at their options when they are first used."""
+    if not options:
+        return error
+    return ConfigError(f"{source}: the options {', '.join(options)} do not fit: {' '.join(str(error).split())}")
 
 
 def _infos(fs: Any, path: str, *, web: bool) -> dict[str, Any]:
