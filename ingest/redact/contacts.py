@@ -34,7 +34,7 @@ def _international(data: bytes, start: int, end: int) -> Span | None:
     if not number.startswith(_CALLING_CODES):
         return None
     if piece.startswith(b"00") and (
-        len(number) < 10 or b"." in piece or data[max(0, start - 1) : start] in (b".", b",")
+        len(number) < 10 or b"." in piece or data[max(0, start - 1) : start] in (b".", b",", b"-")
     ):
         return None
     if number[0] == "1":

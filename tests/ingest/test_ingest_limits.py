@@ -140,7 +140,7 @@ def test_a_parquet_file_whose_one_text_stands_in_every_row_is_read_in_pieces(tak
 
 
 def test_a_quote_that_never_closes_costs_what_it_holds_and_no_more(take: Any) -> None:
-    rows = 'session_id,reward\n1,1\n2,"open\n' + "x\n" * MIB + '3",1\n4,1\n'
+    rows = 'session_id,value\n1,1\n2,"open\n' + "x\n" * MIB + '3",1\n4,1\n'
     taken = take(rows, name="scores.csv", format="feedback", limits=SMALL)
     assert any("[limits] record_mib" in reason for reason in reasons(taken))
     assert taken.scores
