@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from tracemill.ingest.reader import BadRecord, Head, Item, Stream
+from tracemill.chat import as_text
+from tracemill.ingest.reader import BadRecord, Done, Head, Item, Stream
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 3
@@ -34,6 +35,16 @@ MALFORMED = (TypeError, ValueError, KeyError, IndexError, AttributeError, Overfl
 """What a record of impossible shape raises somewhere in the decoding; it costs that record, never the others."""
 
 
+def each(found: Iterable[Record | BadRecord], items: Callable[[Record], Iterator[Item]]) -> Iterator[Item | Done]:
+    """The items of every record, one record after the other; what goes wrong with one costs only that one."""
+    for record in found:
+        if isinstance(record, BadRecord):
+            yield record
+        else:
+            yield from guarded(items(record), record.bad)
+        yield Done()
+
+
 def guarded(items: Iterator[Item], bad: Callable[[str], BadRecord]) -> Iterator[Item]:
     """The items of one record; where it is malformed, a bad record instead of all of them.
 
@@ -42,9 +53,14 @@ def guarded(items: Iterator[Item], bad: Callable[[str], BadRecord]) -> Iterator[
     try:
         found = list(items)
     except MALFORMED as error:
-        yield bad(f"malformed record: {type(error).__name__}: {error}")
+        yield bad(why(error))
         return
     yield from found
+
+
+def why(error: Exception) -> str:
+    """The reason that is shown for a MALFORMED record; what a reader itself says in a ValueError is said as it is."""
+    return str(error) if type(error) is ValueError else f"malformed record: {type(error).__name__}: {error}"
 
 
 def excerpt(raw: bytes | str) -> str:
@@ -55,6 +71,8 @@ def excerpt(raw: bytes | str) -> str:
 def shown(value: Any) -> str:
     """A decoded value as an excerpt; empty where it is nested too deeply to be written."""
     try:
+        return excerpt(as_text(value))
+    except (TypeError, ValueError):  # what tables hold is not always JSON
         return excerpt(repr(value))
     except RecursionError:
         return ""

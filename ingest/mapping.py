@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from tracemill.chat import as_text
@@ -11,11 +10,11 @@ from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float, as_int, hex_id
 from tracemill.ingest.columns import KINDS
 from tracemill.ingest.content.messages import canonical_list
-from tracemill.ingest.documents import guarded, unwrap
+from tracemill.ingest.documents import unwrap
 from tracemill.ingest.formats import FORMATS
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
+from tracemill.ingest.reader import About, Done, Head, Item, RawScore, RawSpan, Stream
 from tracemill.ingest.runs import judged, local_ns
-from tracemill.ingest.tables import rows
+from tracemill.ingest.tables import bad_row, each_row
 
 _TEXTS = (
     "user", "kind", "name", "status", "error_type", "error_message", "service", "agent_name", "agent_version",
@@ -128,13 +127,7 @@ class MappedRows:
         return f"rows with {', '.join(needed)}, as [[formats]] declares" if found else None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for found in rows(stream, head):
-            if isinstance(found, BadRecord):
-                yield found
-            else:
-                line, row = found
-                yield from guarded(self._row(line, row), partial(_bad, line, row))
-            yield Done()
+        yield from each_row(stream, head, self._row)
 
     def _row(self, line: int, row: Mapping[str, Any]) -> Iterator[Item]:
         of = self.mapping
@@ -145,7 +138,7 @@ class MappedRows:
                 given[name] = value
         if not any(given.get(name) is not None for name in _TELLING):
             paths = [of.columns[name] for name in _TELLING if name in of.columns]
-            yield _bad(line, row, f"none of {', '.join(paths)} has a value")
+            yield bad_row(line, row, f"none of {', '.join(paths)} has a value")
             return
         span = _span(given, row, of.name)
         span.line = line
@@ -273,7 +266,3 @@ def _shaped(given: Mapping[str, Any], name: str, shape: type) -> Any:
     if value is not None and not isinstance(value, shape):
         raise ValueError(f"{name} is no JSON {'object' if shape is dict else 'list'}: {as_text(value)[:40]}")
     return value
-
-
-def _bad(line: int, row: Mapping[str, Any], reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=line, excerpt=as_text(dict(row))[:2000])

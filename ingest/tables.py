@@ -2,16 +2,17 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracemill.ingest.documents import loads, records
-from tracemill.ingest.reader import BadRecord, Head, Stream
+from tracemill.ingest.documents import guarded, loads, records, shown
+from tracemill.ingest.reader import BadRecord, Done, Head, Item, Stream
 
 Row = tuple[int, dict[str, Any]]
 """1-based line (in Parquet: row) and the row. Empty CSV cells are left out: not known is not ''."""
@@ -33,6 +34,22 @@ def rows(stream: Stream, head: Head) -> Iterator[Row | BadRecord]:
                 yield record.bad(str(error))
                 continue
             yield (record.line, row) if isinstance(row, dict) else record.bad("no row: not a JSON object")
+
+
+def each_row(
+    stream: Stream, head: Head, items: Callable[[int, dict[str, Any]], Iterator[Item]]
+) -> Iterator[Item | Done]:
+    """The items of every row, which `items` makes of line and cells; what goes wrong with one costs only that one."""
+    for found in rows(stream, head):
+        if isinstance(found, BadRecord):
+            yield found
+        else:
+            yield from guarded(items(*found), partial(bad_row, *found))
+        yield Done()
+
+
+def bad_row(line: int, row: Any, reason: str) -> BadRecord:
+    return BadRecord(reason=reason, line=line, excerpt=shown(row))
 
 
 def _parquet(stream: Stream) -> Iterator[Row | BadRecord]:

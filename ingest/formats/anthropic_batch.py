@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest.documents import Record, guarded, loads, records
+from tracemill.ingest.documents import Record, each, loads, records
 from tracemill.ingest.providers import batched
 from tracemill.ingest.providers.anthropic import anthropic_call, messages, tools
 from tracemill.ingest.providers.calls import failed, mapping, text
 from tracemill.ingest.providers.openai import has_messages
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.reader import About, Done, Head, Item, RawSpan, Stream
 
 _NOT_PARAMS = frozenset(("model", "messages", "system", "tools", "metadata"))
 _RESULTS = frozenset(("succeeded", "errored", "canceled", "expired"))
@@ -38,12 +38,7 @@ class AnthropicBatch:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
-            else:
-                yield from guarded(_line(record), record.bad)
-            yield Done()
+        yield from each(records(stream, head), _line)
 
 
 def _is_result(record: Any) -> bool:
@@ -59,11 +54,7 @@ def _is_request(record: Any) -> bool:
 
 
 def _line(record: Record) -> Iterator[Item]:
-    try:
-        row = loads(record.raw)
-    except ValueError as error:
-        yield record.bad(str(error))
-        return
+    row = loads(record.raw)
     if _is_result(row):
         yield from _answer(row, record)
         return

@@ -1,13 +1,11 @@
 """Fine-tuning examples (SFT) as the OpenAI API takes them: conversations with the tools that they may use."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
-from tracemill.ingest.documents import guarded
 from tracemill.ingest.providers.openai import bare_conversation, has_messages
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.reader import About, Done, Head, Item, Stream
+from tracemill.ingest.tables import bad_row, each_row
 
 _KEYS = frozenset(("messages", "tools", "functions", "parallel_tool_calls"))
 
@@ -35,22 +33,12 @@ class FineTuning:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for found in rows(stream, head):
-            if isinstance(found, BadRecord):
-                yield found
-            else:
-                line, row = found
-                yield from guarded(_example(row, line), partial(_bad, line, row))
-            yield Done()
+        yield from each_row(stream, head, _example)
 
 
-def _bad(line: int, row: dict[str, Any], reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=line, excerpt=str(row)[:2000])
-
-
-def _example(row: dict[str, Any], line: int) -> Iterator[Item]:
+def _example(line: int, row: dict[str, Any]) -> Iterator[Item]:
     if not has_messages(row):
-        yield _bad(line, row, "no example: messages are missing")
+        yield bad_row(line, row, "no example: messages are missing")
         return
     rest = {name: value for name, value in row.items() if name != "messages"}
     yield from bare_conversation(row["messages"], line=line, rest=rest)

@@ -6,11 +6,12 @@ observations in turn.
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.content.messages import canonical
-from tracemill.ingest.documents import Record, guarded, records, values
+from tracemill.ingest.documents import Record, each, records, values
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
 from tracemill.ingest.runs import rewards, run_of, said
 
@@ -40,13 +41,7 @@ class FireAct:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            for run in _runs(record):
-                if isinstance(run, BadRecord):
-                    yield run
-                else:
-                    yield from guarded(_run(run), run.bad)
-                yield Done()
+        yield from each(chain.from_iterable(map(_runs, records(stream, head))), _run)
 
 
 def _runs(record: Record | BadRecord) -> Iterator[Record | BadRecord]:

@@ -7,11 +7,13 @@ In Try Again of several turns the agent goes on until the gold reward is shown t
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int
-from tracemill.ingest.documents import Record, guarded, loads, records, values
+from tracemill.ingest.documents import Record, each, loads, records, values
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
 
 
@@ -36,13 +38,7 @@ class InterCode:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            for run in _runs(record):
-                if isinstance(run, BadRecord):
-                    yield run
-                else:
-                    yield from guarded(_run(run, stream.name), run.bad)
-                yield Done()
+        yield from each(chain.from_iterable(map(_runs, records(stream, head))), partial(_run, file=stream.name))
 
 
 def _is_run(value: Any) -> bool:
@@ -68,11 +64,7 @@ def _runs(record: Record | BadRecord) -> Iterator[Record | BadRecord]:
 
 
 def _run(record: Record, file: str) -> Iterator[Item]:
-    try:
-        run = loads(record.raw)
-    except ValueError as error:
-        yield record.bad(str(error))
-        return
+    run = loads(record.raw)
     if not _is_run(run):
         yield record.bad("no InterCode run: query or turn_history is missing")
         return

@@ -7,7 +7,7 @@ from typing import Any
 from tracemill.ingest.attributes import as_float, as_int
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
-from tracemill.ingest.documents import Record, excerpt, guarded, loads, records
+from tracemill.ingest.documents import Record, guarded, loads, records, shown
 from tracemill.ingest.otel.envelope import NoSpanError, origin_of, own_id, spoken
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 
@@ -53,18 +53,13 @@ def _record(record: Record) -> Iterator[Item]:
     origins: dict[int, Origin] = {}
     for raw, process in spans:
         if not _is_span(raw):
-            yield BadRecord(
-                reason="no Jaeger span: spanID or operationName is missing",
-                line=record.line,
-                offset=record.offset,
-                excerpt=excerpt(str(raw)[:2000]),
-            )
+            yield _bad(record, raw, "no Jaeger span: spanID or operationName is missing")
             continue
         yield from guarded(_span(raw, process, origins, record), partial(_bad, record, raw))
 
 
 def _bad(record: Record, raw: Any, reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=record.line, offset=record.offset, excerpt=excerpt(str(raw)[:2000]))
+    return BadRecord(reason=reason, line=record.line, offset=record.offset, excerpt=shown(raw))
 
 
 def _spans(found: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:

@@ -5,21 +5,20 @@ both is one call. LiteLLM writes 0 and "" where it knows nothing.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int, as_ns, hex_id
 from tracemill.ingest.content.messages import canonical_list
 from tracemill.ingest.content.usage import fill_usage
-from tracemill.ingest.documents import guarded, unwrap
+from tracemill.ingest.documents import unwrap
 from tracemill.ingest.providers.anthropic import anthropic_call, is_answer
 from tracemill.ingest.providers.calls import mapping, text
 from tracemill.ingest.providers.openai import chat_call
 from tracemill.ingest.providers.responses import is_response, response_call
 from tracemill.ingest.providers.streams import streamed
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.reader import About, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.tables import bad_row, each_row
 
 _KINDS = (("embedding", "embedding"), ("rerank", "reranker"), ("search", "retriever"), ("mcp_tool", "tool"))
 _CONTENT = frozenset(("messages", "response", "model_parameters", "proxy_server_request", "model_map_information"))
@@ -52,17 +51,7 @@ class LiteLLM:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for found in rows(stream, head):
-            if isinstance(found, BadRecord):
-                yield found
-            else:
-                line, row = found
-                yield from guarded(_row(row, line), partial(_bad, line, row))
-            yield Done()
-
-
-def _bad(line: int, row: dict[str, Any], reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=line, excerpt=str(row)[:2000])
+        yield from each_row(stream, head, _row)
 
 
 def _is_payload(record: Any) -> bool:
@@ -73,10 +62,10 @@ def _is_spend(record: Any) -> bool:
     return isinstance(record, dict) and {"request_id", "spend", "call_type"} <= set(record)
 
 
-def _row(row: dict[str, Any], line: int) -> Iterator[Item]:
+def _row(line: int, row: dict[str, Any]) -> Iterator[Item]:
     row = mapping(unwrap(row.get("standard_logging_object"))) or row
     if not _is_payload(row) and not _is_spend(row) and not {"call_type", "response_cost", "startTime"} <= set(row):
-        yield _bad(line, row, "no call of LiteLLM: call_type or its cost is missing")
+        yield bad_row(line, row, "no call of LiteLLM: call_type or its cost is missing")
         return
     yield from _call(row, line)
 

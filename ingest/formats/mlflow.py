@@ -13,8 +13,8 @@ from tracemill.ingest.attributes import as_float, as_ns, hex_id
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.documents import MALFORMED, guarded, unwrap
 from tracemill.ingest.otel.envelope import TRACE_BYTES, NoSpanError, events_of, own_id, spoken, status_of
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.reader import About, Done, Head, Item, RawScore, RawSpan, Stream
+from tracemill.ingest.tables import bad_row, each_row
 
 _SOURCES = {"HUMAN": "human", "LLM_JUDGE": "llm", "AI_JUDGE": "llm", "CODE": "code"}
 _ANSWERS = ("expected_response", "expected_answer", "expected_output", "ground_truth")
@@ -45,15 +45,13 @@ class MLflow:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for found in rows(stream, head):
-            if isinstance(found, BadRecord):
-                yield found
-            else:
-                line, row = found
-                for trace in _traces(row):
-                    held: Mapping[str, Any] = trace if isinstance(trace, Mapping) else {}
-                    yield from guarded(_trace(line, held), partial(_bad, line, held))
-            yield Done()
+        yield from each_row(stream, head, _record)
+
+
+def _record(line: int, row: Mapping[str, Any]) -> Iterator[Item]:
+    for trace in _traces(row):
+        held: Mapping[str, Any] = trace if isinstance(trace, Mapping) else {}
+        yield from guarded(_trace(line, held), partial(bad_row, line, held))
 
 
 def _traces(record: Any) -> list[Any]:
@@ -84,7 +82,7 @@ def _trace_id(value: Any) -> str | None:
 
 def _trace(line: int, trace: Mapping[str, Any]) -> Iterator[Item]:
     if not _is_trace(trace):
-        yield _bad(line, trace, "no MLflow trace: info is missing or has no trace_id")
+        yield bad_row(line, trace, "no MLflow trace: info is missing or has no trace_id")
         return
     info = {name: unwrap(value) for name, value in trace["info"].items()}
     trace_id = _trace_id(info.get("trace_id") or info.get("request_id"))
@@ -99,10 +97,10 @@ def _trace(line: int, trace: Mapping[str, Any]) -> Iterator[Item]:
         try:
             items = _span(span if isinstance(span, Mapping) else {}, trace_id, line, seq)
         except NoSpanError as error:
-            yield _bad(line, span, str(error))
+            yield bad_row(line, span, str(error))
             continue
         except MALFORMED as error:
-            yield _bad(line, span, f"malformed span: {type(error).__name__}: {error}")
+            yield bad_row(line, span, f"malformed span: {type(error).__name__}: {error}")
             continue
         for item in items:
             if isinstance(item, RawSpan):
@@ -121,7 +119,7 @@ def _trace(line: int, trace: Mapping[str, Any]) -> Iterator[Item]:
     yield from found
     for assessment in info.get("assessments") or ():
         if isinstance(assessment, Mapping) and assessment.get("valid") is not False:  # False: somebody has replaced it
-            yield from guarded(_assessed(line, assessment, str(trace_id)), partial(_bad, line, assessment))
+            yield from guarded(_assessed(line, assessment, str(trace_id)), partial(bad_row, line, assessment))
 
 
 def _span(span: Mapping[str, Any], trace_id: str | None, line: int, seq: int) -> list[Item]:
@@ -198,7 +196,7 @@ def _assessed(line: int, assessment: Mapping[str, Any], trace_id: str) -> Iterat
     name = assessment.get("assessment_name") or assessment.get("name")
     feedback, expected = (unwrap(assessment.get(key)) for key in ("feedback", "expectation"))
     if not isinstance(name, str) or not (isinstance(feedback, Mapping) or isinstance(expected, Mapping)):
-        yield _bad(line, assessment, "an assessment without name, or with neither feedback nor expectation")
+        yield bad_row(line, assessment, "an assessment without name, or with neither feedback nor expectation")
         return
     source = _object(assessment.get("source"))
     kind, who = str(source.get("source_type") or ""), source.get("source_id")
@@ -242,7 +240,3 @@ def _object(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         return {str(item["key"]): item.get("value") for item in value if isinstance(item, Mapping) and "key" in item}
     return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _bad(line: int, row: Any, reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=line, excerpt=as_text(row)[:2000])

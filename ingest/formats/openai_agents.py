@@ -13,8 +13,8 @@ from tracemill.ingest.attributes import as_ns
 from tracemill.ingest.content.exchanges import answered_text, asked_text
 from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.documents import guarded, unwrap
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.reader import About, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.tables import bad_row, each_row
 
 _KINDS = {
     "agent": "agent",
@@ -48,15 +48,12 @@ class OpenAIAgents:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        rooted: set[str] = set()
-        for found in rows(stream, head):
-            if isinstance(found, BadRecord):
-                yield found
-            else:
-                line, row = found
-                for item in sorted(_objects(row), key=_spans_last):
-                    yield from guarded(_item(line, item, rooted), partial(_bad, line, item))
-            yield Done()
+        yield from each_row(stream, head, partial(_record, rooted=set()))
+
+
+def _record(line: int, row: Mapping[str, Any], rooted: set[str]) -> Iterator[Item]:
+    for item in sorted(_objects(row), key=_spans_last):
+        yield from guarded(_item(line, item, rooted), partial(bad_row, line, item))
 
 
 def _objects(record: Any) -> list[Any]:
@@ -81,12 +78,12 @@ def _root_id(trace_id: str) -> str:
 
 def _item(line: int, item: Any, rooted: set[str]) -> Iterator[Item]:
     if not _is_object(item):
-        yield _bad(line, item, "neither a trace nor a trace.span with its id and data")
+        yield bad_row(line, item, "neither a trace nor a trace.span with its id and data")
     elif item["object"] == "trace":
         rooted.add(item["id"])
         yield _trace(line, item)
     elif not isinstance(item.get("trace_id"), str):
-        yield _bad(line, item, "a span without trace_id")
+        yield bad_row(line, item, "a span without trace_id")
     else:
         trace_id = item["trace_id"]
         if item.get("parent_id") is None and trace_id not in rooted:
@@ -185,7 +182,3 @@ def _call(span: RawSpan, data: dict[str, Any]) -> None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _bad(line: int, item: Any, reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=line, excerpt=as_text(item)[:2000])

@@ -5,12 +5,12 @@ from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.content.messages import canonical
-from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
+from tracemill.ingest.documents import Record, each, loads, records, unwrap
 from tracemill.ingest.providers import batched
 from tracemill.ingest.providers.calls import failed, mapping, text
 from tracemill.ingest.providers.openai import chat_call
 from tracemill.ingest.providers.responses import is_response, messages, response_call, server_tools
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
+from tracemill.ingest.reader import About, Done, Head, Item, RawSpan, Stream
 
 _NOT_PARAMS = frozenset(("model", "messages", "input", "instructions", "tools", "user"))
 
@@ -37,12 +37,7 @@ class OpenAIBatch:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
-            else:
-                yield from guarded(_line(record), record.bad)
-            yield Done()
+        yield from each(records(stream, head), _line)
 
 
 def _is_output(record: Any) -> bool:
@@ -54,11 +49,7 @@ def _is_input(record: Any) -> bool:
 
 
 def _line(record: Record) -> Iterator[Item]:
-    try:
-        row = loads(record.raw)
-    except ValueError as error:
-        yield record.bad(str(error))
-        return
+    row = loads(record.raw)
     if _is_output(row):
         yield from _answer(row, record)
     elif _is_input(row) and (body := mapping(unwrap(row["body"]))):

@@ -7,7 +7,7 @@ Every call repeats the conversation so far. Calls of one conversation get one tr
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
+from tracemill.ingest.documents import Record, each, guarded, loads, records, unwrap
 from tracemill.ingest.providers.openai import bare_conversation, chat_call, has_messages, stored
 from tracemill.ingest.providers.streams import streamed
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
@@ -43,12 +43,7 @@ class OpenAIChat:
         if head.records and all(_is_message(record) for record in head.records):
             yield from _lists(stream, head)
             return
-        for record in records(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
-            else:
-                yield from guarded(_record(record), record.bad)
-            yield Done()
+        yield from each(records(stream, head), _record)
 
 
 def _is_message(value: Any) -> bool:
@@ -87,11 +82,7 @@ def _lists(stream: Stream, head: Head) -> Iterator[Item | Done]:
 
 
 def _record(record: Record) -> Iterator[Item]:
-    try:
-        call = unwrap(loads(record.raw))
-    except ValueError as error:
-        yield record.bad(str(error))
-        return
+    call = unwrap(loads(record.raw))
     if not isinstance(call, dict):
         yield record.bad("no call: not a JSON object")
         return

@@ -11,10 +11,10 @@ from typing import Any
 from tracemill.ids import content_id
 from tracemill.ingest.content.conversation import conversation
 from tracemill.ingest.content.messages import canonical
-from tracemill.ingest.documents import Record, guarded, loads, records
+from tracemill.ingest.documents import Record, each, loads, records
 from tracemill.ingest.providers.openai import completion_span, completion_trace, stored
 from tracemill.ingest.providers.responses import is_item, is_response, messages, response_call, server_tools
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, LateContent, RawSpan, Stream
+from tracemill.ingest.reader import About, Done, Head, Item, LateContent, RawSpan, Stream
 
 _NUMBERED = re.compile(r"(.+)-(\d+)\Z")
 
@@ -40,12 +40,7 @@ class OpenAIPages:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
-            else:
-                yield from guarded(_page(record), record.bad)
-            yield Done()
+        yield from each(records(stream, head), _page)
 
 
 def _kind(item: Any) -> str | None:
@@ -61,11 +56,7 @@ def _kind(item: Any) -> str | None:
 
 
 def _page(record: Record) -> Iterator[Item]:
-    try:
-        page = loads(record.raw)
-    except ValueError as error:
-        yield record.bad(str(error))
-        return
+    page = loads(record.raw)
     data = page.get("data") if isinstance(page, dict) else None
     if not isinstance(data, list):
         yield record.bad("no page of a list: data is missing")

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest.documents import Record, excerpt, guarded, loads, records
+from tracemill.ingest.documents import Record, guarded, loads, records, shown
 from tracemill.ingest.otel import rows as otel_rows
 from tracemill.ingest.otel.envelope import own_id
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawSpan, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.tables import each_row
 
 _TRACE_COLUMNS = ("trace_id", "traceId", "context.trace_id")
 _SPAN_COLUMNS = ("span_id", "spanId", "context.span_id")
@@ -43,14 +43,10 @@ class OtelSpans:
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
         if head.shape in ("csv", "parquet"):
-            for found in rows(stream, head):
-                if isinstance(found, BadRecord):
-                    yield found
-                else:
-                    line, row = found
-                    whole = otel_rows.without_nulls(row) if head.shape == "parquet" else row
-                    yield from guarded(_items(whole, line, None), partial(_bad_row, line, row))
-                yield Done()
+            typed = head.shape == "parquet"
+            yield from each_row(
+                stream, head, lambda line, row: _items(otel_rows.without_nulls(row) if typed else row, line, None)
+            )
             return
         roots = _Roots() if _parentless(head) else None
         for record in records(stream, head):
@@ -155,4 +151,4 @@ def _columns(columns: Sequence[str]) -> str | None:
 
 
 def _bad_row(line: int, row: Any, reason: str, *, offset: int | None = None) -> BadRecord:
-    return BadRecord(reason=reason, line=line, offset=offset, excerpt=excerpt(str(row)[:2000]))
+    return BadRecord(reason=reason, line=line, offset=offset, excerpt=shown(row))

@@ -5,16 +5,15 @@ answer in two pairs is one trajectory with two scores.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float
 from tracemill.ingest.content.conversation import conversation
-from tracemill.ingest.documents import guarded, unwrap
+from tracemill.ingest.documents import unwrap
 from tracemill.ingest.providers.calls import mapping
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.reader import About, Done, Head, Item, RawScore, Stream
+from tracemill.ingest.tables import bad_row, each_row
 
 _OPENAI = ("preferred_output", "non_preferred_output")
 _TRL = ("chosen", "rejected")
@@ -43,20 +42,10 @@ class Preferences:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for found in rows(stream, head):
-            if isinstance(found, BadRecord):
-                yield found
-            else:
-                line, row = found
-                yield from guarded(_pair(row, line), partial(_bad, line, row))
-            yield Done()
+        yield from each_row(stream, head, _pair)
 
 
-def _bad(line: int, row: dict[str, Any], reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=line, excerpt=str(row)[:2000])
-
-
-def _pair(row: dict[str, Any], line: int) -> Iterator[Item]:
+def _pair(line: int, row: dict[str, Any]) -> Iterator[Item]:
     names = _OPENAI if _OPENAI[0] in row else _TRL
     asked = unwrap(row.get("input"))
     asked = asked if isinstance(asked, dict) else {}
@@ -69,7 +58,7 @@ def _pair(row: dict[str, Any], line: int) -> Iterator[Item]:
         prompt, answers = answers[0][:shared], [answer[shared:] for answer in answers]
     answers = [answer[len(prompt) :] if answer[: len(prompt)] == prompt else answer for answer in answers]
     if not all(any(message["role"] == "assistant" for message in answer) for answer in answers):
-        yield _bad(line, row, "no pair: an answer is missing")
+        yield bad_row(line, row, "no pair: an answer is missing")
         return
     pair = content_id("preference-pair", canonical_json([prompt, answers]))
     tools = asked.get("tools") or unwrap(row.get("tools"))

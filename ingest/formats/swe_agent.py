@@ -5,13 +5,14 @@ A step of `trajectory` is one answer of the model and what its action gave. The 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_float, as_int
 from tracemill.ingest.content.conversation import tool_calls
 from tracemill.ingest.content.messages import canonical
-from tracemill.ingest.documents import Record, guarded, records, unwrap
+from tracemill.ingest.documents import Record, each, records, unwrap
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
 from tracemill.ingest.runs import run_of, said
 
@@ -42,12 +43,7 @@ class SweAgent:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
-            else:
-                yield from guarded(_run(record, stream.name), record.bad)
-            yield Done()
+        yield from each(records(stream, head), partial(_run, file=stream.name))
 
 
 def _is_turn(value: Any) -> bool:

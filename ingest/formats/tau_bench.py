@@ -4,13 +4,14 @@ There are no times; the order is the order of the messages. A run is one trace, 
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float
 from tracemill.ingest.content.conversation import conversation
-from tracemill.ingest.documents import Record, guarded, loads, records
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
+from tracemill.ingest.documents import Record, each, loads, records
+from tracemill.ingest.reader import About, Done, Head, Item, RawScore, RawSpan, Stream
 
 
 class TauBench:
@@ -32,20 +33,11 @@ class TauBench:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
-            else:
-                yield from guarded(_run(record, stream.name), record.bad)
-            yield Done()
+        yield from each(records(stream, head), partial(_run, file=stream.name))
 
 
 def _run(record: Record, file: str) -> Iterator[Item]:
-    try:
-        run = loads(record.raw)
-    except ValueError as error:
-        yield record.bad(str(error))
-        return
+    run = loads(record.raw)
     if not isinstance(run, dict) or not isinstance(run.get("traj"), list) or run.get("task_id") is None:
         yield record.bad("no tau-bench run: task_id or traj is missing")
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.attributes import as_int
-from tracemill.ingest.documents import Record, guarded, records
+from tracemill.ingest.documents import Record, each, records
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
 from tracemill.ingest.runs import judged, rewards, run_of, said
 
@@ -39,12 +39,7 @@ class WhoAndWhen:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
-            else:
-                yield from guarded(_run(record), record.bad)
-            yield Done()
+        yield from each(records(stream, head), _run)
 
 
 def _run(record: Record) -> Iterator[Item]:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from tracemill.chat import as_text
 from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.documents import MALFORMED, Record, excerpt, loads, records
+from tracemill.ingest.documents import MALFORMED, Record, loads, records, shown, why
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions.session import Spans
 
@@ -51,7 +50,7 @@ def read(stream: Stream, head: Head, reading: Reading) -> Iterator[Item | Done]:
                 raise ValueError("no record of a session: not a JSON object")
             yield from reading.add(value, record)
         except MALFORMED as error:
-            yield record.bad(_why(error))
+            yield record.bad(why(error))
             yield Done()
         else:
             good += 1
@@ -72,8 +71,7 @@ def each(values: Any, record: Record, take: Callable[[Any, int], None]) -> Itera
                 raise ValueError("no record of a session: not a JSON object")
             take(value, record.line)
         except MALFORMED as error:
-            said = excerpt(as_text(value))
-            yield BadRecord(reason=_why(error), line=record.line, offset=record.offset, excerpt=said)
+            yield BadRecord(reason=why(error), line=record.line, offset=record.offset, excerpt=shown(value))
 
 
 def _emitted(reading: Reading) -> Iterator[Item | Done]:
@@ -84,8 +82,3 @@ def _emitted(reading: Reading) -> Iterator[Item | Done]:
                 yield Done()
     except MALFORMED as error:
         yield BadRecord(reason=f"malformed session: {type(error).__name__}: {error}")
-
-
-def _why(error: Exception) -> str:
-    plain_words = type(error) is ValueError
-    return str(error) if plain_words else f"malformed record: {type(error).__name__}: {error}"

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tracemill.ingest.documents import Record, guarded, loads, records
+from tracemill.ingest.documents import Record, each, loads, records
 from tracemill.ingest.formats.atif.document import items
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, Done, Head, Item, Stream
 
 _VERSION = re.compile(r"ATIF-v\d+\.\d+\Z")
 
@@ -30,12 +30,7 @@ class Atif:
         return None if found is None else f"{found['schema_version']} documents"
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for record in records(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
-            else:
-                yield from guarded(_items(record), record.bad)
-            yield Done()
+        yield from each(records(stream, head), _items)
 
 
 def _is_document(value: Any) -> bool:

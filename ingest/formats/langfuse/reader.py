@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tracemill.chat import as_text
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_ns, hex_id
 from tracemill.ingest.documents import MALFORMED, guarded, unwrap
@@ -25,7 +24,7 @@ from tracemill.ingest.formats.langfuse.observation import (
     text_of,
 )
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.tables import bad_row, each_row
 
 _SOURCES = {"API": "code", "EVAL": "llm", "ANNOTATION": "human"}
 _TARGETS = (
@@ -61,13 +60,7 @@ class Langfuse:
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
         seen = _Seen()
-        for found in rows(stream, head):
-            if isinstance(found, BadRecord):
-                yield found
-            else:
-                line, row = found
-                yield from guarded(_record(line, row, seen), partial(_bad, line, row))
-            yield Done()
+        yield from each_row(stream, head, partial(_record, seen=seen))
         yield from seen.wrappers()
 
 
@@ -162,7 +155,7 @@ def _record(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]
     if kind == "list":
         for item in _list(record):
             held = item if isinstance(item, Mapping) else {"value": item}
-            yield from guarded(_record(line, held, seen), partial(_bad, line, held))
+            yield from guarded(_record(line, held, seen), partial(bad_row, line, held))
     elif kind == "trace with observations":
         yield from _whole(line, record, seen)
     elif kind == "observation":
@@ -180,7 +173,7 @@ def _record(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]
         seen.rooted.add(_trace_id(record["id"]))
         yield _trace(line, _row(record))
     else:
-        yield _bad(line, record, "neither a trace nor an observation nor a score of Langfuse")
+        yield bad_row(line, record, "neither a trace nor an observation nor a score of Langfuse")
 
 
 def _whole(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
@@ -197,7 +190,7 @@ def _whole(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
         try:
             span = _observation(line, {"traceId": trace.get("id"), **row})
         except MALFORMED as error:
-            bad.append(_bad(line, item, f"malformed observation: {type(error).__name__}: {error}"))
+            bad.append(bad_row(line, item, f"malformed observation: {type(error).__name__}: {error}"))
             continue
         known = latest.get(span.span_id)
         if known is None or (span.revised_ns or 0) >= (known[0].revised_ns or 0):
@@ -217,9 +210,9 @@ def _whole(line: int, record: Mapping[str, Any], seen: _Seen) -> Iterator[Item]:
             scores = place.get(name)
             for score in scores if isinstance(scores, list) else []:
                 if isinstance(score, Mapping):
-                    yield from guarded(_score(line, _row(score)), partial(_bad, line, score))
+                    yield from guarded(_score(line, _row(score)), partial(bad_row, line, score))
                 else:
-                    yield _bad(line, score, "no score: not a JSON object")
+                    yield bad_row(line, score, "no score: not a JSON object")
         if place is record or record.get("trace") is None:
             break
 
@@ -342,7 +335,7 @@ def _decoded(value: Any) -> Any:
 def _score(line: int, row: Row) -> Iterator[Item]:
     found = next(((kind, target) for name, kind in _TARGETS if (target := text_of(row.get(name))) is not None), None)
     if found is None:
-        yield _bad(line, row, "a score without target")
+        yield bad_row(line, row, "a score without target")
         return
     kind, target = found
     n_bytes = {"span": 8, "trajectory": 16}.get(kind)
@@ -377,10 +370,6 @@ def _judgement(row: Row) -> tuple[float | None, str | None, str]:
         said = {"true": 1.0, "false": 0.0}
         value = said.get(str(row.get("value")).lower(), said.get(str(label).lower()))
     return value, label, name
-
-
-def _bad(line: int, row: Any, reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=line, excerpt=as_text(row)[:2000])
 
 
 _EVIDENCE = ("id", "comment", "metadata", "environment", "configId", "queueId", "traceId", "executionTraceId")

@@ -13,8 +13,8 @@ from tracemill.chat import as_text
 from tracemill.ingest.attributes import as_float, as_ns, hex_id
 from tracemill.ingest.documents import guarded, unwrap
 from tracemill.ingest.formats.langsmith.run import place_of, run_span
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.reader import About, Done, Head, Item, RawScore, Stream
+from tracemill.ingest.tables import bad_row, each_row
 
 _SOURCES = {"app": "human", "model": "llm", "auto_eval": "llm", "api": "code"}
 
@@ -44,13 +44,7 @@ class LangSmith:
         return None
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
-        for found in rows(stream, head):
-            if isinstance(found, BadRecord):
-                yield found
-            else:
-                line, row = found
-                yield from guarded(_record(line, row), partial(_bad, line, row))
-            yield Done()
+        yield from each_row(stream, head, _record)
 
 
 def _kind(record: Any) -> str | None:
@@ -84,18 +78,18 @@ def _record(line: int, record: Mapping[str, Any]) -> Iterator[Item]:
     elif kind == "feedback":
         yield from _feedback(line, record)
     else:
-        yield _bad(line, record, "neither a run nor a batch of runs nor feedback")
+        yield bad_row(line, record, "neither a run nor a batch of runs nor feedback")
 
 
 def _guarded(line: int, run: Mapping[str, Any], *, patch: bool = False) -> Iterator[Item]:
     """One run among several: where it is malformed, the others still land."""
-    yield from guarded(_run(line, run, patch=patch), partial(_bad, line, run))
+    yield from guarded(_run(line, run, patch=patch), partial(bad_row, line, run))
 
 
 def _run(line: int, run: Mapping[str, Any], *, patch: bool = False) -> Iterator[Item]:
     place = place_of(run)
     if place is None:
-        yield _bad(line, run, "a run without id")
+        yield bad_row(line, run, "a run without id")
         return
     yield run_span(place, run, line=line, partial=patch)
     children = unwrap(run.get("child_runs"))
@@ -110,14 +104,14 @@ def _batch(line: int, record: Mapping[str, Any]) -> Iterator[Item]:
     for post in _listed(record, "post"):
         place = place_of(post)
         if place is None:
-            yield _bad(line, post, "a run without id")
+            yield bad_row(line, post, "a run without id")
         else:
             posts[place.run_id] = _patched(posts.get(place.run_id, {}), post)
     alone: dict[str, dict[str, Any]] = {}
     for patch in _listed(record, "patch"):
         place = place_of(patch)
         if place is None:
-            yield _bad(line, patch, "a patch without id")
+            yield bad_row(line, patch, "a patch without id")
             continue
         known = posts if place.run_id in posts else alone
         known[place.run_id] = _patched(known.get(place.run_id, {}), patch)
@@ -145,7 +139,7 @@ def _patched(run: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]
 def _feedback(line: int, row: Mapping[str, Any]) -> Iterator[Item]:
     run_id, trace = (str(row[name]) if row.get(name) else None for name in ("run_id", "trace_id"))
     if run_id is None and trace is None:
-        yield _bad(line, row, "feedback without run and trace")  # feedback on a whole project is about no trace
+        yield bad_row(line, row, "feedback without run and trace")  # feedback on a whole project is about no trace
         return
     # What is said of the root run is said of the trace.
     whole = run_id is None or run_id == trace
@@ -181,7 +175,3 @@ def _only(correction: Any) -> Any:
         (value,) = correction.values()
         return value if isinstance(value, str) else correction
     return correction
-
-
-def _bad(line: int, row: Mapping[str, Any], reason: str) -> BadRecord:
-    return BadRecord(reason=reason, line=line, excerpt=as_text(dict(row))[:2000])
