@@ -6,9 +6,11 @@ WITH RECURSIVE s AS (
 ),
 placed AS MATERIALIZED (
     SELECT
-        row_number() OVER (ORDER BY trace_id, start_ns NULLS LAST, seq NULLS LAST, span_id) AS id,
+        row_number() OVER () AS id,
+        row_number() OVER (PARTITION BY trace_id ORDER BY start_ns NULLS LAST, seq NULLS LAST, span_id) AS nth,
         trace_id, span_id, parent_span_id, kind, agent_name, response_id, start_ns, end_ns, tokens_in, tokens_out,
-        input_ids, output_ids,
+        CASE WHEN len(input_ids) > 0 THEN hash(input_ids) END AS asked,
+        CASE WHEN len(output_ids) > 0 THEN hash(output_ids) END AS answered,
         output_token_ids IS NULL AS no_tokens,
         list_contains(coalesce(flags, []), 'cache_hit') AS cached,
         -- Canned turns are no calls, copied ones were made and paid for elsewhere, and a wrapper's call is counted
@@ -40,7 +42,7 @@ above AS (
 -- Where two tracing systems write one trace, calls hang beside the agent that made them: the one that was at work
 -- meanwhile, of several the one that worked shortest.
 meanwhile AS (
-    SELECT c.id, arg_min(a.agent_name, (a.end_ns - a.start_ns, a.id)) AS agent_name
+    SELECT c.id, arg_min(a.agent_name, (a.end_ns - a.start_ns, a.nth)) AS agent_name
     FROM linked c
     LEFT JOIN above o ON o.id = c.id
     JOIN linked a
@@ -62,7 +64,7 @@ ranked AS (
     SELECT
         *,
         row_number() OVER (
-            ORDER BY coalesce(len(output_ids), 0) = 0, no_tokens, tokens_out IS NULL, coalesce(len(input_ids), 0) = 0, id
+            ORDER BY answered IS NULL, no_tokens, tokens_out IS NULL, asked IS NULL, nth, id
         ) AS rank
     FROM linked
     ANTI JOIN wrappers USING (id)
@@ -73,11 +75,11 @@ repeats AS (
     FROM ranked c
     JOIN ranked b ON b.trace_id = c.trace_id AND b.response_id = c.response_id AND b.rank < c.rank
     WHERE NOT coalesce(b.tokens_in <> c.tokens_in OR b.tokens_out <> c.tokens_out, false)
-      AND NOT coalesce(b.input_ids <> c.input_ids AND b.output_ids <> c.output_ids, false)
+      AND NOT coalesce(b.asked <> c.asked AND b.answered <> c.answered, false)
 )
 SELECT
     s.*,
-    row_number() OVER (PARTITION BY s.trace_id ORDER BY k.id) AS nth,
+    k.nth,
     k.above IS NULL AS is_root,
     k.said AND w.id IS NULL AND r.id IS NULL AS is_call,
     coalesce(s.agent_name, o.agent_name, m.agent_name) AS called_by,
