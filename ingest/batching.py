@@ -7,6 +7,8 @@ from itertools import chain
 
 from tracemill.errors import ConfigError, FormatError, SourceError
 from tracemill.ids import content_id
+from tracemill.ingest import archives
+from tracemill.ingest.archives import Unpacking
 from tracemill.ingest.building import Building
 from tracemill.ingest.detect import choose, look
 from tracemill.ingest.formats import FORMATS
@@ -110,10 +112,16 @@ class _Making:
         self._position = position
         self._format = format
         self._extra = extra
+        self._asked = tuple(reader for reader in (*extra, *FORMATS) if format in ("auto", reader.name))
         self._max_bytes = max_bytes
 
-    def take(self, source: SourceObject, fingerprint: str | None) -> Iterator[Batch]:
-        """Takes in an object unless it was before; gives the batches that are full."""
+    def take(
+        self, source: SourceObject, fingerprint: str | None, within: Unpacking | None = None, depth: int = 0
+    ) -> Iterator[Batch]:
+        """Takes in an object unless it was before, of an archive each of its files; gives the batches that are full.
+
+        `within` is what the archives around it may still unpack to, `depth` how many they are.
+        """
         uri = self.building.written(source.uri)
         begun = False
         try:
@@ -123,13 +131,20 @@ class _Making:
                     if fingerprint is not None:
                         self._same(uri, digest, fingerprint)
                     return
+                kind = archives.kind_of(near, self._asked, self.building.limits)
+                if kind is not None:
+                    yield from self._unpack(near, kind, fingerprint, within, depth)
+                    return
                 begun = True
                 self.building.begin(
                     near, content_hash=digest, position=self._position(uri, digest), fingerprint=fingerprint
                 )
                 yield from self._read(near)
-        except FormatError:
-            raise
+        except FormatError as error:
+            if within is None:
+                raise
+            self.building.add(BadRecord(reason=error.reason))
+            self.building.end()
         except SourceError as error:
             if not begun:
                 self.building.begin(source)
@@ -137,6 +152,28 @@ class _Making:
         if max(self.building.size, self.building.bytes_in) >= self._max_bytes:
             yield self.building.finish()
             self.building = self._make()
+
+    def _unpack(
+        self, near: SourceObject, kind: archives.Kind, fingerprint: str | None, within: Unpacking | None, depth: int
+    ) -> Iterator[Batch]:
+        """The files of an archive; its own ledger row stands after theirs, so that a stopped run comes back to them."""
+        unpacking = within or Unpacking(self.building.limits, near.size_bytes)
+        count, refused = 0, []
+        if depth == archives.DEEPEST:
+            refused.append(BadRecord(reason=f"more than {archives.DEEPEST} archives lie in each other"))
+        else:
+            for member in archives.members(near, kind, unpacking):
+                if isinstance(member, BadRecord):
+                    refused.append(member)
+                else:
+                    count += 1
+                    yield from self.take(member, None, unpacking, depth + 1)
+        self.building.begin(near, content_hash=near.content_hash, fingerprint=fingerprint)
+        self.building.recognised(archives.FORMAT, f"a {kind} archive")
+        for bad in refused:
+            self.building.add(bad)
+        self.building.add(Done(count=count))
+        self.building.end()
 
     def _read(self, near: SourceObject) -> Iterator[Batch]:
         """The object that was begun, to its end."""

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from tracemill.errors import ConfigError
 from tracemill.ingest.documents import Record, loads, scan
-from tracemill.ingest.formats.inspect.zipped import is_zip, names_in
 from tracemill.ingest.reader import HEAD_BYTES, Head, Reader, Stream
+from tracemill.ingest.zipped import is_zip, names_in
 
 _SAMPLE = 50
 _BINARY = {

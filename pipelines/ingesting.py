@@ -184,7 +184,10 @@ class _Ledger:
         self._retry_refused = retry_refused
         taken = night.select(_TAKEN)
         begun = night.select("SELECT source_uri, content_hash, readers, position FROM ingest_progress")
-        self._taken = {(row["source_uri"], row["content_hash"]): self._to_retry(row) for row in taken.to_pylist()}
+        rows = taken.to_pylist()
+        of_archives = {name for row in rows if self._to_retry(row) for name in _around(row["source_uri"])}
+        again = {id(row) for row in rows if self._to_retry(row) or row["source_uri"] in of_archives}
+        self._taken = {(row["source_uri"], row["content_hash"]): id(row) in again for row in rows}
         self._begun = {(row["source_uri"], row["content_hash"]): row for row in begun.to_pylist()}
         self._known = {
             row["fingerprint"]
@@ -223,6 +226,12 @@ class _Ledger:
         """The objects that the batch just made reads again."""
         again, self._again = self._again, []
         return again
+
+
+def _around(uri: str) -> list[str]:
+    """The archives that an object lies in."""
+    steps = uri.split("!/")
+    return ["!/".join(steps[:depth]) for depth in range(1, len(steps))]
 
 
 def write(night: Night, batch: Batch, *, again: Sequence[tuple[str, str]] = ()) -> Mapping[str, int]:

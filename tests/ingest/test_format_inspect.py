@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from tracemill.ingest.formats.inspect import zipped
+from tracemill.ingest import zipped
 from tracemill.ingest.formats.inspect.reader import InspectEval
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.reader import BadRecord, Head, RawScore, RawSpan, Stream
@@ -492,7 +492,8 @@ def test_a_zip_of_something_else_is_named_and_refused(take: Any) -> None:
     with zipfile.ZipFile(file, "w") as packed:
         packed.writestr("photo.png", b"\x89PNG")
     taken = take(file.getvalue(), name="photos.zip")
-    assert [row["reason"] for row in taken.quarantine] == ["unknown format: a zip archive of photo.png"]
+    (refused,) = taken.quarantine
+    assert (refused["source_uri"][-22:], refused["reason"]) == ("/photos.zip!/photo.png", "unknown format: an image")
     assert taken.quarantine[0]["excerpt"] is None
 
 

@@ -13,8 +13,8 @@ import msgspec
 
 from tracemill.ingest.documents import Record, guarded, loads, records, scan, values
 from tracemill.ingest.formats.inspect.samples import spans_of
-from tracemill.ingest.formats.inspect.zipped import Archive, EntryError, unzipped
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.zipped import Archive, EntryError, unzipped
 
 _HEADERS = ("header.json", "_journal/start.json")
 _SAMPLE = re.compile(r"samples/.+_epoch_\d+\.json\Z")

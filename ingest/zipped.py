@@ -1,5 +1,6 @@
 """Zip archives entry by entry: bounded in memory, and still readable up to the tear where the end is missing."""
 
+import io
 import struct
 import tempfile
 import zipfile
@@ -7,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, cast
 
 import zstandard
 
@@ -18,6 +19,8 @@ _EMPTY = b"PK\x05\x06"
 _LOCAL = struct.Struct("<4s5H3L2H")
 _SPOOL_BYTES = 16 * 1024 * 1024
 _CHUNK = 1 << 20
+_TAIL_BYTES = 66_000
+"""Where a directory's end stands, with the longest comment after it."""
 _SETTING = " ([limits] record_mib)"
 _STORED, _DEFLATED, _ZSTD = 0, 8, 93
 _ENCRYPTED, _UTF8 = 0x1, 0x800
@@ -60,12 +63,7 @@ class Archive:
         size = max(entry.size, entry.packed - _CHUNK)
         if size > limit:
             raise EntryError(f"the entry holds {size:,} bytes, more than the {limit:,} that are read{_SETTING}")
-        self._file.seek(entry.offset)
-        header = self._file.read(_LOCAL.size)
-        if len(header) < _LOCAL.size or header[:4] != MAGIC:
-            raise EntryError("the entry's header is missing")
-        names = _LOCAL.unpack(header)
-        self._file.seek(names[9] + names[10], 1)
+        self._to_data(entry)
         try:
             data = _unpacked(entry.method, self._pieces(entry.packed), limit)
         except (zlib.error, zstandard.ZstdError, EOFError) as error:
@@ -75,6 +73,30 @@ class Archive:
         if zlib.crc32(data) != entry.crc:
             raise EntryError("the entry's data is torn or broken: its checksum is wrong")
         return data
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """The entry's bytes piece by piece, however many they are. Raises EntryError where it is damaged."""
+        entry = self.entries[name]
+        if entry.flags & _ENCRYPTED:
+            raise EntryError("the entry is encrypted")
+        self._to_data(entry)
+        crc = 0
+        try:
+            for data in _inflated(entry.method, self._pieces(entry.packed)):
+                crc = zlib.crc32(data, crc)
+                yield data
+        except (zlib.error, zstandard.ZstdError, EOFError) as error:
+            raise EntryError(f"the entry's data is torn or broken: {error}") from error
+        if crc != entry.crc:
+            raise EntryError("the entry's data is torn or broken: its checksum is wrong")
+
+    def _to_data(self, entry: Entry) -> None:
+        self._file.seek(entry.offset)
+        header = self._file.read(_LOCAL.size)
+        if len(header) < _LOCAL.size or header[:4] != MAGIC:
+            raise EntryError("the entry's header is missing")
+        names = _LOCAL.unpack(header)
+        self._file.seek(names[9] + names[10], 1)
 
     def _pieces(self, size: int) -> Iterator[bytes]:
         while size > 0:
@@ -94,15 +116,34 @@ def unzipped(stream: Stream) -> Iterator[Archive]:
     with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as file:
         for chunk in stream.chunks():
             file.write(chunk)
-        file.seek(0)
-        try:
-            with zipfile.ZipFile(file) as found:
-                entries, torn = {info.filename: _declared(info) for info in found.infolist()}, None
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
-            entries, torn = _walk(file), f"the archive's directory is torn or broken: {error}"
-        if not entries and torn is not None:
-            raise EntryError(torn)
-        yield Archive(file, entries, torn)
+        yield archive_in(file)
+
+
+def archive_in(file: IO[bytes]) -> Archive:
+    """The archive that a file, in which one can go back, holds. Raises EntryError where it is none."""
+    file.seek(0)
+    try:
+        with zipfile.ZipFile(file) as found:
+            entries, torn = {info.filename: _declared(info) for info in found.infolist()}, None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
+        entries, torn = _walk(file), f"the archive's directory is torn or broken: {error}"
+    if not entries and torn is not None:
+        raise EntryError(torn)
+    return Archive(file, entries, torn)
+
+
+def directory_bytes(file: IO[bytes]) -> int:
+    """How large the directory at the end says that it is; all of it is held in memory. 0 where there is none."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    at, wide = tail.rfind(_EMPTY), tail.rfind(b"PK\x06\x06")
+    found = 0
+    if at >= 0 and len(tail) >= at + 16:
+        found = int(struct.unpack_from("<L", tail, at + 12)[0])
+    if wide >= 0 and len(tail) >= wide + 48:
+        found = max(0 if found == _WIDE else found, int(struct.unpack_from("<Q", tail, wide + 40)[0]))
+    return min(found, size)
 
 
 def names_in(data: bytes) -> list[str]:
@@ -184,3 +225,45 @@ def _unpacked(method: int, pieces: Iterator[bytes], limit: int) -> bytes:
     if method == _STORED:
         return b"".join(pieces)
     raise EntryError(f"the entry is packed by method {method}, which is not read")
+
+
+def _inflated(method: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The data, of which no more than a few pieces are in memory."""
+    if method == _STORED:
+        yield from pieces
+    elif method == _DEFLATED:
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        for piece in pieces:
+            while piece:
+                yield inflate.decompress(piece, _CHUNK)
+                piece = inflate.unconsumed_tail
+        while rest := inflate.decompress(inflate.unconsumed_tail, _CHUNK):
+            yield rest
+        if not inflate.eof:
+            raise EOFError("it ends in the middle")
+    elif method == _ZSTD:
+        with zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], _Joined(pieces)), read_across_frames=True) as reader:
+            while data := reader.read(_CHUNK):
+                yield data
+    else:
+        raise EntryError(f"the entry is packed by method {method}, which is not read")
+
+
+class _Joined(io.RawIOBase):
+    """Pieces as a file to read from."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
