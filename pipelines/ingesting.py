@@ -189,11 +189,7 @@ class _Ledger:
         again = {id(row) for row in rows if self._to_retry(row) or row["source_uri"] in of_archives}
         self._taken = {(row["source_uri"], row["content_hash"]): id(row) in again for row in rows}
         self._begun = {(row["source_uri"], row["content_hash"]): row for row in begun.to_pylist()}
-        self._known = {
-            row["fingerprint"]
-            for row in taken.to_pylist()
-            if row["fingerprint"] is not None and not self._to_retry(row)
-        }
+        self._known = {row["fingerprint"] for row in rows if row["fingerprint"] is not None and id(row) not in again}
 
     def _to_retry(self, row: Mapping[str, Any]) -> bool:
         """Whether what was refused of an object is to be read once more."""
