@@ -126,9 +126,7 @@ class Building:
         following = Building(
             key=self._key, now_ns=self._now_ns, readers=self._readers, rules=self._rules, limits=self.limits
         )
-        following.begin(
-            at.source, content_hash=at.content_hash, position=at.position, fingerprint=at.fingerprint
-        )
+        following.begin(at.source, content_hash=at.content_hash, position=at.position, fingerprint=at.fingerprint)
         after = following._at
         assert after is not None
         after.format, after.reason = at.format, at.reason

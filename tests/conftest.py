@@ -86,6 +86,15 @@ def make_model(folder: Path, *, seed: int = 0, layers: int = 4, logit_scale: flo
 
 
 @pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder with real logs; tests marked `data` read it and are skipped without it."""
+    folder = os.environ.get("TRACEMILL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the tiny model."""
     return make_model(tmp_path_factory.mktemp("tiny") / "tiny-llama")

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from tracemill.chat import Part, as_text, text_of
 from tracemill.ingest.carried import beyond
@@ -316,7 +316,7 @@ def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
     return [_content_part(part) for part in parts]
 
 
-def _are_parts(value: Any) -> bool:
+def _are_parts(value: Any) -> TypeGuard[list[Part]]:
     return isinstance(value, list) and all(isinstance(part, dict) and "type" in part for part in value)
 
 
@@ -330,8 +330,8 @@ def _content_part(part: Part) -> dict[str, Any]:
             if part.get("duration_sec") is not None:
                 source["duration_sec"] = part["duration_sec"]
             return {"type": "audio", "source": source}
-    text = part.get("content") if part.get("type") == "text" else text_of([part]) or json.dumps(part, ensure_ascii=False)
-    return {"type": "text", "text": as_text(text)}
+    said = part.get("content") if part.get("type") == "text" else text_of([part]) or part
+    return {"type": "text", "text": as_text(said)}
 
 
 def _call(part: Part, at: int) -> dict[str, Any]:

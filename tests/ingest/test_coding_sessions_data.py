@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -45,14 +44,6 @@ CASES = (
     "pi/tool-calls",
 )
 pytestmark = pytest.mark.data
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
-    return Path(folder)
 
 
 def taken(path: Path) -> dict[str, list[dict[str, Any]]]:

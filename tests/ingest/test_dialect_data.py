@@ -1,7 +1,6 @@
 """Spans that real frameworks wrote, read from the folder that TRACEMILL_DATA names."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,6 @@ FRAMEWORKS = {
     "openai_agents_sdk": (2, 3, 3),
 }
 """Model calls, tool calls and agents in each file."""
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
-    return Path(folder)
 
 
 class Read:

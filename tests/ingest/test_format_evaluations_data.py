@@ -1,7 +1,6 @@
 """Evaluation logs and trajectories that real programs wrote, read from the folder that TRACEMILL_DATA names."""
 
 import json
-import os
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -17,14 +16,6 @@ from tracemill.ingest.exports import EXPORTERS, Episode
 KEY = b"k" * 32
 pytestmark = pytest.mark.data
 ELSEWHERE = ("source_uri", "source_line", "source_format", "ingested_at", "user_key", "attributes", "params")
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
-    return Path(folder)
 
 
 def taken(*sources: Path) -> dict[str, list[dict[str, Any]]]:

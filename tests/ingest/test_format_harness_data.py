@@ -1,7 +1,6 @@
 """Runs of benchmarks and agent harnesses that nobody here wrote, from the folder that TRACEMILL_DATA names."""
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,6 @@ import pytest
 from tracemill import ingest
 
 pytestmark = pytest.mark.data
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
-    return Path(folder)
 
 
 class Logs:

@@ -1,7 +1,6 @@
 """Streams of chat completion chunks, and stored completions with their messages."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -171,11 +170,8 @@ def test_a_page_of_conversation_items_is_a_conversation(take: Any) -> None:
 
 
 @pytest.mark.data
-def test_the_real_stream_has_the_providers_usage() -> None:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
-    path = Path(folder) / "ms-agent-framework" / "ChatCompletions"
+def test_the_real_stream_has_the_providers_usage(data: Path) -> None:
+    path = data / "ms-agent-framework" / "ChatCompletions"
     (batch,) = ingest.batches(ingest.find([path]), key=b"k" * 32, now_ns=1)
     spans = [span for span in batch.tables["spans"].to_pylist() if span["tokens_in"] is not None]
     streamed = [span for span in spans if span["source_format"] == "openai-chunks"]

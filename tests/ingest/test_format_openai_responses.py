@@ -1,7 +1,6 @@
 """The OpenAI Responses API: items, chains, server-side history, streams."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -227,20 +226,17 @@ def test_records_that_are_no_calls_are_refused_with_their_line(take: Any) -> Non
 
 
 @pytest.mark.data
-def test_real_responses_and_their_streams_have_the_providers_usage() -> None:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
+def test_real_responses_and_their_streams_have_the_providers_usage(data: Path) -> None:
     found = {}
     for name in ("Responses", "Conversations"):
-        sources = ingest.find([Path(folder) / "ms-agent-framework" / name])
+        sources = ingest.find([data / "ms-agent-framework" / name])
         for batch in ingest.batches(sources, key=b"k" * 32, now_ns=1):
             for span in batch.tables["spans"].to_pylist():
                 if span["source_format"] == "openai-responses":
                     found[span["source_uri"].split("ms-agent-framework/")[1]] = span
     truth = {}
     for path, span in found.items():
-        text = (Path(folder) / "ms-agent-framework" / path).read_text()
+        text = (data / "ms-agent-framework" / path).read_text()
         last = json.loads(text.strip().rsplit("data: ", 1)[-1]) if path.endswith(".txt") else json.loads(text)
         usage = last.get("response", last)["usage"]
         truth[path] = (usage["input_tokens"], usage["output_tokens"])

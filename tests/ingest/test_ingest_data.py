@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,6 @@ from tracemill import ingest
 
 KEY = b"k" * 32
 pytestmark = pytest.mark.data
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
-    return Path(folder)
 
 
 def taken(*sources: Path) -> dict[str, pa.Table]:

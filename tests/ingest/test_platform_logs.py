@@ -1,21 +1,12 @@
 """Real exports of trace platforms: what was paid for is counted once, and streams give their whole answers."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.data
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
-    return Path(folder)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +15,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.data, pytest.mark.timeout(3600)]
 VERDICTS = {"PROMOTE", "CONTINUE", "REJECT", "BLOCKED", "UNDERPOWERED"}
 LEAKING = {"intercode-sql/multiturn-10", "intercode-sql/multiturn-10-handicap"}
 SINGLE_TURN = {"intercode-sql/multiturn-1", "intercode-sql/multiturn-1-handicap"}
-
-
-@pytest.fixture(scope="module")
-def data() -> Path:
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("TRACEMILL_DATA does not name the folder with the real logs")
-    return Path(folder).resolve()
 
 
 @pytest.fixture(scope="module")

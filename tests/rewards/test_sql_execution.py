@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -137,14 +136,9 @@ def test_too_many_rows_are_wrong(root: Path) -> None:
 
 
 @pytest.mark.data
-def test_execution_agrees_with_the_logged_reward_of_single_turn_runs(record_property: Any) -> None:
+def test_execution_agrees_with_the_logged_reward_of_single_turn_runs(data: Path, record_property: Any) -> None:
     """InterCode ran MySQL, this runs SQLite; what differs is left: MySQL functions, and letter case in comparisons."""
-    folder = os.environ.get("TRACEMILL_DATA")
-    if not folder:
-        pytest.skip("TRACEMILL_DATA is not set: wants the folder with intercode-sql/ (tasks.jsonl, databases, runs)")
-    root = Path(folder) / "intercode-sql"
-    if not root.is_dir():
-        pytest.skip(f"{folder} has no intercode-sql/")
+    root = data / "intercode-sql"
     tasks = {}
     for line in (root / "tasks.jsonl").read_text(encoding="utf-8").splitlines():
         task = json.loads(line)
