@@ -18,10 +18,10 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests/warehouse"))
 
-from tests.warehouse.oracle import Oracle, missing
-from tests.warehouse.traces import Node, agent, call, logged, reward
+from agl_oracle import Oracle, missing
+from agl_traces import Node, agent, call, logged, reward
 
 from tracemill import ingest
 from tracemill.warehouse import Lake

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from tracemill.records import Batch
 from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
+
+# What several test files and bench/triplets.py share (agl_oracle.py, agl_traces.py).
+sys.path.insert(0, str(Path(__file__).parent))
 
 NOW_NS = 1_760_000_000_000_000_000
 SECOND = 1_000_000_000

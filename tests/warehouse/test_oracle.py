@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agl_oracle import Oracle, missing
+from agl_traces import GIVEN, NAMED, Node, Warehouse, agent, call, logged, reward, trajectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.warehouse.oracle import Oracle, missing
-from tests.warehouse.traces import GIVEN, NAMED, Node, Warehouse, agent, call, logged, reward, trajectory
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 AGENTS = ("writer", "rewriter", "checker")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.warehouse.oracle import Oracle, missing
-from tests.warehouse.traces import CALL, Node, Warehouse, agent, call, logged, made, reward, trajectory
+from agl_oracle import Oracle, missing
+from agl_traces import CALL, Node, Warehouse, agent, call, logged, made, reward, trajectory
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 Log = list[dict[str, Any]]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agl_oracle import Oracle, missing
+from agl_traces import CALL, Node, Warehouse, agent, logged, trajectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.warehouse.oracle import Oracle, missing
-from tests.warehouse.traces import CALL, Node, Warehouse, agent, logged, trajectory
 
 from tracemill.chat import to_openai
 
