@@ -188,3 +188,19 @@ def request_of() -> Callable[..., dict[str, Any]]:
         return {"resourceSpans": [{"resource": {"attributes": _attributes(resource)}, "scopeSpans": [scoped]}]}
 
     return request
+
+
+@pytest.fixture
+def read(
+    take: Any, otlp: Callable[..., dict[str, Any]], request_of: Callable[..., dict[str, Any]]
+) -> Callable[..., Any]:
+    """What one span with these attributes (and events, name, scope) becomes."""
+
+    def run(attributes: dict[str, Any], *, scope: str = "test", **options: Any) -> Any:
+        name = options.pop("name", "a")
+        events = options.pop("events", ())
+        request = request_of(otlp("a", attributes=attributes, events=events) | {"name": name} | options)
+        request["resourceSpans"][0]["scopeSpans"][0]["scope"]["name"] = scope
+        return take(request)
+
+    return run

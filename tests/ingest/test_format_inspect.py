@@ -1,134 +1,25 @@
-"""Inspect logs: archives and documents, contents kept apart, epochs, scores, and what is torn or hostile."""
+"""Inspect logs: archives and documents, contents kept apart, epochs, sub-agents and scores."""
 
-import io
 import json
-import struct
-import zipfile
-import zlib
 from typing import Any
 
 import pytest
-import zstandard
-
-from tracemill.ingest import zipped
-from tracemill.ingest.formats.inspect.reader import InspectEval
-from tracemill.ingest.limits import Limits
-from tracemill.ingest.reader import BadRecord, Head, RawScore, RawSpan, Stream
-
-EVAL = {
-    "eval_set_id": "set-1",
-    "eval_id": "eval-1",
-    "run_id": "run-1",
-    "task": "desk/refunds",
-    "task_id": "task-1",
-    "solver": "react",
-    "model": "openai/gpt-4o",
-    "dataset": {"name": "refunds"},
-}
-SECOND = "2026-01-01T00:00:{:02d}+00:00"
-BASH = {"name": "bash", "description": "Runs a command.", "parameters": {"type": "object", "properties": {}}}
-CALL = {"id": "c1", "function": "bash", "arguments": {"cmd": "ls"}, "type": "function"}
-SYSTEM = {"id": "m0", "role": "system", "content": "attachment://aa"}
-USER = {"id": "m1", "role": "user", "content": "List the files.", "source": "input"}
-ASKING = {"id": "m2", "role": "assistant", "content": "", "tool_calls": [CALL], "source": "generate"}
-ANSWER = {"id": "m3", "role": "tool", "tool_call_id": "c1", "function": "bash", "content": "a.txt\n"}
-DONE = {"id": "m4", "role": "assistant", "content": "There is a.txt.", "source": "generate"}
-
-
-def usage(tokens_in: int, tokens_out: int, **more: Any) -> dict[str, Any]:
-    return {"input_tokens": tokens_in, "output_tokens": tokens_out, "total_tokens": tokens_in + tokens_out, **more}
-
-
-def output(message: dict[str, Any], used: dict[str, Any], stop: str = "stop") -> dict[str, Any]:
-    return {"model": "gpt-4o-2024", "choices": [{"message": message, "stop_reason": stop}], "usage": used, "time": 1.5}
-
-
-def model(at: int, uuid: str, within: str, answer: dict[str, Any], used: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {
-        "event": "model",
-        "uuid": uuid,
-        "span_id": within,
-        "timestamp": SECOND.format(at),
-        "completed": SECOND.format(at + 1),
-        "model": "openai/gpt-4o",
-        "input": [],
-        "tools": [BASH],
-        "tool_choice": "auto",
-        "config": {"temperature": 0.5, "top_p": None},
-        "output": output(answer, used),
-        **more,
-    }
-
-
-def begin(at: int, span: str, name: str, type: str | None, parent: str | None = None) -> dict[str, Any]:
-    times = {"event": "span_begin", "timestamp": SECOND.format(at)}
-    return {**times, "id": span, "span_id": span, "name": name, "type": type, "parent_id": parent}
-
-
-def end(at: int, span: str) -> dict[str, Any]:
-    return {"event": "span_end", "id": span, "span_id": span, "timestamp": SECOND.format(at)}
-
-
-def sample(**more: Any) -> dict[str, Any]:
-    return {
-        "id": "s1",
-        "epoch": 1,
-        "uuid": "uuid-1",
-        "input": "List the files.",
-        "target": "a.txt",
-        "messages": [SYSTEM, USER, ASKING, ANSWER, DONE],
-        "message_pool": [SYSTEM, USER, ASKING, ANSWER],
-        "attachments": {"aa": "You are an operator."},
-        "started_at": SECOND.format(0),
-        "completed_at": SECOND.format(9),
-        "metadata": {"level": 2},
-        "scores": {"match": {"value": "C", "answer": "a.txt", "explanation": None, "metadata": None, "history": []}},
-        "events": [
-            begin(0, "solver", "react", "solver"),
-            {"event": "state", "span_id": "solver", "timestamp": SECOND.format(0), "changes": []},
-            model(1, "call-1", "solver", ASKING, usage(20, 5), input_refs=[[0, 2]], role="main", retries=1),
-            {
-                "event": "tool",
-                "uuid": "tool-1",
-                "span_id": "solver",
-                "id": "c1",
-                "function": "bash",
-                "arguments": {"cmd": "ls"},
-                "result": "a.txt\n",
-                "timestamp": SECOND.format(3),
-                "completed": SECOND.format(4),
-            },
-            model(5, "call-2", "solver", DONE, usage(30, 6), input_refs=[[0, 2], [2, 4]]),
-            end(7, "solver"),
-            {"event": "info", "uuid": "info-1", "timestamp": SECOND.format(8), "data": "done"},
-        ],
-        **more,
-    }
-
-
-def log(*samples: Any, **more: Any) -> dict[str, Any]:
-    return {"version": 2, "status": "success", "eval": EVAL, "plan": {}, "samples": list(samples), **more}
-
-
-def archive(*samples: Any, header: str | None = "header.json", method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as packed:
-        packed.writestr("_journal/start.json", json.dumps({"version": 2, "eval": EVAL, "plan": {}}))
-        for one in samples:
-            packed.writestr(f"samples/{one['id']}_epoch_{one['epoch']}.json", json.dumps(one))
-        packed.writestr("summaries.json", "[]")
-        if header is not None:
-            packed.writestr(header, json.dumps({"version": 2, "status": "success", "eval": EVAL}))
-    return file.getvalue()
-
-
-def read(data: bytes) -> list[Any]:
-    """What the reader gives where no record may be larger than a MiB."""
-    reader, stream = InspectEval(), Stream(name="log.eval", file=io.BytesIO(data), limits=Limits(record_mib=1))
-    stream.start()
-    head = Head(name="log.eval", data=stream.head, shape="zip", records=(), columns=zipped.names_in(stream.head))
-    assert reader.sniff(head) is not None
-    return list(reader.read(stream, head))
+from inspect_logs import (
+    ANSWER,
+    ASKING,
+    DONE,
+    EVAL,
+    SECOND,
+    SYSTEM,
+    USER,
+    archive,
+    begin,
+    end,
+    log,
+    model,
+    sample,
+    usage,
+)
 
 
 def test_a_sample_is_a_trajectory_of_its_events(take: Any) -> None:
@@ -384,120 +275,3 @@ def test_scores_are_typed(take: Any) -> None:
         "model_graded_fact": (1.0, "C", "llm"),
         "edited": (1.0, "C", "human"),
     }
-
-
-def test_one_bad_sample_is_quarantined_and_the_others_land(take: Any) -> None:
-    bad = {"id": "s2", "epoch": 1, "input": "x", "error_retries": 7}
-    for content, name in ((archive(sample(), bad), "log.eval"), (log(sample(), bad, "nonsense"), "log.json")):
-        taken = take(content, name=name)
-        assert len(taken.kind("agent")) == 1
-        reasons = [row["reason"] for row in taken.quarantine]
-        assert len(reasons) == (1 if name == "log.eval" else 2)
-        assert "malformed record" in reasons[0]
-        assert taken.ledger[0]["n_records"] == len(reasons) + 1
-
-
-def test_one_bad_event_is_quarantined_and_its_sample_lands(take: Any) -> None:
-    events = [{"event": "model", "config": 7, "input": []}, "nonsense", *sample()["events"]]
-    taken = take(log(sample(events=events)), name="log.json")
-    assert [span["kind"] for span in taken.spans] == ["agent", "chain", "llm", "tool", "llm", "event"]
-    assert [row["reason"].split(":")[0] for row in taken.quarantine] == [
-        "malformed event 0 of sample s1",
-        "malformed event 1 of sample s1",
-    ]
-    assert len(taken.scores) == 1
-
-
-def test_a_torn_archive_gives_the_samples_before_the_tear(take: Any) -> None:
-    whole = archive(sample(), sample(id="s2", uuid="uuid-2"))
-    with zipfile.ZipFile(io.BytesIO(whole)) as packed:
-        second = packed.getinfo("samples/s2_epoch_1.json").header_offset
-    taken = take(whole[: second + 200], name="log.eval")
-    assert [root["task_key"] for root in taken.kind("agent")] == ["desk/refunds/s1"]
-    assert [row["reason"].split(":")[0] for row in taken.quarantine] == [
-        "the archive's directory is torn or broken",
-        "samples/s2_epoch_1.json",
-    ]
-
-
-def test_a_torn_document_gives_the_samples_before_the_tear(take: Any) -> None:
-    text = json.dumps(log(sample(), sample(id="s2", uuid="uuid-2")), indent=1)
-    taken = take(text[: text.index('"uuid-2"') + 40], name="log.json")
-    assert [root["task_key"] for root in taken.kind("agent")] == ["desk/refunds/s1"]
-    (bad,) = taken.quarantine
-    assert "not valid JSON from here on" in bad["reason"]
-    assert text.splitlines()[bad["line"] - 1].strip() == "{"
-
-
-def test_a_bomb_among_the_entries_is_quarantined_unread() -> None:
-    bomb = sample(id="bomb", uuid="uuid-2", store={"zeros": "0" * 3_000_000})
-    data = archive(sample(), bomb)
-    assert len(data) < 20_000
-    items = read(data)
-    (bad,) = [item for item in items if isinstance(item, BadRecord)]
-    assert bad.reason.startswith("samples/bomb_epoch_1.json: the entry holds 3,00")
-    assert sum(isinstance(item, RawScore) for item in items) == 1
-
-
-def test_a_bomb_that_lies_about_its_size_is_stopped_while_it_is_unpacked() -> None:
-    data = archive(sample(id="bomb", store={"zeros": "0" * 3_000_000}))
-    size = struct.pack("<L", len(json.dumps(sample(id="bomb", store={"zeros": "0" * 3_000_000}))))
-    items = read(data.replace(size, struct.pack("<L", 100)))
-    assert "more than the 1,048,576 bytes" in next(item.reason for item in items if isinstance(item, BadRecord))
-    assert not any(isinstance(item, RawSpan) for item in items)
-
-
-def test_a_text_that_is_referred_to_without_end_is_refused(take: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracemill.ingest.formats.inspect.messages._MAX_EXPANDED", 10_000)
-    laughing = sample(attachments={"aa": "ha" * 100}, store={str(n): "attachment://aa" for n in range(1000)})
-    taken = take(log(laughing, sample(uuid="uuid-2")), name="log.json")
-    assert ["attachments are repeated" in row["reason"] for row in taken.quarantine] == [True]
-    assert len(taken.kind("agent")) == 1
-
-
-def test_entries_packed_with_zstandard_and_samples_in_pieces_are_read(take: Any) -> None:
-    one = sample(attachments=["You are an operator."], message_pool=[SYSTEM | {"content": "attachment://0"}, USER])
-    events, pool, texts = one.pop("events"), one.pop("message_pool"), one.pop("attachments")
-    entries = {
-        "header.json": {"version": 3, "eval": EVAL},
-        "samples/s1_epoch_1/sample.json": one,
-        "samples/s1_epoch_1/events/0.json": events[:3],
-        "samples/s1_epoch_1/events/10.json": events[5:],
-        "samples/s1_epoch_1/events/3.json": events[3:4],
-        "samples/s1_epoch_1/events/stats.json": [],
-        "samples/s1_epoch_1/messages/0.json": pool,
-        "samples/s1_epoch_1/attachments/0.json": texts,
-    }
-    taken = take(_zstd_zip(entries), name="log.eval")
-    assert [span["kind"] for span in taken.spans] == ["agent", "chain", "llm", "tool", "event"]
-    assert taken.texts(taken.prompt(taken.spans[2])) == ["You are an operator.", "List the files."]
-    assert taken.quarantine == []
-
-
-def _zstd_zip(entries: dict[str, Any]) -> bytes:
-    """An archive of method 93, which this Python's zipfile cannot write."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as packed:
-        for name, value in entries.items():
-            raw = json.dumps(value).encode()
-            packed.writestr(name, zstandard.compress(raw))
-            packed.getinfo(name).CRC = zlib.crc32(raw)
-            packed.getinfo(name).file_size = len(raw)
-            packed.getinfo(name).compress_type = 93
-    return file.getvalue()
-
-
-def test_a_zip_of_something_else_is_named_and_refused(take: Any) -> None:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as packed:
-        packed.writestr("photo.png", b"\x89PNG")
-    taken = take(file.getvalue(), name="photos.zip")
-    (refused,) = taken.quarantine
-    assert (refused["source_uri"][-22:], refused["reason"]) == ("/photos.zip!/photo.png", "unknown format: an image")
-    assert taken.quarantine[0]["excerpt"] is None
-
-
-def test_other_evaluations_in_json_are_not_claimed() -> None:
-    for record in ({"eval": {"task": "x"}}, {"eval": "x", "samples": []}, {"samples": [], "plan": {}}, {"eval": {}}):
-        head = Head(name="a.json", data=b"{}", shape="json", records=[record])
-        assert InspectEval().sniff(head) is None

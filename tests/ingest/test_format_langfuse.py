@@ -1,4 +1,4 @@
-"""Langfuse exports, written by hand after its API definition: documents, tables, scores, and what is odd in them."""
+"""Langfuse exports, written by hand after its API definition: documents, tables, and what is odd in them."""
 
 import csv
 import gzip
@@ -9,79 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from tracemill.ids import content_id
-
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-ROOT = content_id("langfuse-trace", TRACE)[:16]
-
-
-def observation(name: str = "a", type: str = "GENERATION", parent: str | None = None, **fields: Any) -> dict[str, Any]:
-    """An observation as the API gives it; its id is made from its name."""
-    return {
-        "id": name.encode().hex().rjust(16, "0"),
-        "traceId": TRACE,
-        "type": type,
-        "name": name,
-        "startTime": "2025-09-30T09:04:01.001Z",
-        "endTime": "2025-09-30T09:04:02.500Z",
-        "parentObservationId": None if parent is None else parent.encode().hex().rjust(16, "0"),
-        "level": "DEFAULT",
-        "statusMessage": None,
-        "updatedAt": "2025-09-30T09:05:00.000Z",
-    } | fields
-
-
-def trace(**fields: Any) -> dict[str, Any]:
-    return {
-        "id": TRACE,
-        "name": "desk",
-        "timestamp": "2025-09-30T09:04:01.000Z",
-        "userId": "ann@example.com",
-        "sessionId": "s-1",
-        "release": "r7",
-        "tags": ["prod"],
-        "bookmarked": False,
-        "updatedAt": "2025-09-30T09:05:00.000Z",
-    } | fields
-
-
-def snake(row: dict[str, Any]) -> dict[str, Any]:
-    return {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): value for name, value in row.items()}
-
-
-def below(taken: Any) -> list[dict[str, Any]]:
-    """The spans as the file gives them, without the root that their trace is."""
-    return [span for span in taken.rows("spans") if span["span_id"] != ROOT]
-
-
-def settled(taken: Any) -> list[dict[str, Any]]:
-    """The spans that the lake makes of them, without that root."""
-    return [span for span in taken.spans if span["span_id"] != ROOT]
-
-
-def together(*taken: Any) -> Any:
-    """What several files make together, in this order."""
-    return type(taken[0])([batch for one in taken for batch in one.batches])
-
-
-def text(role: str, content: str) -> tuple[str, list[dict[str, Any]]]:
-    return role, [{"type": "text", "content": content}]
-
-
-CALL = observation(
-    input=json.dumps([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]),
-    output=json.dumps({"role": "assistant", "content": "hello"}),
-    model="gpt-4o-2024",
-    modelParameters={"temperature": "0.2", "max_tokens": None, "model": "gpt-4o"},
-    usageDetails={"input": 9, "output": 2, "total": 11},
-    costDetails={"input": 0.1, "total": 0.3},
-    totalCost=0.3,
-    promptName="greet",
-    promptVersion=3,
-    promptLabel="production",
-    version="1.2",
-)
+from langfuse_exports import CALL, ROOT, TRACE, below, observation, settled, snake, text, together, trace
 
 
 def test_a_document_is_a_trace_with_its_observations_below_it(take: Any) -> None:
@@ -329,42 +257,6 @@ def test_counts_and_costs_that_are_filled_with_zero_are_unknown(take: Any) -> No
         (3, 1, 0.0),
         (None, None, None),
     ]
-
-
-SCORES = [
-    ({"dataType": "NUMERIC", "value": 0.8, "source": "EVAL"}, ("s", 0.8, None, "llm")),
-    ({"dataType": "BOOLEAN", "value": 0, "stringValue": "False", "source": "API"}, ("s", 0.0, "False", "code")),
-    ({"dataType": "CATEGORICAL", "value": 0, "stringValue": "bad", "source": "API"}, ("s", None, "bad", "code")),
-    ({"dataType": "CATEGORICAL", "value": 2, "stringValue": "fair", "source": "ANNOTATION", "configId": "c"},
-     ("s", 2.0, "fair", "human")),
-    ({"dataType": "TEXT", "value": 0, "stringValue": "nice words", "source": "API"}, ("s", None, "nice words", "code")),
-    ({"dataType": "CORRECTION", "value": 0, "longStringValue": "better", "source": "ANNOTATION"},
-     ("correction", None, "better", "human")),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("score", "expected"), SCORES)
-def test_scores_of_every_data_type(take: Any, score: dict[str, Any], expected: tuple[Any, ...]) -> None:
-    row = {"id": "1", "name": "s", "traceId": TRACE, "observationId": None, "comment": "why"} | score
-    (found,) = take([row], name="scores.json").scores
-    assert (found["name"], found["value"], found["label"], found["source"]) == expected
-    assert json.loads(found["evidence"])["comment"] == "why"
-
-
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        ({"traceId": TRACE, "observationId": "00000000000000aa"}, ("span", "00000000000000aa")),
-        ({"traceId": TRACE}, ("trajectory", TRACE)),
-        ({"traceId": "0af76519-16cd-43dd-8448-eb211c80319c"}, ("trajectory", TRACE)),
-        ({"sessionId": "s-1"}, ("session", "s-1")),
-        ({"datasetRunId": "run-1"}, ("dataset_run", "run-1")),
-    ],
-)
-def test_scores_find_their_target(take: Any, target: dict[str, Any], expected: tuple[str, str]) -> None:
-    row = {"id": "1", "name": "s", "value": 1, "dataType": "NUMERIC", "source": "API", "observationId": None} | target
-    (score,) = take([row], name="scores.json").scores
-    assert (score["target_kind"], score["target_id"]) == expected
 
 
 def test_bad_rows_are_quarantined_with_their_line_and_the_rest_lands(take: Any) -> None:
