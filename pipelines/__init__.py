@@ -9,4 +9,5 @@ gating      verdicts on cases that learning never saw
 releasing   bundles, publishers, channels, the way back
 flows       the order of all that
 exporting   trajectories out again, as files of other formats
+forgetting  a user, a trace or what is old: out of the lake and the landing folder
 """

@@ -1,4 +1,8 @@
-"""The registry of log formats. The order is the order of detection: the first reader that claims a source reads it."""
+"""The registry of log formats. The order is the order of detection: the first reader that claims a source reads it.
+
+So what is told by one exact mark stands before what is told by a likeness, and what asks least of a file is last. How
+to add a format: CONTRIBUTING.md.
+"""
 
 from tracemill.ingest.formats.agent_lightning import AgentLightning
 from tracemill.ingest.formats.anthropic_batch import AnthropicBatch
