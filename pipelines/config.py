@@ -52,7 +52,7 @@ class TasksConfig:
     path: str
     key: str
     format: str | None = None
-    """Format of the logs that these tasks belong to, where their reader qualifies task names (intercode, tau-bench)."""
+    """What stands before the colon in the `task_key` of the logs of these tasks, mostly their format; None: nothing."""
     group: str | None = None
     """Column whose value makes the task group, so that a split never cuts through it (a database, a customer)."""
 
