@@ -18,6 +18,7 @@ from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _RESOURCE_FIELD = 0x0A  # field 1, length-delimited: resource_spans, and inside it resource
 _SCOPE_FIELD = 0x12  # field 2, length-delimited: scope_spans
+_EMPTY = "requests without a byte: {}"
 
 
 class OtlpProtobuf:
@@ -89,27 +90,50 @@ def _is_framed(data: bytes) -> bool:
 
 
 def _frames(stream: Stream) -> Iterator[tuple[int, bytes | str]]:
-    """Offset and bytes of each frame; instead of the bytes a reason, where the rest cannot be cut into frames."""
+    """Offset and bytes of each frame; instead of the bytes a reason, where it or the rest cannot be read."""
+    most = stream.limits.record_bytes
     offset, pending = 0, bytearray()
+    passing = 0  # bytes still to come of a frame that is too large
+    empty, empty_at = 0, 0  # frames without a byte that came last: what a crash leaves is a file that ends in zeros
     for chunk in stream.chunks():
-        pending += chunk
+        passed = min(passing, len(chunk))
+        passing -= passed
+        offset += passed
+        pending += chunk[passed:]
         at = 0
         while at < len(pending):
             head = _varint(bytes(pending[at : at + 10]), 0)
             if head is None and len(pending) - at < 10:
                 break
-            if head is None or head[0] > MAX_FRAME_BYTES:
+            if head is None or head[0] > max(MAX_FRAME_BYTES, most):
                 yield offset + at, "no frame length here; the rest of the file cannot be read"
                 return
             size, skip = head
+            if size == 0:
+                empty_at = empty_at if empty else offset + at
+                empty += 1
+                at += skip
+                continue
+            if empty:
+                yield empty_at, _EMPTY.format(empty)
+                empty = 0
+            if size > most:
+                yield offset + at, stream.limits.record_too_large(size)
+                passing = max(0, at + skip + size - len(pending))
+                at = min(len(pending), at + skip + size)
+                continue
             if len(pending) - at - skip < size:
                 break
             yield offset + at, bytes(pending[at + skip : at + skip + size])
             at += skip + size
         offset += at
         del pending[:at]
+    if empty:
+        yield empty_at, _EMPTY.format(empty)
     if pending:
         yield offset, f"the last frame is torn: {len(pending)} bytes of it are here"
+    elif passing:
+        yield offset, f"the last frame is torn: {passing} bytes of it are missing"
 
 
 def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
@@ -137,6 +161,9 @@ def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
         record.time_unix_nano for r in logs.resource_logs for s in r.scope_logs for record in s.log_records
     ):
         yield BadRecord(reason="no span has a valid trace id", line=number, offset=offset)
+        return
+    if not logs.resource_logs:
+        yield BadRecord(reason="a request without spans and log records", line=number, offset=offset)
         return
     for resourced in logs.resource_logs:
         for scoped in resourced.scope_logs:

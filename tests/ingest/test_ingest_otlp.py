@@ -9,6 +9,8 @@ import pytest
 from google.protobuf.json_format import MessageToJson, ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tracemill.ingest.limits import Limits
+
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 Make = Callable[..., dict[str, Any]]
 CHAT = {
@@ -108,6 +110,34 @@ def test_framed_protobuf_keeps_the_frames_before_a_tear(take: Any, otlp: Make, r
     taken = take(middle)
     assert [span["name"] for span in taken.spans] == ["a", "b"]
     assert len(taken.quarantine) == 1
+
+
+def test_protobuf_requests_that_say_nothing_are_told_of(take: Any, otlp: Make, request_of: Make) -> None:
+    frame = protobuf(request_of(otlp("a"))).SerializeToString()
+    unknown = b"\xfa\x01\x02hi"  # field 31, which no request has
+    begin = framed(frame, unknown)
+    taken = take(begin + bytes(300) + framed(frame) + bytes(2_000_000))
+    assert [span["name"] for span in taken.spans] == ["a"]
+    assert [(row["offset_bytes"], row["reason"]) for row in taken.quarantine] == [
+        (len(framed(frame)), "a request without spans and log records"),
+        (len(begin), "requests without a byte: 300"),
+        (len(begin) + 300 + len(framed(frame)), "requests without a byte: 2000000"),
+    ]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_protobuf_request_beyond_the_limit_costs_no_other(
+    take: Any, otlp: Make, request_of: Make, last: bool
+) -> None:
+    small = [protobuf(request_of(otlp(name))).SerializeToString() for name in ("a", "b")]
+    large = framed(protobuf(request_of(otlp("x" * 3 * 1024 * 1024))).SerializeToString())
+    rest = large[:-1] if last else large + framed(small[1])
+    taken = take(framed(small[0]) + rest, limits=Limits(record_mib=1))
+    assert [span["name"] for span in taken.spans] == (["a"] if last else ["a", "b"])
+    first, *others = taken.quarantine
+    assert first["offset_bytes"] == len(framed(small[0]))
+    assert "more than the 1,048,576 that are read ([limits] record_mib)" in first["reason"]
+    assert [row["reason"] for row in others] == (["the last frame is torn: 1 bytes of it are missing"] if last else [])
 
 
 @pytest.mark.parametrize("spot", range(0, 400, 23))
