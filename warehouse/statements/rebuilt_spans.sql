@@ -7,7 +7,7 @@ WITH RECURSIVE s AS (
 placed AS MATERIALIZED (
     SELECT
         row_number() OVER () AS id,
-        row_number() OVER (PARTITION BY trace_id ORDER BY start_ns NULLS LAST, seq NULLS LAST, span_id) AS nth,
+        seq,
         trace_id, span_id, parent_span_id, kind, agent_name, response_id, start_ns, end_ns, tokens_in, tokens_out,
         CASE WHEN len(input_ids) > 0 THEN hash(input_ids) END AS asked,
         CASE WHEN len(output_ids) > 0 THEN hash(output_ids) END AS answered,
@@ -18,9 +18,16 @@ placed AS MATERIALIZED (
         kind = 'llm' AND NOT coalesce(list_has_any(flags, ['wrapper', 'synthetic', 'copied']), false) AS said
     FROM s
 ),
+-- Apart from the rest, because sorting carries along all columns of its rows.
+ordered AS (
+    SELECT
+        id, row_number() OVER (PARTITION BY trace_id ORDER BY start_ns NULLS LAST, seq NULLS LAST, span_id) AS nth
+    FROM (SELECT id, trace_id, start_ns, seq, span_id FROM placed)
+),
 linked AS MATERIALIZED (
-    SELECT c.*, p.id AS above
+    SELECT c.* EXCLUDE (seq), p.id AS above, o.nth
     FROM placed c
+    JOIN ordered o ON o.id = c.id
     LEFT JOIN placed p ON p.trace_id = c.trace_id AND p.span_id = c.parent_span_id
 ),
 up AS (
@@ -76,17 +83,20 @@ repeats AS (
     JOIN ranked b ON b.trace_id = c.trace_id AND b.response_id = c.response_id AND b.rank < c.rank
     WHERE NOT coalesce(b.tokens_in <> c.tokens_in OR b.tokens_out <> c.tokens_out, false)
       AND NOT coalesce(b.asked <> c.asked AND b.answered <> c.answered, false)
+),
+told AS MATERIALIZED (
+    SELECT
+        k.trace_id, k.span_id, k.nth,
+        k.above IS NULL AS is_root,
+        k.said AND w.id IS NULL AND r.id IS NULL AS is_call,
+        coalesce(k.agent_name, o.agent_name, m.agent_name) AS called_by,
+        coalesce(o.judging, false) AS judging
+    FROM linked k
+    LEFT JOIN above o ON o.id = k.id
+    LEFT JOIN meanwhile m ON m.id = k.id
+    LEFT JOIN wrappers w ON w.id = k.id
+    LEFT JOIN repeats r ON r.id = k.id
 )
-SELECT
-    s.*,
-    k.nth,
-    k.above IS NULL AS is_root,
-    k.said AND w.id IS NULL AND r.id IS NULL AS is_call,
-    coalesce(s.agent_name, o.agent_name, m.agent_name) AS called_by,
-    coalesce(o.judging, false) AS judging
+SELECT s.*, t.* EXCLUDE (trace_id, span_id)
 FROM s
-JOIN linked k ON k.trace_id = s.trace_id AND k.span_id = s.span_id
-LEFT JOIN above o ON o.id = k.id
-LEFT JOIN meanwhile m ON m.id = k.id
-LEFT JOIN wrappers w ON w.id = k.id
-LEFT JOIN repeats r ON r.id = k.id
+JOIN told t ON t.trace_id = s.trace_id AND t.span_id = s.span_id
