@@ -89,8 +89,8 @@ def demo(
 
 @app.command()
 def collect(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 4318,
-    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="4318 by default; 0: any free port.")] = None,
+    host: Annotated[str | None, typer.Option(help="Loopback unless you say otherwise.")] = None,
     token_env: Annotated[str | None, typer.Option(help="Environment variable with a bearer token to demand.")] = None,
     project: Project = None,
     json: Json = False,

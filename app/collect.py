@@ -5,47 +5,47 @@ that it is what it says: the landing files are logs like any other, taken in by 
 """
 
 import asyncio
+import errno
 import hmac
+import ipaddress
 import socket
 import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import msgspec
-from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tracemill.app.landing import MIB, Landing, framed
+from tracemill.app.landing import MIB, Landing
+from tracemill.app.otlp import JSON, PROTOBUF, SIGNALS, RefusedError, accepted, checked, refused
 from tracemill.app.settings import clock as system_clock
 from tracemill.errors import ConfigError
+from tracemill.pipelines.config import CollectConfig
 
-JSON = "application/json"
-PROTOBUF = "application/x-protobuf"
-RETRY_AFTER_S = 5
-_RPC_CODES = {400: 3, 401: 16, 413: 11, 415: 3, 503: 14}
-_SIGNALS: dict[str, tuple[str, type[Message], tuple[str, str]]] = {
-    "traces": ("traces", ExportTraceServiceRequest, ("resourceSpans", "resource_spans")),
-    "logs": ("logs", ExportLogsServiceRequest, ("resourceLogs", "resource_logs")),
-}
+_AT_ONCE = MIB
+"""What is checked without handing it to another thread."""
 
 
-class RefusedError(Exception):
-    """A request that is answered with an error; never leaves this module."""
+class _Room:
+    """The bytes of all requests that are not yet answered, bounded. For one event loop."""
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(status, reason)
-        self.status = status
-        self.reason = reason
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        """Raises RefusedError (429) when it is too much."""
+        if self._held + size > self._most:
+            raise RefusedError(429, "too much is waiting to be written; send it again a little later")
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        self._held -= size
 
 
 def build_app(
@@ -53,17 +53,20 @@ def build_app(
     *,
     token: str | None = None,
     max_body: int = 64 * MIB,
+    max_waiting: int = 256 * MIB,
     rotate_bytes: int = 64 * MIB,
     rotate_s: float = 60.0,
     clock: Callable[[], int] = system_clock,
 ) -> Starlette:
-    """The HTTP application. `max_body` bounds a request's bytes after decompression.
+    """The HTTP application. `max_body` bounds a request's bytes after decompression, `max_waiting` all of them.
 
-    With a `token`, requests must carry it as a bearer token. Answers: 200 on disk; 400 no OTLP; 401 no or a wrong
-    token; 413 too large; 415 another content type or encoding; 503 not written (full disk), to be sent again.
+    With a `token`, requests must carry it as a bearer token. Answers: 200 on disk, with a partial success where some
+    spans have no ids; 400 no OTLP; 401 no or a wrong token; 413 too large; 415 another content type or encoding; 429
+    too much at once and 503 not written (full disk), both to be sent again.
     Raises StoreError where the landing folder cannot be written.
     """
-    store = Landing(landing, clock=clock, rotate_bytes=rotate_bytes, rotate_s=rotate_s)
+    store = Landing(landing, clock=clock, rotate_bytes=rotate_bytes, rotate_s=rotate_s, max_waiting_bytes=max_waiting)
+    room = _Room(max_waiting)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -76,22 +79,26 @@ def build_app(
     async def receive(request: Request) -> Response:
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         answer_kind = PROTOBUF if kind == PROTOBUF else JSON
+        body = bytearray()
         try:
             _authorize(request, token)
             if kind not in (JSON, PROTOBUF):
                 raise RefusedError(415, f"content type {kind or 'missing'}: send {PROTOBUF} or {JSON}")
-            body = await _body(request, max_body)
-            entry = await run_in_threadpool(_checked, request.path_params["signal"], kind, body)
+            await _read(request, body, max_body, room)
+            check = (request.path_params["signal"], kind, bytes(body))
+            entry = checked(*check) if len(body) <= _AT_ONCE else await run_in_threadpool(checked, *check)
             if entry is not None:
-                await asyncio.wrap_future(store.append(*entry))
-        except RefusedError as refused:
-            return _error(answer_kind, refused.status, refused.reason)
+                await asyncio.wrap_future(store.append(entry.suffix, entry.data))
+            return accepted(answer_kind, entry.rejected if entry else 0)
+        except RefusedError as no:
+            return refused(answer_kind, no.status, no.reason)
         except OSError as error:
-            return _error(answer_kind, 503, f"not written, send it again: {error.strerror or error}")
+            status = 429 if error.errno == errno.EAGAIN else 503
+            return refused(answer_kind, status, f"not written, send it again: {error.strerror or error}")
         except ClientDisconnect:
             return Response(status_code=400)
-        # An empty Export…ServiceResponse: everything was accepted.
-        return Response(b"" if answer_kind == PROTOBUF else b"{}", media_type=answer_kind)
+        finally:
+            room.give_back(len(body))
 
     async def health(request: Request) -> Response:
         if store.failure is not None:
@@ -99,8 +106,8 @@ def build_app(
         return JSONResponse({"status": "ok"})
 
     async def signal(request: Request) -> Response:
-        if request.path_params["signal"] not in _SIGNALS:
-            return _error(JSON, 404, "this collector takes /v1/traces and /v1/logs")
+        if request.path_params["signal"] not in SIGNALS:
+            return refused(JSON, 404, "this collector takes /v1/traces and /v1/logs")
         return await receive(request)
 
     return Starlette(
@@ -112,14 +119,25 @@ def build_app(
     )
 
 
-def serve(landing: Path, *, host: str = "127.0.0.1", port: int = 4318, token: str | None = None) -> None:
-    """Receives until SIGTERM or Ctrl-C, then finishes its files. Says on stderr where it listens; port 0: any free one.
+_DEFAULTS = CollectConfig()
+
+
+def serve(landing: Path, config: CollectConfig = _DEFAULTS, *, token: str | None = None) -> None:
+    """Receives until SIGTERM or Ctrl-C, then finishes its files. Says on stderr where it listens.
 
     Raises ConfigError where the address cannot be used, StoreError where the folder cannot be written.
     """
     import uvicorn
 
-    app = build_app(landing, token=token)
+    host, port = config.host, config.port
+    app = build_app(
+        landing,
+        token=token,
+        max_body=config.max_body_mib * MIB,
+        max_waiting=config.max_waiting_mib * MIB,
+        rotate_bytes=config.rotate_mib * MIB,
+        rotate_s=config.rotate_s,
+    )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -134,9 +152,11 @@ def serve(landing: Path, *, host: str = "127.0.0.1", port: int = 4318, token: st
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}"
     print(f"Receiving OTLP on {address}/v1/traces and /v1/logs, into {landing}", file=sys.stderr, flush=True)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
+    if token is None and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        print("Whoever reaches this address may write logs: set [collect] token_env", file=sys.stderr, flush=True)
+    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(settings).run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # uvicorn has shut down in order and raises it again
     finally:
@@ -151,8 +171,11 @@ def _authorize(request: Request, token: str | None) -> None:
         raise RefusedError(401, "a bearer token is needed")
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """The decompressed body. Refuses as soon as it is too large, also while decompressing."""
+async def _read(request: Request, body: bytearray, limit: int, room: _Room) -> None:
+    """The decompressed request into `body`, whose bytes are taken from the room.
+
+    Refuses as soon as it is too large, also while decompressing.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "deflate"):
         raise RefusedError(415, f"content encoding {encoding}: send gzip or none")
@@ -160,61 +183,18 @@ async def _body(request: Request, limit: int) -> bytes:
     if encoding in ("gzip", "deflate"):
         unpack = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
     too_large = RefusedError(413, f"more than {limit} bytes")
-    taken, body = 0, bytearray()
+    taken = 0
     async for chunk in request.stream():
         taken += len(chunk)
         if taken > limit:
             raise too_large
         try:
-            body += chunk if unpack is None else unpack.decompress(chunk, limit + 1 - len(body))
+            plain = chunk if unpack is None else unpack.decompress(chunk, limit + 1 - len(body))
         except zlib.error as error:
             raise RefusedError(400, f"broken {encoding}: {error}") from None
+        room.take(len(plain))
+        body += plain
         if len(body) > limit or (unpack is not None and unpack.unconsumed_tail):
             raise too_large
     if unpack is not None and taken and not unpack.eof:
         raise RefusedError(400, f"torn {encoding}")
-    return bytes(body)
-
-
-def _checked(signal: str, kind: str, body: bytes) -> tuple[str, bytes] | None:
-    """File suffix and bytes to append; None where the request holds nothing. Refuses what is no OTLP."""
-    name, message, keys = _SIGNALS[signal]
-    if kind == JSON:
-        try:
-            document: Any = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RefusedError(400, f"no JSON: {error}") from None
-        if not isinstance(document, dict):
-            raise RefusedError(400, f"no OTLP {name}: not a JSON object")
-        found = next((document[key] for key in keys if document.get(key) is not None), None)
-        if found is None and not document:
-            return None
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            raise RefusedError(400, f"no OTLP {name}: {keys[0]} is missing or no list of objects")
-        line = msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body.strip()
-        return (f"{name}.jsonl", line + b"\n") if found else None
-    try:
-        request = message.FromString(body)
-    except DecodeError as error:
-        raise RefusedError(400, f"no OTLP {name}: {error}") from None
-    resources = request.resource_spans if signal == "traces" else request.resource_logs
-    if not resources:
-        if body:
-            raise RefusedError(400, f"no OTLP {name}: no resources in it")
-        return None
-    if signal == "traces":
-        spans = [span for item in resources for scope in item.scope_spans for span in scope.spans]
-        if spans and not any(len(span.trace_id) == 16 for span in spans):
-            raise RefusedError(400, "no OTLP traces: no span has a trace id")
-    return f"{name}.otlp.pb", framed([body])
-
-
-def _error(kind: str, status: int, reason: str) -> Response:
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status == 503 else {}
-    if status == 401:
-        headers["www-authenticate"] = "Bearer"
-    code = _RPC_CODES.get(status, 2)
-    if kind == PROTOBUF:
-        content = Status(code=code, message=reason).SerializeToString()
-        return Response(content, status_code=status, headers=headers, media_type=PROTOBUF)
-    return JSONResponse({"code": code, "message": reason}, status_code=status, headers=headers)

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracemill.errors import StoreError
+from tracemill.pipelines import landed
 
 MIB = 1024 * 1024
-UNFINISHED = ".part"
 _GROUP_BYTES = 32 * MIB
 """At most about this much is written between two syncs."""
 
@@ -83,7 +83,7 @@ class Landing:
         """Why the last write failed; None when it went well."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._take_over()
+            landed.take_over(folder)
         except OSError as error:
             raise StoreError(f"{folder}: cannot write received telemetry there: {error.strerror or error}") from error
 
@@ -152,6 +152,9 @@ class Landing:
         error: OSError | None = None
         try:
             file = self._files.get(suffix) or self._new(suffix)
+            if not landed.is_at(file.path, file.descriptor):
+                self._lost(suffix)
+                file = self._new(suffix)
             _append(file, data)
         except OSError as failed:
             error = failed
@@ -170,13 +173,24 @@ class Landing:
     def _new(self, suffix: str) -> _File:
         now = self._clock()
         self._made += 1
-        path = self._folder / f"{now // 1000:016d}-{os.getpid()}-{self._made:04d}.{suffix}{UNFINISHED}"
+        self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleared it away
+        path = self._folder / f"{now // 1000:016d}-{os.getpid()}-{self._made:04d}.{suffix}{landed.UNFINISHED}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not landed.is_at(path, descriptor):
+                raise OSError(errno.EAGAIN, "another process took the file before it was locked")
+            landed.sync_folder(self._folder)
+        except OSError:
+            os.close(descriptor)
+            raise
         file = _File(path, descriptor, now)
         self._files[suffix] = file
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _sync_folder(self._folder)
         return file
+
+    def _lost(self, suffix: str) -> None:
+        """Somebody deleted or moved the file while it was written: what comes next goes to another one."""
+        os.close(self._files.pop(suffix).descriptor)
 
     def _drop_tail(self, suffix: str) -> None:
         """Takes back what a failed write left; a file that cannot be mended is closed and another one begun."""
@@ -203,24 +217,11 @@ class Landing:
     def _finish(self, suffix: str) -> None:
         file = self._files.pop(suffix)
         try:
-            _finished(file.path, file.size)
+            landed.finish(file.path, file.size)
         except OSError as error:
             self.failure = str(error.strerror or error)
         finally:
             os.close(file.descriptor)
-
-    def _take_over(self) -> None:
-        """Finishes what killed processes left; files of running ones are locked and stay."""
-        for path in sorted(self._folder.glob(f"*{UNFINISHED}")):
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.fsync(descriptor)
-                _finished(path, os.fstat(descriptor).st_size)
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(descriptor)
 
 
 def _append(file: _File, data: bytes) -> None:
@@ -229,22 +230,6 @@ def _append(file: _File, data: bytes) -> None:
         view = view[os.write(file.descriptor, view) :]
     os.fsync(file.descriptor)
     file.size += len(data)
-
-
-def _finished(path: Path, size: int) -> None:
-    if size == 0:
-        path.unlink()
-    else:
-        path.rename(path.with_name(path.name.removesuffix(UNFINISHED)))
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def framed(parts: Iterable[bytes]) -> bytes:

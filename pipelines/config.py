@@ -46,6 +46,28 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CollectConfig:
+    """`[collect]`: the receiver of OTLP over HTTP."""
+
+    host: str = "127.0.0.1"
+    """Loopback: whoever opens it to others wants a token, and TLS in front of it."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 4318
+    """0: any free one."""
+    token_env: str | None = None
+    """Environment variable with the bearer token that requests must carry."""
+    rotate_mib: Count = 64
+    """A landing file is handed over when it is so large …"""
+    rotate_s: Positive = 60.0
+    """… or so old."""
+    max_body_mib: Count = 64
+    """One request, after decompression; at most `[limits] record_mib`, or ingest would refuse it."""
+    max_waiting_mib: Count = 256
+    """All requests that are not yet answered, in memory; what comes beyond it is told to come back later (429)."""
+    keep_refused_days: Positive = 30.0
+    """How long a landing file with a record that could not be read is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TasksConfig:
     """`[tasks]`: a file that declares the tasks behind benchmark-like logs (gold answers, groups)."""
 
@@ -175,6 +197,7 @@ class Config:
     """`[[formats]]`: logs that only this project has, as rows whose columns it names."""
     redaction: Redaction = field(default_factory=Redaction)
     """`[redaction]`: what is taken out of logs before anything is written."""
+    collect: CollectConfig = CollectConfig()
     limits: Limits = field(default_factory=Limits)
     """`[limits]`: what is too large to be read, and ends in quarantine."""
     tasks: TasksConfig | None = None

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tracemill import ingest
 from tracemill.mining import groups
-from tracemill.pipelines import joining
+from tracemill.pipelines import joining, landed
 from tracemill.pipelines.config import Config, SourceConfig
 from tracemill.pipelines.night import Night
 from tracemill.records import Batch
@@ -110,6 +110,7 @@ def take_in(
     """
     started = perf_counter()
     totals: dict[str, int] = {}
+    landed.take_over(night.config.landing_path)
     now_ns = night.clock()  # before the listing: what changes after it must not pass for what was read
     objects = ingest.find(sources, options=options or {}, standing=standing)
     rules = ingest.Ruleset(night.config.redaction)
@@ -142,27 +143,9 @@ def take_in(
         judged, joined = joining.read(night, path, on=on, rules=rules)
         joins.append(joined)
         _add(totals, write(night, judged, again=_objects(judged)))
-    clear_landing(night, objects)
+    landed.clear(night, objects)
     night.tell("ingest", "reading logs", len(objects), len(objects))
     return IngestReport(**totals, seconds=round(perf_counter() - started, 3), joins=tuple(joins))
-
-
-def clear_landing(night: Night, objects: Sequence[ingest.SourceObject]) -> list[str]:
-    """Deletes those of `objects` that the collector wrote and the lake holds whole: they hold what redaction took out.
-
-    A file of which a record was refused stays, as the only copy of it. Returns the paths deleted.
-    """
-    if night.config.redaction.keep_landing:
-        return []
-    ours = [one for one in objects if Path(one.uri).parent == night.config.landing_path and one.unreadable is None]
-    if not ours:
-        return []
-    ledger = night.select("SELECT DISTINCT content_hash FROM ingest_log WHERE n_quarantined = 0")
-    whole = set(ledger["content_hash"].to_pylist())
-    deleted = [one.uri for one in ours if one.content_hash in whole]
-    for uri in deleted:
-        Path(uri).unlink(missing_ok=True)
-    return deleted
 
 
 def _objects(batch: Batch) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,26 +48,40 @@ def init(folder: Path, *, as_json: bool, dry_run: bool) -> None:
     )
 
 
-def collect(given: Path | None, *, host: str, port: int, token_env: str | None, as_json: bool, dry_run: bool) -> None:
-    """Receives OTLP until stopped."""
+def collect(
+    given: Path | None, *, host: str | None, port: int | None, token_env: str | None, as_json: bool, dry_run: bool
+) -> None:
+    """Receives OTLP until stopped. What is not given is as `[collect]` says."""
     from tracemill.app import collect as receiver
 
     config = project.load(given)
+    own = config.collect
+    chosen = replace(
+        own,
+        host=own.host if host is None else host,
+        port=own.port if port is None else port,
+        token_env=own.token_env if token_env is None else token_env,
+    )
+    if chosen.max_body_mib > config.limits.record_mib:
+        raise ConfigError(
+            f"[collect] max_body_mib is {chosen.max_body_mib}, [limits] record_mib only {config.limits.record_mib}: "
+            "ingest would refuse what is received"
+        )
     token = None
-    if token_env is not None:
-        token = settings.environment().get(token_env)
+    if chosen.token_env is not None:
+        token = settings.environment().get(chosen.token_env)
         if not token:
-            raise ConfigError(f"--token-env: the environment variable {token_env} is not set")
-    landing = config.path(".tracemill/landing")
-    plan = {"host": host, "port": port, "landing": str(landing), "token": token is not None}
+            raise ConfigError(f"the environment variable {chosen.token_env}, which holds the token, is not set")
+    landing = config.landing_path
+    plan = {"host": chosen.host, "port": chosen.port, "landing": str(landing), "token": token is not None}
     output = Output(as_json=as_json)
     if dry_run:
-        output.result(plan, f"would receive OTLP on {host}:{port}, into {landing}")
+        output.result(plan, f"would receive OTLP on {chosen.host}:{chosen.port}, into {landing}")
         return
     if as_json:
         output.result(plan)
         sys.stdout.flush()
-    receiver.serve(landing, host=host, port=port, token=token)
+    receiver.serve(landing, chosen, token=token)
 
 
 def ingest(

@@ -120,7 +120,9 @@ def client(tmp_path: Path) -> Iterator[Client]:
 @contextmanager
 def server(folder: Path, *, limit: Callable[[], None] | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A collector in a process of its own, on a free port."""
-    code = "import sys, pathlib, tracemill.app.collect as c; c.serve(pathlib.Path(sys.argv[1]), port=0)"
+    code = (
+        "import sys, pathlib, tracemill.app.collect as c; c.serve(pathlib.Path(sys.argv[1]), c.CollectConfig(port=0))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE, text=True, preexec_fn=limit
     )
@@ -319,6 +321,33 @@ def test_with_a_token_only_its_holder_gets_in(tmp_path: Path) -> None:
         assert client.post("/v1/traces", as_bytes(request_json()), **headers).status_code == 401
         headers = {"authorization": "Bearer s3cret"}
         assert client.post("/v1/traces", as_bytes(request_json()), **headers).status_code == 200
+
+
+def test_what_is_too_much_at_once_is_a_429_with_retry_after(tmp_path: Path) -> None:
+    with Client(build_app(tmp_path, max_waiting=1000)) as client:
+        assert client.post("/v1/traces", as_bytes(request_json())).status_code == 200
+        for kind, body in (
+            ("application/json", as_bytes(request_json(name="x" * 1000))),
+            (PROTOBUF, request_protobuf(99)),
+        ):
+            answer = client.post("/v1/traces", body, content_type=kind)
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.headers["content-type"] == kind
+        assert client.post("/v1/traces", as_bytes(request_json("2" * 16))).status_code == 200  # room was given back
+    assert len(spans_in(tmp_path)) == 2
+
+
+def test_a_file_that_somebody_took_away_is_noticed_before_the_next_answer(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "in", clock=lambda: 1)
+    landing.start()
+    landing.append("traces.jsonl", b"1\n").result(timeout=60)
+    (part,) = (tmp_path / "in").iterdir()
+    part.unlink()
+    (tmp_path / "in").rmdir()
+    landing.append("traces.jsonl", b"2\n").result(timeout=60)
+    landing.close()
+    assert [path.read_bytes() for path in (tmp_path / "in").iterdir()] == [b"2\n"]
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
