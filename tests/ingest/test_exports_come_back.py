@@ -24,7 +24,8 @@ TARGETS = {exporter.name: exporter for exporter in EXPORTERS}
 
 words = st.text(st.sampled_from('abc xyzäß\n"{}[]\\💡'), min_size=1, max_size=12)
 names = st.text(st.sampled_from("abcdefgh"), min_size=1, max_size=6)
-scalars = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(-1e6, 1e6) | words
+# Longer numbers may be somebody's: redaction has its say in what is taken in.
+scalars = st.none() | st.booleans() | st.integers(-(2**33), 2**33) | st.floats(-1e6, 1e6) | words
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=6
 )
