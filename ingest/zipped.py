@@ -242,7 +242,9 @@ def _inflated(method: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
         if not inflate.eof:
             raise EOFError("it ends in the middle")
     elif method == _ZSTD:
-        with zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], _Joined(pieces)), read_across_frames=True) as reader:
+        with zstandard.ZstdDecompressor().stream_reader(
+            cast(IO[bytes], _Joined(pieces)), read_across_frames=True
+        ) as reader:
             while data := reader.read(_CHUNK):
                 yield data
     else:
