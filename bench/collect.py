@@ -163,11 +163,32 @@ def _cpu_s(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def _distinct(path: Path) -> set[bytes]:
+    """The requests in a landing file, each once: lines, or messages led by their length."""
+    data = path.read_bytes()
+    if path.suffix == ".jsonl":
+        return set(data.splitlines(keepends=True))
+    found, at = set(), 0
+    while at < len(data):
+        size, begin, shift = 0, at, 0
+        while True:
+            byte = data[at]
+            size, at, shift = size | (byte & 0x7F) << shift, at + 1, shift + 7
+            if byte < 0x80:
+                break
+        at += size
+        found.add(data[begin:at])
+    return found
+
+
 def _missing(folder: Path, spans: int, acknowledged: dict[int, dict[int, int]]) -> int:
     """Acknowledged spans that are in no file. A client sends its 64 requests again and again."""
     there: set[str] = set()
-    for batch in ingest.batches(ingest.find([folder]), key=b"k" * 32, now_ns=1):
-        there.update(batch.tables["spans"]["span_id"].to_pylist())
+    with TemporaryDirectory() as distinct:
+        for path in folder.iterdir():
+            (Path(distinct) / path.name).write_bytes(b"".join(_distinct(path)))
+        for batch in ingest.batches(ingest.find([distinct]), key=b"k" * 32, now_ns=1):
+            there.update(batch.tables["spans"]["span_id"].to_pylist())
     wanted = {
         f"{1 + worker:04x}{number:08x}{place:04x}"
         for worker, counts in acknowledged.items()
