@@ -3,14 +3,14 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracemill.ids import canonical_json
-from tracemill.mining.binding import bind
+from tracemill.mining.binding import bind_item, fixed_items
 from tracemill.mining.calls import Calls, Ints
 from tracemill.mining.lake import Messages
-from tracemill.records import Template
+from tracemill.records import ChatMessage, Template
 
 SAMPLE = 200
 """The statistics are of so many calls of a version, the latest that were looked at."""
@@ -24,24 +24,34 @@ def statistics(template: Template, calls: Calls, messages: Messages, rows: Ints)
     """JSON by slot: `n` values, `distinct` ones, `kind` (number|date|json|line|text|turns), `chars` (median, longest);
     for a conversation `turns` (median, most); `common` (value -> share) where few values come again and again.
     """
-    filled: dict[str, list[Any]] = {name: [] for name in template.slots}
-    for row in rows[-SAMPLE:].tolist():
-        codes = calls.codes[calls.offsets[row] : calls.offsets[row + 1]].tolist()
-        ids = [calls.message_ids[code] for code in codes]
-        messages.fetch(ids)
-        said = [message for message in map(messages.get, ids) if message is not None]
-        for name, value in (bind(template, said) or {}).items():
-            filled[name].append(value)
-    return canonical_json({name: _summary(values) for name, values in filled.items() if values})
+    sample = rows[-SAMPLE:]
+    before, open_ended, after = fixed_items(template)
+    places = [*enumerate(before), *((at - len(after), item) for at, item in enumerate(after))]
+    codes = {place: calls.at(sample, place) for place, _ in places}
+    messages.fetch({calls.message_ids[code] for found in codes.values() for code in found.tolist() if code >= 0})
+    filled: dict[str, list[Any]] = {}
+    for place, item in places:
+        if all(isinstance(piece, str) for piece in item["content"]):
+            continue
+        bound = {code: _bound(item, messages.get(calls.message_ids[code])) for code in set(codes[place].tolist())}
+        for code in codes[place].tolist():
+            for name, value in bound[code].items():
+                filled.setdefault(name, []).append(value)
+    summed = {name: _summary(values) for name, values in filled.items()}
+    if open_ended:
+        turns = sorted((calls.lengths[sample] - len(places)).tolist())
+        summed["conversation"] = {"n": len(turns), "kind": "turns", "turns": [turns[len(turns) // 2], turns[-1]]}
+    return canonical_json(summed)
 
 
-def _summary(values: Sequence[Any]) -> dict[str, Any]:
-    if not isinstance(values[0], str):
-        turns = sorted(len(value) for value in values)
-        return {"n": len(values), "kind": "turns", "turns": [turns[len(turns) // 2], turns[-1]]}
+def _bound(item: Mapping[str, Any], message: ChatMessage | None) -> dict[str, str]:
+    return {} if message is None else bind_item(item, message) or {}
+
+
+def _summary(values: Sequence[str]) -> dict[str, Any]:
     counts = Counter(values)
     lengths = sorted(map(len, values))
-    summary = {
+    summary: dict[str, Any] = {
         "n": len(values),
         "distinct": len(counts),
         "kind": _kind(list(counts)),
