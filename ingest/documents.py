@@ -41,7 +41,7 @@ def each(found: Iterable[Record | BadRecord], items: Callable[[Record], Iterator
         if isinstance(record, BadRecord):
             yield record
         else:
-            yield from guarded(items(record), record.bad)
+            yield from told(guarded(items(record), record.bad), record.bad)
         yield Done()
 
 
@@ -56,6 +56,18 @@ def guarded(items: Iterator[Item], bad: Callable[[str], BadRecord]) -> Iterator[
         yield bad(why(error))
         return
     yield from found
+
+
+def told(
+    items: Iterator[Item], bad: Callable[[str], BadRecord], why: str = "nothing in it makes a row"
+) -> Iterator[Item]:
+    """The items of one record; where there are none, a bad record: whatever comes in is accounted for."""
+    said = False
+    for item in items:
+        said = True
+        yield item
+    if not said:
+        yield bad(why)
 
 
 def why(error: Exception) -> str:

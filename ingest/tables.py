@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracemill.ingest.documents import guarded, loads, records, shown
+from tracemill.ingest.documents import guarded, loads, records, shown, told
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, Stream
 
 Row = tuple[int, dict[str, Any]]
@@ -44,7 +44,8 @@ def each_row(
         if isinstance(found, BadRecord):
             yield found
         else:
-            yield from guarded(items(*found), partial(bad_row, *found))
+            bad = partial(bad_row, *found)
+            yield from told(guarded(items(*found), bad), bad)
         yield Done()
 
 

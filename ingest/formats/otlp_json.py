@@ -12,8 +12,8 @@ import msgspec
 from tracemill.ingest.attributes import as_float, as_int, hex_id
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
-from tracemill.ingest.documents import Record, guarded, loads, records
-from tracemill.ingest.formats.otlp_logs import log_items
+from tracemill.ingest.documents import Record, guarded, loads, records, told
+from tracemill.ingest.formats.otlp_logs import SAYS_NOTHING, log_items
 from tracemill.ingest.otel.envelope import NoSpanError, origin_of, spoken
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.redact import encodable
@@ -143,7 +143,7 @@ class OtlpJson:
             if isinstance(record, BadRecord):
                 yield record
             else:
-                yield from _request(record)
+                yield from told(_request(record), record.bad, SAYS_NOTHING)
             yield Done()
 
 
@@ -177,7 +177,7 @@ def _request(record: Record) -> Iterator[Item]:
 
 
 def _held(request: _Request) -> list[_Resourced] | None:
-    """The resources with their spans and logs; None where this is no request. An empty request is one."""
+    """The resources with their spans and logs; None where this is no request."""
     request = request.trace or request
     lists = (request.resourceSpans, request.batches, request.resourceLogs)
     return None if all(held is None for held in lists) else [item for held in lists for item in held or ()]

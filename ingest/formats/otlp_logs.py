@@ -8,6 +8,9 @@ from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.genai import evaluation, late_messages
 from tracemill.ingest.reader import Item, LateContent, RawSpan
 
+SAYS_NOTHING = "neither a span nor a log record of a trace is in the request"
+"""Why a request is refused that makes no row."""
+
 
 def log_items(
     *,

@@ -1,6 +1,7 @@
 """OTLP as protobuf: one request, or a file of requests each led by its length (as `tracemill collect` writes them)."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -10,8 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tracemill.ingest.attributes import hex_id
 from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
-from tracemill.ingest.documents import guarded
-from tracemill.ingest.formats.otlp_logs import log_items
+from tracemill.ingest.documents import guarded, told
+from tracemill.ingest.formats.otlp_logs import SAYS_NOTHING, log_items
 from tracemill.ingest.otel.envelope import NoSpanError, origin_of, spoken
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 
@@ -41,14 +42,14 @@ class OtlpProtobuf:
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
         if _is_request(head.data, 0, len(head.data)) or not _is_framed(head.data):
-            yield from _request(stream.read(), None, 0)
+            yield from _told(stream.read(), None, 0)
             yield Done()
             return
         for number, (offset, frame) in enumerate(_frames(stream), start=1):
             if isinstance(frame, str):
                 yield BadRecord(reason=frame, line=number, offset=offset)
             else:
-                yield from _request(frame, number, offset)
+                yield from _told(frame, number, offset)
             yield Done()
 
 
@@ -136,6 +137,15 @@ def _frames(stream: Stream) -> Iterator[tuple[int, bytes | str]]:
         yield offset, f"the last frame is torn: {passing} bytes of it are missing"
 
 
+def _told(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
+    bad = partial(_bad, number, offset)
+    yield from told(_request(data, number, offset), bad, SAYS_NOTHING)
+
+
+def _bad(number: int | None, offset: int, reason: str) -> BadRecord:
+    return BadRecord(reason=reason, line=number, offset=offset)
+
+
 def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
     try:
         traces = ExportTraceServiceRequest.FromString(data)
@@ -147,23 +157,17 @@ def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
             for scoped in resourced.scope_spans:
                 origin = _origin(resourced, scoped)
                 for span in scoped.spans:
-                    yield from guarded(
-                        _span(span, origin, number, offset),
-                        lambda reason: BadRecord(reason=reason, line=number, offset=offset),
-                    )
+                    yield from guarded(_span(span, origin, number, offset), partial(_bad, number, offset))
         return
     try:
         logs = ExportLogsServiceRequest.FromString(data)
     except (DecodeError, ValueError):
-        yield BadRecord(reason="no OTLP protobuf request", line=number, offset=offset)
+        yield _bad(number, offset, "no OTLP protobuf request")
         return
     if spans and not any(
         record.time_unix_nano for r in logs.resource_logs for s in r.scope_logs for record in s.log_records
     ):
-        yield BadRecord(reason="no span has a valid trace id", line=number, offset=offset)
-        return
-    if not logs.resource_logs:
-        yield BadRecord(reason="a request without spans and log records", line=number, offset=offset)
+        yield _bad(number, offset, "no span has a valid trace id")
         return
     for resourced in logs.resource_logs:
         for scoped in resourced.scope_logs:

@@ -119,10 +119,19 @@ def test_protobuf_requests_that_say_nothing_are_told_of(take: Any, otlp: Make, r
     taken = take(begin + bytes(300) + framed(frame) + bytes(2_000_000))
     assert [span["name"] for span in taken.spans] == ["a"]
     assert [(row["offset_bytes"], row["reason"]) for row in taken.quarantine] == [
-        (len(framed(frame)), "a request without spans and log records"),
+        (len(framed(frame)), "neither a span nor a log record of a trace is in the request"),
         (len(begin), "requests without a byte: 300"),
         (len(begin) + 300 + len(framed(frame)), "requests without a byte: 2000000"),
     ]
+
+
+def test_json_requests_that_say_nothing_are_told_of(take: Any, otlp: Make, request_of: Make) -> None:
+    empty = {"resourceSpans": [{"scopeSpans": [{"scope": {"name": "x"}}]}]}
+    elsewhere = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "no trace"}}]}]}]}
+    taken = take(lines=[request_of(otlp("a")), empty, elsewhere, request_of(otlp("b"))])
+    assert [span["name"] for span in taken.spans] == ["a", "b"]
+    reason = "neither a span nor a log record of a trace is in the request"
+    assert [(row["line"], row["reason"]) for row in taken.quarantine] == [(2, reason), (3, reason)]
 
 
 @pytest.mark.parametrize("last", [False, True])

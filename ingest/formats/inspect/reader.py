@@ -142,6 +142,7 @@ def _document(record: Record) -> Iterator[Item | Done]:
             yield from guarded(_loaded(sample, header), sample.bad)
         yield Done()
     if not samples:
+        yield record.bad("the log holds no samples")
         yield Done()
 
 
