@@ -19,7 +19,6 @@ from tracemill.schema import INGEST_LOG, INGEST_PROGRESS, QUARANTINE, SCORES, TA
 
 _EXCERPT = 500
 _SCORE = Checks(SCORES)
-_TARGETS = ("span", "step", "trajectory", "session", "response", "dataset_run")
 _ROW_BYTES = 400
 """About what a row takes beside its texts."""
 
@@ -222,10 +221,8 @@ class Building:
 
     def _add_score(self, score: RawScore, uri: str) -> None:
         redactor = self._redactor
-        if score.target_kind not in _TARGETS:
-            raise ValueError(f"a score is about a {', a '.join(_TARGETS)}, not about {score.target_kind!r}")
         row: dict[str, Any] = {
-            "target_kind": score.target_kind,
+            "target_kind": redactor.text(score.target_kind),
             "target_id": redactor.target(score.target_kind, score.target_id),
             "name": redactor.text(score.name),
             "value": score.value,

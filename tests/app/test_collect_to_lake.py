@@ -115,6 +115,7 @@ def as_protobuf(*span_ids: str) -> bytes:
     return bytes(request.SerializeToString())
 
 
+@pytest.mark.slow
 def test_every_acknowledged_span_is_in_the_lake_once_although_collectors_are_killed_under_load(
     project: Project,
 ) -> None:

@@ -61,7 +61,7 @@ def log(path: Path, trace: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("locked", ["file", "folder"])
+@pytest.mark.parametrize("locked", ["file", pytest.param("folder", marks=pytest.mark.slow)])
 def test_an_unreadable_log_is_refused_alone_and_comes_in_when_it_is_readable(folder: Path, locked: str) -> None:
     log(folder / "logs" / "open.json", 1)
     secret = log(folder / "logs" / "private" / "secret.json", 2)

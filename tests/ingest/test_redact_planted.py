@@ -1,8 +1,11 @@
 """Values planted in every place of every format are in no byte of the lake: tables, files, catalog, quarantine."""
 
 import importlib.util
+import io
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +14,9 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from google.protobuf.message import Message
+from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tracemill import ingest
 from tracemill.errors import SourceError
@@ -19,7 +25,7 @@ from tracemill.warehouse import Lake
 
 KEY = b"k" * 32
 EXAMPLES = Path(__file__).parent / "examples"
-NAMES = [reader.name for reader in FORMATS if reader.name != "otlp-protobuf"]
+NAMES = [reader.name for reader in FORMATS]
 
 
 def load(path: Path) -> ModuleType:
@@ -57,6 +63,13 @@ class Planting:
         self.planted.append(value)
         return value
 
+    def name(self) -> str:
+        """A value that can stand in the name of a file."""
+        while "/" in (value := next(self._values)) or "\n" in value or len(value) > 100:
+            pass
+        self.planted.append(value)
+        return value
+
     def into(self, value: Any) -> Any:
         if isinstance(value, dict):
             found = {name: self.into(inner) for name, inner in value.items()}
@@ -74,7 +87,32 @@ class Planting:
             return f"{value} it is {self.one()}, yes"
         return value
 
-    def log(self, raw: bytes) -> bytes:
+    def into_message(self, message: Message) -> None:
+        """The texts of a protobuf message, and one attribute more wherever there are some."""
+        for field, value in message.ListFields():
+            if field.type == field.TYPE_STRING:
+                setattr(message, field.name, self.into(value))
+            elif field.type == field.TYPE_MESSAGE:
+                for inner in value if field.is_repeated else [value]:
+                    self.into_message(inner)
+        if "attributes" in message.DESCRIPTOR.fields_by_name and self._r.random() < self._share:
+            message.attributes.add(key=f"note {self.one()}").value.string_value = f"it is {self.one()}"
+
+    def frames(self, raw: bytes) -> bytes:
+        """A file of trace requests, each led by its length."""
+        given, written = io.BytesIO(raw), io.BytesIO()
+        while (request := parse_length_prefixed(ExportTraceServiceRequest, given)) is not None:
+            self.into_message(request)
+            serialize_length_prefixed(request, written)
+        return written.getvalue()
+
+    def log(self, example: Path) -> bytes:
+        """An example with values planted in it, and a torn record after it."""
+        raw = example.read_bytes()
+        planted = self.frames(raw) if example.suffix == ".binpb" else self.texts(raw)
+        return planted + b'\n{"torn": "' + self.one().encode()
+
+    def texts(self, raw: bytes) -> bytes:
         try:
             return json.dumps(self.into(json.loads(raw))).encode()
         except ValueError:
@@ -101,7 +139,7 @@ def test_nothing_planted_in_a_log_comes_out(name: str, tmp_path: Path) -> None:
     for seed, share in enumerate((0.05, 0.2, 0.7)):
         planting = Planting(f"{name} {seed}", share)
         path = tmp_path / f"log{seed}{example.suffix}"
-        path.write_bytes(planting.log(example.read_bytes()) + b'\n{"torn": "' + planting.one().encode())
+        path.write_bytes(planting.log(example))
         for options in ({}, {"max_bytes": 1}):
             batches = list(ingest.batches(ingest.find([path]), key=KEY, now_ns=1, **options))
             text = readable([table.to_pylist() for batch in batches for table in batch.tables.values()])
@@ -125,8 +163,7 @@ def test_nothing_planted_is_in_any_byte_of_the_lake(tmp_path: Path) -> None:
     planting = Planting("lake", 0.3)
     for name in NAMES:
         (example,) = EXAMPLES.glob(f"{name}.*")
-        log = planting.log(example.read_bytes())
-        (logs / f"{name}{example.suffix}").write_bytes(log + b'\n{"torn": "' + planting.one().encode())
+        (logs / f"{name}{example.suffix}").write_bytes(planting.log(example))
     (logs / "4111 1111 1111 1111.jsonl").write_text("prose with " + planting.one())
     (logs / "call +49 30 7351942.gz").write_bytes(b"\x1f\x8b torn " + planting.one().encode())
     planted = [*planting.planted, "ada.lovelace", "4111 1111 1111 1111", "7351942"]
@@ -173,7 +210,7 @@ def test_duckdb_reads_nothing_planted_through_views(tmp_path: Path) -> None:
     """What analysts see is what the tables hold: the views add nothing of their own."""
     planting = Planting("views", 1.0)
     path = tmp_path / "log.jsonl"
-    path.write_bytes(planting.log((EXAMPLES / "openai-chat.jsonl").read_bytes()))
+    path.write_bytes(planting.log(EXAMPLES / "openai-chat.jsonl"))
     with Lake.create(tmp_path / "lake") as lake:
         for batch in ingest.batches(ingest.find([path]), key=lake.key, now_ns=1):
             with lake.transaction("ingest") as tx:
@@ -189,3 +226,43 @@ def test_duckdb_reads_nothing_planted_through_views(tmp_path: Path) -> None:
                 except duckdb.BinderException:
                     continue
                 assert [value for value in planting.planted if traces(value, text)] == [], view
+
+
+def test_nothing_planted_is_in_what_the_command_line_says(tmp_path: Path) -> None:
+    """What came in, what was refused and why, as text and as JSON; and each way for a whole run to be refused."""
+    planting = Planting("command line", 0.5)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name in ("otlp-json", "otlp-protobuf", "langfuse", "tau-bench", "feedback", "openai-chat"):
+        (example,) = EXAMPLES.glob(f"{name}.*")
+        (logs / f"{name} of {planting.name()}{example.suffix}").write_bytes(planting.log(example))
+    (logs / f"{planting.name()}.txt").write_text("prose with " + planting.one())
+    refused = tmp_path / "refused.jsonl"
+    lines = [{"messages": f"no list but {planting.one()}", planting.one(): planting.one()} for _ in range(20)]
+    refused.write_text("\n".join(map(json.dumps, lines)))
+    scores = tmp_path / "scores.csv"
+    scores.write_text(f"trace_id,value,{planting.name()}\nx,{planting.name()},1\n")
+    signed = f"http://ada:{'s3cr3t'}@127.0.0.1:9/log.jsonl?X-Amz-Signature=0a1b2c3d"
+    said = {
+        "text": tracemill(tmp_path, "ingest", logs),
+        "json": tracemill(tmp_path, "ingest", logs, refused, "--json", "--retry-refused"),
+        "format": tracemill(tmp_path, "ingest", refused, "--format", "openai-chat"),
+        "scores": tracemill(tmp_path, "ingest", "--scores", scores),
+        "url": tracemill(tmp_path, "ingest", signed),
+    }
+    assert {name: run.returncode for name, run in said.items()} == {
+        "text": 0, "json": 0, "format": 2, "scores": 2, "url": 2,
+    }  # fmt: skip
+    assert "refused" in said["text"].stdout
+    assert json.loads(said["json"].stdout)["quarantined"] > 10
+    for name, run in said.items():
+        text = readable(run.stdout + run.stderr)
+        assert [value for value in planting.planted if traces(value, text)] == [], name
+        assert "s3cr3t" not in text
+        assert "0a1b2c3d" not in text
+        assert "Traceback" not in text
+
+
+def tracemill(project: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tracemill", *map(str, arguments), "--project", str(project)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -167,6 +167,7 @@ def test_what_was_forgotten_does_not_come_back_with_its_file_or_a_grown_one(
     assert forgetting.forget(night, trace=TRACES["alice"], landing=landing).traces == 0
 
 
+@pytest.mark.slow
 def test_a_shared_message_stays_unless_it_names_the_forgotten(night: Night, landing: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     naming = f"as {ALICE} said"
@@ -180,6 +181,7 @@ def test_a_shared_message_stays_unless_it_names_the_forgotten(night: Night, land
     assert found(night, landing, ALICE) == []
 
 
+@pytest.mark.slow
 def test_a_stored_key_names_a_user_too_and_unnamed_traces_of_the_session_go_along(
     night: Night, landing: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +194,7 @@ def test_a_stored_key_names_a_user_too_and_unnamed_traces_of_the_session_go_alon
     assert counted(night)["spans"] == counted(night)["messages"] == 0
 
 
+@pytest.mark.slow
 def test_what_is_old_goes_and_what_is_young_stays(night: Night, landing: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(alice(NOW - 100 * DAY) + bob())

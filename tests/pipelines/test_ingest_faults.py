@@ -313,6 +313,7 @@ LOOSE = {
 }
 
 
+@pytest.mark.slow
 def test_any_split_and_order_of_the_files_gives_the_same_rows(tmp_path: Path, empty: Path, logs: Path) -> None:
     files = sorted(logs.iterdir())
     seen = []

@@ -113,6 +113,7 @@ def test_upkeep_that_fails_undoes_nothing_and_is_told(desk: Any, monkeypatch: py
     assert "no space left" in rows[0]["detail"]
 
 
+@pytest.mark.slow
 def test_what_an_operator_took_back_is_not_promoted_again_by_the_next_night(desk: Any) -> None:
     (release,) = flows.nightly(desk.night()).releases
     back = releasing.rollback(desk.night("by-hand"), channel="production", actor="test")

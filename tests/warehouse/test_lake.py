@@ -71,7 +71,7 @@ def test_a_lake_of_another_layout_is_refused(lake: Lake) -> None:
     con = engine.connect(lake.root, read_only=False)
     con.execute("UPDATE lake_layout SET version = 99")
     con.close()
-    with pytest.raises(StoreError, match="has layout 99, this tracemill reads layout 2"):
+    with pytest.raises(StoreError, match="has layout 99, this tracemill reads layout "):
         Lake.open(lake.root)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 AGENTS = ("writer", "rewriter", "checker")
 SLOW = settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
