@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tracemill import ingest
 from tracemill.errors import SourceError
+from tracemill.ids import PSEUDONYM
 from tracemill.ingest.formats import FORMATS
 from tracemill.warehouse import Lake
 
@@ -245,16 +246,16 @@ def test_nothing_planted_is_in_what_the_command_line_says(tmp_path: Path) -> Non
     signed = f"http://ada:{'s3cr3t'}@127.0.0.1:9/log.jsonl?X-Amz-Signature=0a1b2c3d"
     said = {
         "text": tracemill(tmp_path, "ingest", logs),
-        "json": tracemill(tmp_path, "ingest", logs, refused, "--json", "--retry-refused"),
+        "json": tracemill(tmp_path, "ingest", refused, "--scores", scores, "--json"),
         "format": tracemill(tmp_path, "ingest", refused, "--format", "openai-chat"),
-        "scores": tracemill(tmp_path, "ingest", "--scores", scores),
         "url": tracemill(tmp_path, "ingest", signed),
     }
     assert {name: run.returncode for name, run in said.items()} == {
-        "text": 0, "json": 0, "format": 2, "scores": 2, "url": 2,
+        "text": 0, "json": 1, "format": 2, "url": 2,
     }  # fmt: skip
+    assert PSEUDONYM.search(said["text"].stdout), "the name of a refused file is shown, without what it gives away"
     assert "refused" in said["text"].stdout
-    assert json.loads(said["json"].stdout)["quarantined"] > 10
+    assert json.loads(said["json"].stdout)["quarantined"] == 2
     for name, run in said.items():
         text = readable(run.stdout + run.stderr)
         assert [value for value in planting.planted if traces(value, text)] == [], name
