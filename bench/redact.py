@@ -23,6 +23,7 @@ import re
 import string
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -305,9 +306,14 @@ def recall(per_kind: int, seed: int = 0, text: Callable[[str], str] | None = Non
     return found
 
 
+@lru_cache(maxsize=1)  # many values are looked for in one long text
+def _unescaped(out: str) -> str:
+    return out.replace("\\/", "/")
+
+
 def left(value: str, out: str) -> bool:
     """Whether a value, or a telling piece of it, can still be read."""
-    plain = out.replace("\\/", "/")
+    plain = _unescaped(out)
     if value in plain:
         return True
     body = [line for line in value.split("\n") if len(line) > 16 and "-----" not in line]

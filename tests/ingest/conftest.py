@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +74,29 @@ class Taken:
         return json.dumps([{k: v for k, v in row.items() if k != "source_uri"} for row in rows], default=str)
 
 
+@cache
+def tables() -> duckdb.DuckDBPyConnection:
+    """The tables of spans, empty whenever nobody writes: making them costs more than most logs here."""
+    con = duckdb.connect(config={"threads": 1})
+    for name in ("spans", "span_parts", "trace_days"):
+        con.execute(table_ddl(TABLES[name])[0])
+    return con
+
+
 def settled(batches: Sequence[Any]) -> list[dict[str, Any]]:
     """The spans that batches make in a lake, in the order in which they first came."""
-    with duckdb.connect() as con:
-        for name in ("spans", "span_parts", "trace_days"):
-            con.execute(table_ddl(TABLES[name])[0])
-        places: dict[tuple[str, str], None] = {}
+    con = tables()
+    con.execute("BEGIN")
+    places: dict[tuple[str, str], None] = {}
+    try:
         for batch in batches:
             spans.write(con, batch.tables["spans"], batch.tables["span_parts"], [])
             for name in ("spans", "span_parts"):
                 table = batch.tables[name]
                 places |= dict.fromkeys(zip(*(table[key].to_pylist() for key in ("trace_id", "span_id")), strict=True))
         found = con.execute("SELECT * FROM spans").to_arrow_table().to_pylist()
+    finally:
+        con.execute("ROLLBACK")
     known = {(row["trace_id"], row["span_id"]): row for row in found}
     return [known[key] for key in places]
 

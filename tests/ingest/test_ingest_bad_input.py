@@ -94,7 +94,7 @@ def test_deep_nesting_costs_only_its_record(take: Any) -> None:
     assert [span["session_id"] for span in taken.kind("llm") if span["session_id"]] == ["s1", "s2"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_cutting_and_garbling_never_raises_and_never_loses_a_good_line(take: Any, data: st.DataObject) -> None:
     lines = [json.dumps(call(n)).encode() for n in range(6)]
