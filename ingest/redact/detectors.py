@@ -6,6 +6,7 @@ A detector is trusted code that is slow and misses things; patterns run first an
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Protocol
 
 from tracemill.errors import ConfigError, MissingExtraError
@@ -34,9 +35,13 @@ class Presidio:
         try:
             analyzer = import_module("presidio_analyzer")
             provider = import_module("presidio_analyzer.nlp_engine").NlpEngineProvider
+            spacy = import_module("spacy")
         except ImportError as error:
             raise MissingExtraError("names", "finding names with presidio") from error
         model = model or f"{language}_core_web_sm"
+        # Presidio would download it, unasked, and end the process where it cannot.
+        if not spacy.util.is_package(model) and not Path(model).exists():
+            raise ConfigError(f"the spaCy model {model} is not installed: python -m spacy download {model}")
         engine = provider(
             nlp_configuration={"nlp_engine_name": "spacy", "models": [{"lang_code": language, "model_name": model}]}
         ).create_engine()
@@ -59,7 +64,7 @@ class Gliner:
         try:
             gliner = import_module("gliner")
         except ImportError as error:
-            raise MissingExtraError("names", "finding names with gliner") from error
+            raise ConfigError("finding names with gliner needs the package: pip install gliner") from error
         self._model = gliner.GLiNER.from_pretrained(model)
         self._threshold = threshold
         self.version = f"gliner {_version('gliner')} {model} {threshold}"
@@ -76,8 +81,8 @@ _SHIPPED: Mapping[str, Callable[..., Detector]] = {"presidio": Presidio, "gliner
 def detector(name: str, options: Mapping[str, Any]) -> Detector:
     """The detector of a name: one that ships, or "module:attribute" of one of your own, made with `options`.
 
-    Raises ConfigError where there is none of that name or it does not take these options, MissingExtraError where it
-    is not installed.
+    Raises ConfigError where there is none of that name, it or its model is not installed, or it does not take these
+    options.
     """
     make = _SHIPPED.get(name)
     if make is None:

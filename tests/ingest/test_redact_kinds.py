@@ -294,8 +294,8 @@ def test_a_detector_finds_names(staff: str) -> None:
         ("desk_staff:Missing", {}, ConfigError, "cannot be imported"),
         ("desk_staff:Staff", {"nickname": 1}, ConfigError, "cannot be made with"),
         ("desk_staff:Nothing", {}, ConfigError, "`version` and a method"),
-        ("presidio", {}, MissingExtraError, "pip install"),
-        ("gliner", {}, MissingExtraError, "pip install"),
+        ("presidio", {}, MissingExtraError, r"pip install .tracemill\[names\]"),
+        ("gliner", {}, ConfigError, "pip install gliner"),
     ],
 )
 @pytest.mark.usefixtures("staff")
@@ -308,6 +308,12 @@ def test_a_detector_that_cannot_be_used_says_why(
             pytest.skip(f"{package} is installed here")
     with pytest.raises(error, match=said):
         Ruleset(Redaction(names=names, names_options=options))
+
+
+def test_presidio_downloads_no_model_by_itself() -> None:
+    pytest.importorskip("presidio_analyzer", reason="the extra `names` is not installed")
+    with pytest.raises(ConfigError, match="python -m spacy download xx_no_such_model"):
+        Ruleset(Redaction(names="presidio", names_options={"model": "xx_no_such_model"}))
 
 
 def test_a_detector_with_an_unknown_kind_is_an_error(staff: str) -> None:
