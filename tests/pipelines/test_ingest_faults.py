@@ -233,7 +233,7 @@ def test_an_ingest_killed_at_random_moments_ends_in_the_same_lake(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_an_ingest_killed_at_two_hundred_random_moments_ends_in_the_same_lake(
     tmp_path: Path, empty: Path, logs: Path, ingester: Ingester, undisturbed: Any
 ) -> None:

@@ -317,5 +317,6 @@ def test_any_split_and_order_of_deliveries_gives_the_same_spans() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_any_split_and_order_of_many_deliveries_gives_the_same_spans() -> None:
     agree(range(100, 160))
