@@ -1,4 +1,4 @@
-"""For every test: nothing leaves the machine or its folder, small models keep to one thread, and a model made here.
+"""For every test: nothing leaves the machine or its folder, small work keeps to one thread, and a model made here.
 
 The tiny random model has a tokenizer trained here: everything about training and serving but the quality.
 """
@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import few_threads  # noqa: F401 - its import does it
 import pytest
 
 # Before anything imports prefect, torch or a hub client: they read these once.

@@ -77,7 +77,7 @@ class Taken:
 @cache
 def tables() -> duckdb.DuckDBPyConnection:
     """The tables of spans, empty whenever nobody writes: making them costs more than most logs here."""
-    con = duckdb.connect(config={"threads": 1})
+    con = duckdb.connect()
     for name in ("spans", "span_parts", "trace_days"):
         con.execute(table_ddl(TABLES[name])[0])
     return con

@@ -15,6 +15,9 @@ from tracemill.pipelines import ingesting
 from tracemill.pipelines.night import Night
 from tracemill.warehouse import Lake
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import few_threads  # noqa: E402, F401 - its import does it
+
 NOW = 1_790_000_000_000_000_000
 
 

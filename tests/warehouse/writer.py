@@ -17,6 +17,9 @@ from tracemill.records import Batch
 from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import few_threads  # noqa: E402, F401 - its import does it
+
 
 def read(folder: Path) -> Batch:
     tables = {
