@@ -31,6 +31,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
+Days = Annotated[float, Field(ge=0)]
 Pattern = Annotated[str, AfterValidator(_regex)]
 
 
@@ -63,8 +64,8 @@ class CollectConfig:
     """One request, after decompression; at most `[limits] record_mib`, or ingest would refuse it."""
     max_waiting_mib: Count = 256
     """All requests that are not yet answered, in memory; what comes beyond it is told to come back later (429)."""
-    keep_refused_days: Positive = 30.0
-    """How long a landing file with a record that could not be read is kept."""
+    keep_refused_days: Days = 0.0
+    """How long a landing file with a record that could not be read is kept; it holds what redaction takes out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,8 +68,8 @@ def sync_folder(folder: Path) -> None:
 def clear(night: Night, objects: Sequence[ingest.SourceObject]) -> list[str]:
     """Deletes those of `objects` that the collector wrote and the lake holds: they hold what redaction took out.
 
-    A file of which a record was refused stays for `[collect] keep_refused_days`, as the only copy of it: a newer
-    version may read it. With `[redaction] keep_landing` all stay. Returns the paths deleted.
+    A file of which a record was refused stays for `[collect] keep_refused_days`: of what was refused, the lake holds
+    only a redacted excerpt. With `[redaction] keep_landing` all stay. Returns the paths deleted.
     """
     config = night.config
     if config.redaction.keep_landing:
@@ -83,9 +83,11 @@ def clear(night: Night, objects: Sequence[ingest.SourceObject]) -> list[str]:
     ]
     if not ours:
         return []
-    long_ago = night.clock() - int(config.collect.keep_refused_days * _DAY_NS)
+    kept_ns = int(config.collect.keep_refused_days * _DAY_NS)
     done = night.select(
-        "SELECT DISTINCT content_hash FROM ingest_log WHERE n_quarantined = 0 OR ingested_at <= ?", long_ago
+        "SELECT DISTINCT content_hash FROM ingest_log WHERE n_quarantined = 0 OR ? = 0 OR ingested_at <= ?",
+        kept_ns,
+        night.clock() - kept_ns,
     )
     taken = set(done["content_hash"].to_pylist())
     deleted = [one.uri for one in ours if os.path.exists(one.uri) and one.content_hash in taken]

@@ -203,23 +203,40 @@ def test_spans_without_ids_are_a_partial_success_and_stand_in_quarantine(project
         end(process)
     report = project.take()
     assert (report.spans, report.quarantined) == (2, 3)
-    # The only copies of what was refused: kept for a while, then gone as well.
-    assert len(list(project.landing.iterdir())) == 2
-    project.take(now=settings.clock() + 31 * 86_400 * 10**9)
-    assert list(project.landing.iterdir()) == []
 
 
 def test_what_redaction_takes_out_is_in_no_byte_of_the_project_after_ingest(project: Project) -> None:
+    """Nor is what was refused, in whatever state the collector left it."""
     text = {"key": "gen_ai.prompt.0.content", "value": {"stringValue": f"my key is {SECRET}"}}
     with collecting(project) as (process, port):
         assert post(port, as_json("a" * 16, attributes=[text]), "application/json")[0] == 200
+        mixed = json.loads(as_json("b" * 16, attributes=[text]))
+        spans = mixed["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        spans.append(spans[0] | {"spanId": ""})
+        assert post(port, json.dumps(mixed).encode(), "application/json")[0] == 200
         end(process)
     held = [path for path in project.landing.iterdir() if SECRET.encode() in path.read_bytes()]
     assert len(held) == 1
     assert held[0].stat().st_mode & 0o077 == 0  # until then only its owner reads it
-    assert project.take().spans == 1
+    torn = held[0].with_name("1790000000000000000-1-0001.traces.jsonl.part")
+    torn.write_bytes(as_json("c" * 16, attributes=[text]) + b"\n" + as_json("d" * 16, attributes=[text])[:-9])
+    report = project.take()
+    assert (report.spans, report.quarantined) == (3, 2)
+    assert list(project.landing.iterdir()) == []
     places = [path for path in project.root.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert places == []
+
+
+def test_who_wants_to_look_at_refused_records_keeps_their_landing_files_for_days(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", "[collect]\nkeep_refused_days = 30\n")
+    project.landing.mkdir(parents=True)
+    landed = project.landing / "1790000000000000000-1-0001.traces.jsonl"
+    landed.write_bytes(as_json("a" * 16) + b"\n" + as_json("b" * 16, traceId="xyz"))
+    report = project.take()
+    assert (report.spans, report.quarantined) == (1, 1)
+    assert landed.exists()
+    project.take(now=settings.clock() + 31 * 86_400 * 10**9)
+    assert not landed.exists()
 
 
 def test_files_of_others_in_the_landing_folder_are_never_deleted(project: Project) -> None:
