@@ -16,7 +16,7 @@ from tracemill.pipelines.night import Night
 from tracemill.warehouse import Lake
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import few_threads  # noqa: E402, F401 - its import does it
+import few_threads  # noqa: F401 - its import does it
 
 NOW = 1_790_000_000_000_000_000
 

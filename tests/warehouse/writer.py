@@ -18,7 +18,7 @@ from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import few_threads  # noqa: E402, F401 - its import does it
+import few_threads  # noqa: F401 - its import does it
 
 
 def read(folder: Path) -> Batch:
