@@ -53,6 +53,8 @@ def main() -> None:
     if arguments.with_parent:
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     listener = socket.create_server((arguments.host, arguments.port))
+    # Its connections inherit it; asyncio would not set it, and an answer would wait 40 ms for a late ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     print(f"loading {arguments.model}", flush=True)
     folder = models.resolve(arguments.model, arguments.cache)
 
