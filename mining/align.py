@@ -1,11 +1,10 @@
 """Alignment: from several renderings of one prompt, the constant text and the slots between it."""
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Sequence
 
 from tracemill.ids import PSEUDONYM
+from tracemill.mining.binding import KINDS, extract
 
 _TOKEN = re.compile(r"\w+|\s|[^\w\s]")
 _DELIMITER = re.compile(r"[\n:\"`“”<>\[\]{}()|=#]")
@@ -14,9 +13,7 @@ _LABEL = re.compile(
     r"(?:^|\n|[.!?;,]\s)[^\w\n]*([^\W\d_][\w \-/]{0,40}?)\s*(?:\([^)\n]*\))?\s*[:=]\s*[\"'`“<\[({]*\s*$"
 )
 _TAG = re.compile(r"<([A-Za-z][\w.-]*)[^<>]*>\s*$")
-_KINDS = r"(?:card|email|iban|id|ip|name|phone|secret|user|x_[a-z0-9_]{1,24})"
-RESERVED = re.compile(rf"{_KINDS}_\d+|conversation|demonstrations")
-_UNBOUND = re.compile(rf"{_KINDS}_\d+")
+RESERVED = re.compile(rf"{KINDS}_\d+|conversation|demonstrations")
 _TRUSTED = 20
 """From so many distinct renderings on, common text is believed wherever it ends; below, only up to a delimiter."""
 _SOME = 8
@@ -219,43 +216,3 @@ def label(before: str) -> str:
     words = re.findall(r"[^\W_]+", hit.group(1).lower())[-3:] if hit else []
     name = "_".join(words)
     return name if name.isidentifier() else "input"
-
-
-@lru_cache(maxsize=4096)
-def _pattern(content: tuple[str | tuple[str], ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """A linear-time pattern of a content: each slot but the last takes the leftmost continuation and stays there."""
-    names: list[str] = []
-    out: list[str] = []
-    free = [i for i, piece in enumerate(content) if not isinstance(piece, str) and not _UNBOUND.fullmatch(piece[0])]
-    i = 0
-    while i < len(content):
-        piece = content[i]
-        if isinstance(piece, str):
-            out.append(re.escape(piece))
-        elif piece[0] in names:
-            out.append(f"(?P=g{names.index(piece[0])})")
-        else:
-            group = f"(?P<g{len(names)}>"
-            names.append(piece[0])
-            if i not in free:
-                out.append(f"{group}{PSEUDONYM.pattern.replace('(', '(?:')})")
-            elif i == free[-1]:
-                out.append(f"{group}.*)")
-            else:
-                follow = content[i + 1]
-                fixed = re.escape(follow) if isinstance(follow, str) else ""
-                out.append(f"(?>{group}.*?){fixed})")
-                i += bool(fixed)
-        i += 1
-    return re.compile("".join(out), re.DOTALL), tuple(names)
-
-
-def extract(content: Sequence[str | Mapping[str, Any]], text: str) -> dict[str, str] | None:
-    """Slot values with which `content` renders to exactly `text`; None where there are none.
-
-    Where several fit, every slot but the last ends at the first place where the text goes on as the template does. A
-    slot that stands for a pseudonym (`email_1`) takes a pseudonym only.
-    """
-    pattern, names = _pattern(tuple(piece if isinstance(piece, str) else (piece["slot"],) for piece in content))
-    hit = pattern.fullmatch(text)
-    return None if hit is None else {name: hit[f"g{i}"] for i, name in enumerate(names)}

@@ -1,11 +1,99 @@
 """Binding: the slot values with which a template renders to messages that were logged."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from tracemill.client import render
-from tracemill.mining.align import extract
+from tracemill.ids import PSEUDONYM
 from tracemill.records import ChatMessage, Template
+
+KINDS = r"(?:card|email|iban|id|ip|name|phone|secret|user|x_[a-z0-9_]{1,24})"
+"""Pattern of the kinds of pseudonyms, as they begin the names of slots that stand for one."""
+_UNBOUND = re.compile(rf"{KINDS}_\d+")
+_LONGEST = 37
+"""Characters of the longest pseudonym."""
+Content = Sequence[str | Mapping[str, Any]]
+
+
+def extract(content: Content, text: str) -> dict[str, str] | None:
+    """Slot values with which `content` renders to exactly `text`; None where there are none.
+
+    Where several fit, every slot but the last ends at the first place where the text goes on as the template does. A
+    slot that stands for a pseudonym (`email_1`) takes a pseudonym only.
+    """
+    if len(content) == 1 and isinstance(content[0], str):
+        return {} if content[0] == text else None
+    last = max((i for i, piece in enumerate(content) if not isinstance(piece, str) and not _stands(piece)), default=-1)
+    values: dict[str, str] = {}
+    at, i = 0, 0
+    while i < len(content):
+        piece = content[i]
+        if isinstance(piece, str) or piece["slot"] in values or _stands(piece):
+            at = _passed(piece, text, at, values)
+            if at < 0:
+                return None
+        elif i == last:
+            return _ended(piece["slot"], content[i + 1 :], text, at, values)
+        else:
+            # What follows a slot is fixed, so no text is looked at twice.
+            follow = content[i + 1]
+            end = text.find(follow, at) if isinstance(follow, str) else at
+            if end < 0:
+                return None
+            values[piece["slot"]] = text[at:end]
+            at = end
+        i += 1
+    return values if at == len(text) else None
+
+
+def _passed(piece: str | Mapping[str, Any], text: str, at: int, values: dict[str, str]) -> int:
+    """Where a piece ends that begins at `at` and is known, or stands for a pseudonym; -1 where it is not there."""
+    if not isinstance(piece, str):
+        known = values.get(piece["slot"])
+        if known is None:
+            hit = PSEUDONYM.match(text, at)
+            if hit is None:
+                return -1
+            values[piece["slot"]] = hit.group()
+            return hit.end()
+        piece = known
+    return at + len(piece) if text.startswith(piece, at) else -1
+
+
+def _ended(name: str, rest: Content, text: str, at: int, values: dict[str, str]) -> dict[str, str] | None:
+    """The values where slot `name`, the last, begins at `at`: it is as long as what stands after it allows."""
+    own = fixed = stand = 0
+    for piece in rest:
+        if not isinstance(piece, str) and piece["slot"] == name:
+            own += 1
+        elif isinstance(piece, str) or piece["slot"] in values:
+            fixed += len(piece if isinstance(piece, str) else values[piece["slot"]])
+        else:
+            stand += 1
+    for others in range(_LONGEST * stand + 1):
+        length, uneven = divmod(len(text) - at - fixed - others, own + 1)
+        if length < 0:
+            return None
+        found, place = {**values, name: text[at : at + length]}, at + length
+        for piece in rest:
+            place = -1 if uneven else _passed(piece, text, place, found)
+            if place < 0:
+                break
+        if place == len(text):
+            return found
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _is_unbound(name: str) -> bool:
+    return _UNBOUND.fullmatch(name) is not None
+
+
+def _stands(piece: Mapping[str, Any]) -> bool:
+    """Whether a slot stands for a pseudonym."""
+    return _is_unbound(piece["slot"])
 
 
 def fixed_items(template: Template) -> tuple[Sequence[Mapping[str, Any]], bool, Sequence[Mapping[str, Any]]]:

@@ -10,8 +10,8 @@ import duckdb
 import numpy as np
 
 from tracemill.ids import PSEUDONYM
-from tracemill.mining.align import RESERVED, SLOT, Skeleton, SlotNames, extract, skeleton
-from tracemill.mining.binding import bind_item, fixed_items
+from tracemill.mining.align import RESERVED, SLOT, Skeleton, SlotNames, skeleton
+from tracemill.mining.binding import bind_item, extract, fixed_items
 from tracemill.mining.calls import MAX_FIXED, Bools, Calls, Ints
 from tracemill.mining.lake import Messages, table
 from tracemill.records import ChatMessage, Template

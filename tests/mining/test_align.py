@@ -1,12 +1,16 @@
 """Constant text and slots, recovered from renderings; what is bound renders back byte for byte."""
 
+import re
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tracemill.client import render
-from tracemill.mining.align import SLOT, SlotNames, extract, label, skeleton
-from tracemill.mining.binding import bind
+from tracemill.ids import PSEUDONYM
+from tracemill.mining.align import SLOT, SlotNames, label, skeleton
+from tracemill.mining.binding import KINDS, bind, extract
 from tracemill.records import Template
 
 BODIES = [
@@ -115,6 +119,46 @@ def test_a_skeleton_renders_to_every_text_it_was_made_of(
         values = extract(content, text)
         assert values is not None
         assert render({"messages": [{"role": "user", "content": content}]}, values)[0]["content"] == text
+
+
+def by_pattern(content: list[Any], text: str) -> dict[str, str] | None:
+    """What `extract` is to find, by a regular expression of atomic groups."""
+    names: list[str] = []
+    out: list[str] = []
+    unbound = [not isinstance(p, str) and re.fullmatch(rf"{KINDS}_\d+", p["slot"]) is not None for p in content]
+    free = [i for i, piece in enumerate(content) if not isinstance(piece, str) and not unbound[i]]
+    for i, piece in enumerate(content):
+        if isinstance(piece, str):
+            out.append(re.escape(piece))
+        elif piece["slot"] in names:
+            out.append(f"(?P=g{names.index(piece['slot'])})")
+        else:
+            group = f"(?P<g{len(names)}>"
+            names.append(piece["slot"])
+            if unbound[i]:
+                out.append(f"{group}{PSEUDONYM.pattern.replace('(', '(?:')})")
+            elif i == free[-1]:
+                out.append(f"{group}.*)")
+            else:
+                follow = content[i + 1]
+                out.append(f"(?>{group}.*?)(?={re.escape(follow)}))" if isinstance(follow, str) else f"{group})")
+    hit = re.compile("".join(out), re.DOTALL).fullmatch(text)
+    return None if hit is None else {name: hit[f"g{i}"] for i, name in enumerate(names)}
+
+
+_NEAR = st.text(alphabet=st.sampled_from("a:"), max_size=3)
+_FILLED = st.one_of(_NEAR, st.sampled_from(["[EMAIL_0123abcd]", "[X_A_0123abcd]"]))
+_SLOT = st.sampled_from([{"slot": name} for name in ("a", "b", "c", "email_1", "x_a_1")])
+
+
+@given(st.lists(st.one_of(_NEAR, _SLOT), max_size=7), st.lists(_FILLED, max_size=5), st.data())
+def test_what_binds_is_what_a_regular_expression_of_atomic_groups_finds(
+    content: list[Any], others: list[str], data: st.DataObject
+) -> None:
+    fills = {piece["slot"]: data.draw(_FILLED) for piece in content if not isinstance(piece, str)}
+    rendered = "".join(piece if isinstance(piece, str) else fills[piece["slot"]] for piece in content)
+    for text in (rendered, "".join(others)):
+        assert extract(content, text) == by_pattern(content, text)
 
 
 _PIECE = st.one_of(_TEXT, st.sampled_from([{"slot": "a"}, {"slot": "b"}, {"slot": "email_1"}]))
