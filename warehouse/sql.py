@@ -1,117 +1,154 @@
 """SQL of users: one statement that reads the lake, and can do nothing else.
 
 Three fences, each enough for most attacks alone: only what DuckDB's own parser types as SELECT (or EXPLAIN of one)
-runs; only table functions on a list may appear in it, because `sqlite_scan` and others open files past DuckDB's
-file rules; and it runs on a connection of its own with the lake read-only, no file access and locked settings.
+runs; it may name only the lake's tables and views and functions that touch nothing else (readonly.py), because
+`sqlite_scan` and others open files past DuckDB's file rules; and it runs on a connection of its own with the lake
+read-only, no file access but to the lake's data, and locked settings. It uses at most half of what the machine has of
+memory and of free disk, stops on Ctrl-C, and after a time where one is given.
 """
 
-import json
-import re
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from tracemill.errors import QueryError
-from tracemill.warehouse import engine
+from tracemill.warehouse import engine, readonly
 from tracemill.warehouse.lake import Lake
 
-TABLE_FUNCTIONS = frozenset(
-    {
-        "range", "generate_series", "unnest", "repeat", "json_each", "json_tree",
-        "duckdb_tables", "duckdb_views", "duckdb_columns", "duckdb_functions", "duckdb_types", "duckdb_keywords",
-        "pragma_table_info", "snapshots", "current_snapshot", "table_changes", "table_insertions", "table_deletions",
-    }
-)  # fmt: skip
-"""Functions allowed in FROM. None of them opens a file, runs a text as SQL or changes anything."""
-
-_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(.*)", re.IGNORECASE | re.DOTALL)
-_ONLY = "only one SELECT, or EXPLAIN of one, may run here"
+_BATCH_ROWS = 10_000
+_Result = TypeVar("_Result")
 
 
-def query(lake: Lake, statement: str, *, snapshot: int | None = None, limit: int | None = None) -> pa.Table:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The rows of a query as they come; what is not taken is never computed."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+    """May raise QueryError."""
+
+
+def query(
+    lake: Lake,
+    statement: str,
+    *,
+    snapshot: int | None = None,
+    limit: int | None = None,
+    timeout_s: float | None = None,
+) -> pa.Table:
     """The rows of one reading statement, as of `snapshot` where given, at most `limit` of them.
 
-    Raises QueryError for everything that is not one SELECT (or EXPLAIN of one), and where the statement fails.
+    Raises QueryError for everything that is not one SELECT (or EXPLAIN of one), where the statement fails, and where it
+    takes longer than `timeout_s`.
     """
-    checked = _checked(statement)
-    con = _fenced(lake.root, snapshot)
-    try:
-        result = con.execute(checked)
-        if limit is None:
-            return result.to_arrow_table()
-        reader = result.to_arrow_reader(max(1, limit))
+    rows = _BATCH_ROWS if limit is None else min(max(1, limit), _BATCH_ROWS)
+    with stream(lake, statement, snapshot=snapshot, timeout_s=timeout_s, batch_rows=rows) as answer:
         batches, left = [], limit
-        while left > 0 and (batch := next(reader, None)) is not None:
-            batches.append(batch.slice(0, left))
-            left -= batches[-1].num_rows
-        return pa.Table.from_batches(batches, schema=reader.schema)
-    except (duckdb.Error, pa.ArrowException) as error:
-        raise QueryError(f"the query failed: {_told(error)}") from error
-    finally:
-        con.close()
+        while (left is None or left > 0) and (batch := next(answer.batches, None)) is not None:
+            batches.append(batch if left is None else batch.slice(0, left))
+            left = None if left is None else left - batches[-1].num_rows
+        return pa.Table.from_batches(batches, schema=answer.schema)
 
 
-def _fenced(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
-    """The lake read-only in an instance that has no files, no extensions to load and no settings to change."""
+@contextmanager
+def stream(
+    lake: Lake,
+    statement: str,
+    *,
+    snapshot: int | None = None,
+    timeout_s: float | None = None,
+    batch_rows: int = _BATCH_ROWS,
+) -> Iterator[Answer]:
+    """As `query`, batch by batch, so that an answer may be larger than memory."""
+    with _Worker(timeout_s) as worker:
+        con = worker.run(lambda: _opened(lake.root, snapshot))
+        try:
+            worker.interrupt = con.interrupt
+            reader = worker.run(lambda: con.execute(readonly.checked(con, statement)).to_arrow_reader(batch_rows))
+            yield Answer(schema=reader.schema, batches=_batches(worker, reader))
+        finally:
+            con.close()
+
+
+def _opened(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
     with engine.translated(root):
         con = engine.connect(root, read_only=True, snapshot=snapshot)
-        for setting in (
-            f"allowed_directories = [{engine.quoted(str(root / 'data') + '/')}]",
-            "python_enable_replacements = false",
-            "allow_community_extensions = false",
-            "enable_external_access = false",
-            "lock_configuration = true",
-        ):
-            con.execute(f"SET {setting}")
+        try:
+            fence(con, root)
+        except BaseException:
+            con.close()
+            raise
     return con
 
 
-def _checked(text: str) -> str:
-    """The statement to run. Raises QueryError where it might do more than read the lake."""
-    with duckdb.connect() as parser:
-        return _parsed(parser, text)
+def _batches(worker: "_Worker", reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    while (batch := worker.run(lambda: next(reader, None))) is not None:
+        yield batch
 
 
-def _parsed(con: duckdb.DuckDBPyConnection, text: str) -> str:
-    explain = _EXPLAIN.fullmatch(text)
-    select = explain.group(2) if explain else text
-    try:
-        found = con.extract_statements(select)
-    except duckdb.Error as error:
-        raise QueryError(f"this is not SQL that DuckDB understands: {_told(error)}") from error
-    if len(found) != 1:
-        kinds = ", ".join(one.type.name for one in found) or "nothing"
-        raise QueryError(f"{_ONLY}; this is {kinds}")
-    if found[0].type != duckdb.StatementType.SELECT:
-        raise QueryError(f"{_ONLY}; this is {found[0].type.name}")
-    row = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [select]).fetchone()
-    tree: Any = json.loads(row[0]) if row else {"error": True}
-    if tree.get("error"):
-        raise QueryError(f"{_ONLY}; write a PRAGMA as SELECT … FROM duckdb_tables(), duckdb_columns() or SHOW TABLES")
-    for node in _nodes(tree):
-        if node.get("type") == "TABLE_FUNCTION":
-            name = str(node.get("function", {}).get("function_name", "")).lower()
-            if name not in TABLE_FUNCTIONS:
-                raise QueryError(f"the function {name}() may not be read from here: queries read the lake only")
-        if any(str(node.get(part, "")).lower().startswith("__ducklake") for part in ("catalog_name", "schema_name")):
-            raise QueryError("the catalog's own tables may not be read from here: use the tables and views of the lake")
-    return f"EXPLAIN {explain.group(1) or ''}{select}" if explain else select
+def fence(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """No files but the lake's data, no extensions to load, no settings to change, for as long as `con` lives."""
+    row = con.execute(
+        "SELECT data_path, parse_formatted_bytes(current_setting('memory_limit')) "
+        f"FROM ducklake_settings('{engine.CATALOG}')"
+    ).fetchone()
+    data, memory = (str(row[0]), int(row[1])) if row else (str(root / "data") + "/", 0)
+    for setting in (
+        # DuckDB's own limit is 80 % of what the machine or the container has.
+        f"memory_limit = '{memory * 5 // 8} bytes'",
+        f"max_temp_directory_size = '{shutil.disk_usage(root).free // 2} bytes'",
+        f"allowed_directories = [{engine.quoted(data)}]",
+        "python_enable_replacements = false",
+        "allow_community_extensions = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        con.execute(f"SET {setting}")
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a parse tree."""
-    if isinstance(tree, dict):
-        yield tree
-        for value in tree.values():
-            yield from _nodes(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _nodes(value)
+class _Worker:
+    """Runs the steps of one query in a thread of its own, so that Ctrl-C and the deadline are heard meanwhile."""
 
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="query")
+        self.interrupt: Callable[[], None] = lambda: None
+        """Ends what the thread is doing."""
 
-def _told(error: Exception) -> str:
-    """What DuckDB says, without the picture of the statement."""
-    return str(error).split("\n\nLINE ")[0].strip()
+    def __enter__(self) -> "_Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def run(self, step: Callable[[], _Result]) -> _Result:
+        """The step's result. Raises QueryError where it fails or is too late."""
+        future = self._pool.submit(step)
+        try:
+            return future.result(None if self._deadline is None else max(0.0, self._deadline - time.monotonic()))
+        except TimeoutError as error:
+            self._stop(future)
+            raise QueryError(
+                f"the query took longer than {self._timeout_s:g} s and was stopped: "
+                "ask for less, for one day for instance, or allow it more time"
+            ) from error
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise QueryError(f"the query failed: {readonly.told(error)}") from error
+        except BaseException:
+            self._stop(future)
+            raise
+
+    def _stop(self, future: "Future[_Result]") -> None:
+        # An interrupt that comes before the statement has begun is lost.
+        while not future.done():
+            self.interrupt()
+            wait([future], timeout=0.05)
