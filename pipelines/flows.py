@@ -61,7 +61,7 @@ def mine_sites(night: Night) -> Mapping[str, int]:
 @task(name="optimize", cache_policy=NO_CACHE)
 def optimize_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], str | None]:
     """What was found, and why nothing was where the branch had nothing to do."""
-    with night.stage("optimize") as detail:
+    with night.stage("optimize", snapshot=lesson.snapshot) as detail:
         found, facts = branches.search_prompts(night, lesson, endpoint)
         detail.update(site=lesson.site.site_id, **facts)
     return found, facts.get("skipped")
@@ -70,7 +70,7 @@ def optimize_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[
 @task(name="train", cache_policy=NO_CACHE)
 def train_weights(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], str | None]:
     """What was trained, and why nothing was where the branch had nothing to do."""
-    with night.stage("train") as detail:
+    with night.stage("train", snapshot=lesson.snapshot) as detail:
         deployed = replaying.on_endpoint(endpoint, lesson.production.artifact)
         candidate, facts = branches.train_weights(night, lesson, deployed)
         detail.update(site=lesson.site.site_id, **facts)
@@ -81,7 +81,7 @@ def train_weights(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[lis
 
 @task(name="gate", cache_policy=NO_CACHE)
 def gate_candidates(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: Endpoint) -> list[Decision]:
-    with night.stage("gate") as detail:
+    with night.stage("gate", snapshot=lesson.snapshot) as detail:
         decisions = gating.judge(night, lesson, winners, endpoint)
         detail.update({decision.candidate_id: decision.verdict for decision in decisions})
     return decisions

@@ -33,8 +33,12 @@ class Night:
             return con.execute(statement, list(params)).to_arrow_table()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Records a row of `runs` for what happens inside; the yielded dict becomes its detail."""
+    def stage(self, name: str, *, snapshot: int | None = None) -> Iterator[dict[str, Any]]:
+        """Records a row of `runs` for what happens inside; the yielded dict becomes its detail.
+
+        `snapshot` is what the stage reads; where it is not given, the newest when the stage begins.
+        """
+        read = self.lake.snapshot_id() if snapshot is None else snapshot
         started = self.clock()
         detail: dict[str, Any] = {}
         status = "failed"
@@ -52,6 +56,7 @@ class Night:
                 "ended_ns": self.clock(),
                 "status": status,
                 "detail": json.dumps(detail, default=str),
+                "snapshot_id": read,
             }
             with self.lake.transaction(f"{self.night_id}: {name} {status}") as tx:
                 tx.insert("runs", rows("runs", [row]))

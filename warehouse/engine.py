@@ -34,8 +34,8 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def attach(con: duckdb.DuckDBPyConnection, root: Path, name: str, *, read_only: bool, snapshot: int | None) -> None:
-    """Attach the lake at `root` under `name`, at a fixed snapshot where one is given."""
+def attachment(root: Path, name: str, *, read_only: bool, snapshot: int | None) -> str:
+    """The statement that attaches the lake at `root` under `name`, at a fixed snapshot where one is given."""
     options = [
         f"DATA_PATH {quoted(str(root / 'data') + '/')}",
         "OVERRIDE_DATA_PATH true",  # a lake that was moved or copied is still a lake
@@ -47,7 +47,12 @@ def attach(con: duckdb.DuckDBPyConnection, root: Path, name: str, *, read_only: 
     if snapshot is not None:
         options.append(f"SNAPSHOT_VERSION {int(snapshot)}")
     uri = quoted(f"ducklake:sqlite:{root / 'catalog.sqlite'}")
-    con.execute(f'ATTACH {uri} AS "{name}" ({", ".join(options)})')
+    return f'ATTACH {uri} AS "{name}" ({", ".join(options)})'
+
+
+def attach(con: duckdb.DuckDBPyConnection, root: Path, name: str, *, read_only: bool, snapshot: int | None) -> None:
+    """Attach the lake at `root` under `name`, at a fixed snapshot where one is given."""
+    con.execute(attachment(root, name, read_only=read_only, snapshot=snapshot))
 
 
 def connect(root: Path, *, read_only: bool, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:

@@ -9,11 +9,12 @@ from tracemill.errors import StoreError
 from tracemill.ids import content_id
 from tracemill.schema import TABLES, Table
 
-VERSION = 3
+VERSION = 4
 """Raised when tables change so that an older lake must be upgraded. Views are replaced without it.
 
 2: spans keep revisions, response ids and marks; parts of spans; accounts in the ledger; receipts.
 3: the ledger keeps fingerprints.
+4: stages of a night say which snapshot they read.
 """
 
 _TYPES: dict[pa.DataType, str] = {

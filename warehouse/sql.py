@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from tracemill.errors import QueryError
-from tracemill.warehouse import engine, readonly
+from tracemill.warehouse import engine, layout, readonly
 from tracemill.warehouse.lake import Lake
 
 _BATCH_ROWS = 10_000
@@ -92,6 +92,40 @@ def _opened(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
 def _batches(worker: "_Worker", reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     while (batch := worker.run(lambda: next(reader, None))) is not None:
         yield batch
+
+
+def attachment(lake: Lake, *, snapshot: int | None = None) -> str:
+    """What any DuckDB client runs to have the lake before it, read-only; at a fixed snapshot where one is given."""
+    return (
+        "INSTALL ducklake; INSTALL sqlite;\n"
+        f"{engine.attachment(lake.root, engine.CATALOG, read_only=True, snapshot=snapshot)};\n"
+        f"USE {engine.CATALOG};\n"
+    )
+
+
+def night_snapshot(lake: Lake, night: str) -> int:
+    """The snapshot that holds what a night learned from. `night` is its name, how its name begins, or `last`.
+
+    Raises QueryError where that is no night or several, and where its snapshot can no longer be read.
+    """
+    with engine.translated(lake.root), lake.reader() as con:
+        found = con.execute(layout.statement("night_snapshots"), {"night": night}).fetchall()
+        known = {int(row[0]) for row in con.execute(f"SELECT snapshot_id FROM {engine.CATALOG}.snapshots()").fetchall()}
+        forgotten = con.execute("SELECT max(snapshot_id) FROM receipts").fetchone()
+    if not found:
+        raise QueryError(f"there was no night {night}: SELECT night_id FROM nights lists those that were")
+    if len(found) > 1 and night != "last":
+        raise QueryError(
+            f"{night} means {len(found)} nights, from {found[-1][0]} to {found[0][0]}: give more of the name"
+        )
+    name, snapshot = found[0]
+    if snapshot is None:
+        raise QueryError(f"the night {name} does not tell which snapshot it read: an earlier tracemill ran it")
+    if snapshot not in known:
+        ended = forgotten is not None and forgotten[0] is not None and forgotten[0] >= snapshot
+        why = "somebody was forgotten since, which ends all history before it" if ended else "it has expired"
+        raise QueryError(f"what the night {name} read was snapshot {snapshot}, which can no longer be read: {why}")
+    return int(snapshot)
 
 
 def fence(con: duckdb.DuckDBPyConnection, root: Path) -> None:

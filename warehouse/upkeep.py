@@ -25,12 +25,9 @@ class Checkpoint:
 def checkpoint(con: duckdb.DuckDBPyConnection, *, now_ns: int, keep_days: int, keep: Sequence[int]) -> Checkpoint:
     """See Lake.checkpoint; the caller holds the lock."""
     now = datetime.fromtimestamp(now_ns / 1e9, tz=UTC)
-    expired = [
-        int(row[0])
-        for row in con.execute(
-            statement("expired_snapshots"), {"before": now - timedelta(days=keep_days), "keep": list(keep)}
-        ).fetchall()
-    ]
+    kept = timedelta(days=keep_days)
+    named = {"before": now - kept, "before_ns": now_ns - kept // timedelta(microseconds=1) * 1000, "keep": list(keep)}
+    expired = [int(row[0]) for row in con.execute(statement("expired_snapshots"), named).fetchall()]
     if expired:
         con.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => {expired})")
     con.execute(f"CALL ducklake_flush_inlined_data('{CATALOG}')")

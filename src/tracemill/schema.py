@@ -303,7 +303,8 @@ RUNS = _schema(
     started_ns=pa.int64(),
     ended_ns=pa.int64(),
     status=pa.string(),  # ok|skipped|failed
-    detail=pa.string(),  # JSON
+    detail=pa.string(),  # JSON: what the stage found and wrote
+    snapshot_id=pa.int64(),  # the snapshot of the lake that the stage read
 )
 
 INGEST_LOG = _schema(
