@@ -1,19 +1,16 @@
 """Drafts: the prompt template behind a set of calls that look alike, built so that it renders to every one of them."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from tracemill.ids import PSEUDONYM
 from tracemill.mining.align import RESERVED, SLOT, Skeleton, SlotNames, skeleton
 from tracemill.mining.binding import bind_item, extract, fixed_items
-from tracemill.mining.calls import MAX_FIXED, Bools, Calls, Ints
-from tracemill.mining.lake import Messages, table
+from tracemill.mining.calls import MAX_FIXED, Bools, Calls, Ints, Mined, Sent
 from tracemill.records import ChatMessage, Template
 
 _SAMPLE = 50
@@ -36,7 +33,7 @@ class Draft:
     flags: tuple[str, ...] = ()
 
 
-def fits(calls: Calls, messages: Messages, template: Template, rows: Ints) -> Bools:
+def fits(calls: Calls, sent: Sent, template: Template, rows: Ints) -> Bools:
     """By row: whether the template renders to the call's messages exactly, for some slot values."""
     before, open_ended, after = fixed_items(template)
     lengths = calls.lengths[rows]
@@ -46,9 +43,9 @@ def fits(calls: Calls, messages: Messages, template: Template, rows: Ints) -> Bo
     values: list[dict[int, dict[str, str] | None]] = []
     for place, item in places:
         codes = calls.at(rows, place)
-        seen = np.unique(codes[good])
-        messages.fetch(calls.message_ids[code] for code in seen if code >= 0)
-        bound = {int(code): _bound(item, messages.get(calls.message_ids[code])) for code in seen}
+        seen = np.unique(codes[good]).tolist()
+        sent.fetch(seen)
+        bound = {code: _bound(item, sent.get(code)) for code in seen}
         values.append(bound)
         good = good & np.isin(codes, [code for code, found in bound.items() if found is not None])
     if _repeats_across(places):
@@ -70,7 +67,7 @@ def _repeats_across(places: Sequence[tuple[int, Mapping[str, Any]]]) -> bool:
     return len(names) != len(set(names))
 
 
-def by_prompt(calls: Calls, messages: Messages, rows: Ints) -> list[Ints]:
+def by_prompt(calls: Calls, sent: Sent, rows: Ints) -> list[Ints]:
     """Rows of one system prompt each. Prompts that differ in numbers and pseudonyms only are one prompt, and so are
     similar ones that many of take turns, or that come up in so few trajectories that something is filled in."""
     if not len(rows):
@@ -87,15 +84,15 @@ def by_prompt(calls: Calls, messages: Messages, rows: Ints) -> list[Ints]:
         return [rows]
     heads, inverse = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     inverse = inverse.ravel()
-    messages.fetch(calls.message_ids[code] for code in np.unique(heads) if code >= 0)
-    texts = [_text(calls, messages, head) for head in heads.tolist()]
-    masked: dict[str, list[int]] = {}
-    for i, text in enumerate(texts):
-        masked.setdefault(_DIGITS.sub("0", PSEUDONYM.sub("0", text)), []).append(i)
-    prompts = [
-        _Prompt.of(calls, rows, np.isin(inverse, members), set(re.findall(r"\w+", text)))
-        for text, members in masked.items()
+    sent.fetch(code for code in np.unique(heads).tolist() if code >= 0)
+    masked: dict[str, int] = {}
+    number = [
+        masked.setdefault(_DIGITS.sub("0", PSEUDONYM.sub("0", _text(sent, head))), len(masked))
+        for head in heads.tolist()
     ]
+    prompt_of = np.array(number, dtype=np.int64)[inverse]
+    members = np.split(rows[np.argsort(prompt_of, kind="stable")], np.cumsum(np.bincount(prompt_of))[:-1])
+    prompts = [_Prompt.of(calls, own, set(re.findall(r"\w+", text))) for text, own in zip(masked, members, strict=True)]
     families: list[list[_Prompt]] = []
     for prompt in prompts:
         for family in families:
@@ -119,13 +116,12 @@ class _Prompt:
     last: float
 
     @classmethod
-    def of(cls, calls: Calls, rows: Ints, mine: Bools, words: set[str]) -> "_Prompt":
-        own = rows[mine]
-        starts = [time for time in calls.column("start_ns")[own].tolist() if time is not None]
+    def of(cls, calls: Calls, rows: Ints, words: set[str]) -> "_Prompt":
+        starts = [time for time in calls.start_ns[rows].tolist() if time is not None]
         return cls(
-            rows=own,
+            rows=rows,
             words=words,
-            trajectories=len(set(calls.column("trajectory_id")[own])),
+            trajectories=len(np.unique(calls.trajectory[rows])),
             first=min(starts, default=float("-inf")),  # undated calls may be of any time
             last=max(starts, default=float("inf")),
         )
@@ -166,12 +162,12 @@ def _fillings(era: list[_Prompt]) -> list[list[_Prompt]]:
     return [[prompt] for prompt in often] + ([rare] if len(rare) >= _RARE else [[prompt] for prompt in rare])
 
 
-def _text(calls: Calls, messages: Messages, head: Iterable[int]) -> str:
-    found = (messages.get(calls.message_ids[code]) for code in head if code >= 0)
+def _text(sent: Sent, head: Iterable[int]) -> str:
+    found = (sent.get(code) for code in head if code >= 0)
     return "\n".join(str(message.get("content")) for message in found if message is not None)
 
 
-def by_label(calls: Calls, messages: Messages, rows: Ints) -> list[Ints]:
+def by_label(calls: Calls, sent: Sent, rows: Ints) -> list[Ints]:
     """Rows apart by the first line of their first varying user message, where few such lines begin them all."""
     place = _first_varying(calls, rows)
     if place is None:
@@ -180,10 +176,10 @@ def by_label(calls: Calls, messages: Messages, rows: Ints) -> list[Ints]:
     seen = np.unique(codes[codes >= 0])
     if len(seen) < 2 * _RARE or set(calls.role[seen]) != {"user"}:
         return [rows]
-    messages.fetch(calls.message_ids[code] for code in seen)
+    sent.fetch(seen.tolist())
     leads: dict[str, list[int]] = {}
     for code in seen.tolist():
-        message = messages.get(calls.message_ids[code])
+        message = sent.get(code)
         hit = _LEAD.match(str(message.get("content"))) if message else None
         if hit is None:
             return [rows]
@@ -202,7 +198,7 @@ def _first_varying(calls: Calls, rows: Ints) -> int | None:
     return None
 
 
-def draft(calls: Calls, messages: Messages, rows: Ints, tools: tuple[Mapping[str, Any], ...] | None) -> Draft:
+def draft(calls: Calls, sent: Sent, rows: Ints, tools: tuple[Mapping[str, Any], ...] | None) -> Draft:
     """The template of rows that share a system prompt.
 
     What all share is constant; user and system messages that vary are text with slots; from the first other message
@@ -215,27 +211,27 @@ def draft(calls: Calls, messages: Messages, rows: Ints, tools: tuple[Mapping[str
     names = SlotNames()
     openings = np.stack([calls.at(rows, place) for place in range(shared)], axis=1)
     for place in range(shared):
-        messages.fetch(calls.message_ids[code] for code in np.unique(openings[:, place]))
+        sent.fetch(np.unique(openings[:, place]).tolist())
     if (demos := _demonstrations_at(calls, openings, longest)) is not None:
-        items = _items(calls, messages, openings[:, :demos], names)
-        question = _items(calls, messages, openings[:, -1:], names)
+        items = _items(sent, openings[:, :demos], names)
+        question = _items(sent, openings[:, -1:], names)
         if len(items) == demos and len(question) == 1:
             template = Template(messages=(*items, {"conversation": True}, *question), tools=tools)
             return Draft(template=template, unbound=tuple(names.unbound), flags=("dynamic_demonstrations",))
         names = SlotNames()
     once = len(np.unique(openings, axis=0)) == 1
-    items = _single(calls, messages, openings[0], names) if once else _items(calls, messages, openings, names)
+    items = _single(calls, sent, openings[0], names) if once else _items(sent, openings, names)
     more = longest > len(items)
     template = Template(messages=(*items, {"conversation": True}) if more else tuple(items), tools=tools)
     return Draft(template=template, unbound=tuple(names.unbound))
 
 
-def _single(calls: Calls, messages: Messages, opening: Ints, names: SlotNames) -> list[Mapping[str, Any]]:
+def _single(calls: Calls, sent: Sent, opening: Ints, names: SlotNames) -> list[Mapping[str, Any]]:
     """One opening says nothing of what varies: its last user message is taken for the slot."""
     users = [place for place, code in enumerate(opening) if calls.role[code] == "user"]
     items: list[Mapping[str, Any]] = []
-    for place, code in enumerate(opening[: users[-1] + 1] if users else opening):
-        message = messages.get(calls.message_ids[code])
+    for place, code in enumerate((opening[: users[-1] + 1] if users else opening).tolist()):
+        message = sent.get(code)
         if message is None or not isinstance(message.get("content"), str):
             break
         last = bool(users) and place == users[-1]
@@ -243,10 +239,10 @@ def _single(calls: Calls, messages: Messages, opening: Ints, names: SlotNames) -
     return items
 
 
-def _items(calls: Calls, messages: Messages, openings: Ints, names: SlotNames) -> list[Mapping[str, Any]]:
+def _items(sent: Sent, openings: Ints, names: SlotNames) -> list[Mapping[str, Any]]:
     items: list[Mapping[str, Any]] = []
     for place in range(openings.shape[1]):
-        found = [messages.get(calls.message_ids[code]) for code in np.unique(openings[:, place])]
+        found = [sent.get(code) for code in np.unique(openings[:, place]).tolist()]
         said = [message for message in found if message is not None and isinstance(message.get("content"), str)]
         rest = _rest(said[0]) if said else {}
         if not said or len(said) < len(found) or any(_rest(message) != rest for message in said):
@@ -301,26 +297,19 @@ def _demonstrations_at(calls: Calls, openings: Ints, longest: int) -> int | None
     return start if answered_alike and len(distinct) < 0.7 * len(pairs) else None
 
 
-def named_by_variables(
-    con: duckdb.DuckDBPyConnection, calls: Calls, messages: Messages, found: Draft, rows: Ints
-) -> Draft:
+def named_by_variables(mined: Mined, sent: Sent, found: Draft, rows: Ints) -> Draft:
     """The draft with slots named as the logged prompt variables whose values fill them."""
     sample = rows[-_SAMPLE:]
-    trajectories = calls.rows["trajectory_id"].take(sample).to_pylist()
-    spans = calls.rows["span_id"].take(sample).to_pylist()
-    logged = {
-        (row["trace_id"], row["span_id"]): _variables(row["prompt_variables"])
-        for row in table(con, "prompt_variables", {"trajectory_ids": sorted(set(trajectories))}).to_pylist()
-    }
+    logged = mined.variables(sample)
     before, _, after = fixed_items(found.template)
     candidates: dict[str, set[str]] = {}
-    for row, key in zip(sample, zip(trajectories, spans, strict=True), strict=True):
-        if not logged.get(key):
+    for row in sample.tolist():
+        if not logged.get(row):
             continue
         for place, item in [*enumerate(before), *((i - len(after), item) for i, item in enumerate(after))]:
-            code = int(calls.at(np.array([row]), place)[0])
-            for slot, value in (_bound(item, messages.get(calls.message_ids[code])) or {}).items():
-                same = {name for name, variable in logged[key].items() if variable == value}
+            code = int(mined.calls.at(np.array([row]), place)[0])
+            for slot, value in (_bound(item, sent.get(code)) or {}).items():
+                same = {name for name, variable in logged[row].items() if variable == value}
                 candidates[slot] = candidates.get(slot, same) & same
     renamed: dict[str, str] = {}
     for slot, names in candidates.items():
@@ -341,11 +330,3 @@ def _renamed(item: Mapping[str, Any], renamed: Mapping[str, str]) -> Mapping[str
         return item
     content = [p if isinstance(p, str) else {"slot": renamed.get(p["slot"], p["slot"])} for p in item["content"]]
     return {**item, "content": content}
-
-
-def _variables(text: str) -> dict[str, str]:
-    try:
-        raw = json.loads(text)
-    except ValueError:
-        return {}
-    return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in raw.items()} if isinstance(raw, dict) else {}

@@ -1,7 +1,7 @@
-"""Reading what mining needs out of the lake: its queries, and messages as chat messages, each fetched once."""
+"""Reading what mining needs out of the lake: its queries, and messages as chat messages."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,17 @@ def table(con: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, Any] |
     return con.execute(sql, dict(params or {})).to_arrow_table()
 
 
+def chat_message(role: str, name: str | None, parts: str | None) -> ChatMessage:
+    """A row of `messages` in OpenAI shape."""
+    return to_openai(role, name, json.loads(parts) if parts else [])
+
+
+def tools(con: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    """Tool definitions in OpenAI shape by message id, of those that the lake has."""
+    rows = table(con, "messages", {"ids": list(ids)}).to_pylist() if ids else []
+    return {row["message_id"]: tuple(json.loads(row["parts"])) for row in rows if row["parts"]}
+
+
 class Messages:
     """Chat messages (OpenAI shape) by message id. Each is read from the lake once."""
 
@@ -34,18 +45,10 @@ class Messages:
             chunk = wanted[start : start + _CHUNK]
             self._known.update(dict.fromkeys(chunk))
             for row in table(self._con, "messages", {"ids": chunk}).to_pylist():
-                parts = json.loads(row["parts"]) if row["parts"] else []
-                self._known[row["message_id"]] = to_openai(row["role"], row["name"], parts)
+                self._known[row["message_id"]] = chat_message(row["role"], row["name"], row["parts"])
 
     def get(self, message_id: str) -> ChatMessage | None:
         """The message; None where the lake does not have it."""
         if message_id not in self._known:
             self.fetch([message_id])
         return self._known[message_id]
-
-    def tools(self, message_id: str | None) -> tuple[Mapping[str, Any], ...] | None:
-        """Tool definitions in OpenAI shape; None where a call had none."""
-        if message_id is None:
-            return None
-        rows = table(self._con, "messages", {"ids": [message_id]}).to_pylist()
-        return tuple(json.loads(rows[0]["parts"])) if rows and rows[0]["parts"] else None

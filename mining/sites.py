@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from tracemill.mining import values
 from tracemill.mining.binding import bind
-from tracemill.mining.calls import Bools, Calls, Ints, read_calls
+from tracemill.mining.calls import Bools, Ints, Mined, Sent, mined
 from tracemill.mining.drafts import Draft, by_label, by_prompt, draft, fits, named_by_variables
 from tracemill.mining.identity import KnownSite, Use, site_for, tool_names, version_id
-from tracemill.mining.lake import Messages, table
+from tracemill.mining.lake import table
 from tracemill.records import Site, Template
 from tracemill.schema import SITES
 
@@ -46,7 +46,8 @@ class SiteUpdate:
 
 def recover(con: duckdb.DuckDBPyConnection, *, now_ns: int) -> SiteUpdate:
     """Finds the sites of all calls that have none, in agreement with the sites known so far."""
-    return _Recovery(con, now_ns).run()
+    with mined(con, per_version=_PER_VERSION) as found:
+        return _Recovery(con, found, now_ns).run()
 
 
 def load(con: duckdb.DuckDBPyConnection, site_id: str | None = None, *, version: str | None = None) -> list[Site]:
@@ -67,24 +68,28 @@ def load(con: duckdb.DuckDBPyConnection, site_id: str | None = None, *, version:
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Caller:
+    """One agent with one set of tools: what it was sent, and its calls that have a site already."""
+
+    agent: str | None
+    tools_id: str | None
+    tools: tuple[Mapping[str, Any], ...] | None
+    sent: Sent
+    old: Ints
+
+
 class _Recovery:
     """One run over the open calls."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, now_ns: int) -> None:
-        self.con, self.now_ns = con, now_ns
-        self.calls: Calls = read_calls(con, per_version=_PER_VERSION)
-        self.messages = Messages(con)
-        self.start = self.calls.column("start_ns")
-        self.step = self.calls.column("step")
-        self.version = self.calls.column("site_version")
-        self.model = self.calls.column("model")
-        self.lossy = self.calls.column("lossy").astype(bool)
+    def __init__(self, con: duckdb.DuckDBPyConnection, mined: Mined, now_ns: int) -> None:
+        self.mined, self.calls, self.now_ns = mined, mined.calls, now_ns
         self.rows: dict[tuple[str, str], dict[str, Any]] = {}  # (site, version) -> row of schema.SITES
         self.sites: dict[str, KnownSite] = {}
+        self.known: dict[tuple[str | None, str | None], list[tuple[str, str]]] = {}  # agent, tools -> (site, version)
         self.found: list[tuple[Ints, str, str]] = []
         self.touched: set[tuple[str, str]] = set()
-        steps = table(con, "site_steps").to_pylist()
-        first_step = {row["site_id"]: row["first_step"] for row in steps}
+        first_step = {row["site_id"]: row["first_step"] for row in table(con, "site_steps").to_pylist()}
         for row in table(con, "known_sites").to_pylist():
             template = Template.from_json(row["template"])
             site = self.sites.setdefault(
@@ -94,83 +99,93 @@ class _Recovery:
             site.versions[row["site_version"]] = template
             use = Use(first_ns=row["first_ns"], last_ns=row["last_ns"], first_step=first_step.get(row["site_id"]))
             site.uses[row["site_version"]] = use
-            self.rows[row["site_id"], row["site_version"]] = row
+            key = (row["site_id"], row["site_version"])
+            self.rows[key] = row
+            self.known.setdefault((row["agent_name"], row["tool_definitions_id"]), []).append(key)
 
     def run(self) -> SiteUpdate:
         calls = self.calls
         reasons: dict[int, str] = {}
-        open_rows = np.array([v is None for v in self.version], dtype=bool)
-        for i in np.flatnonzero(open_rows & ~calls.complete).tolist():
+        is_open = np.array([v is None for v in calls.version], dtype=bool)
+        for i in np.flatnonzero(is_open & ~calls.complete).tolist():
             empty = calls.lengths[i] == 0
             reasons[i] = (
                 "the log has no messages for this call" if empty else "a message of this call is not in the lake"
             )
-        agents, tools = calls.column("agent_name"), calls.column("tool_definitions_id")
-        usable = np.flatnonzero(calls.complete)
-        places: dict[tuple[str | None, str | None], list[int]] = {}
-        for i in usable.tolist():
-            places.setdefault((agents[i], tools[i]), []).append(i)
-        for (agent, tools_id), members in places.items():
+        usable: dict[int, list[int]] = {}
+        for i in np.flatnonzero(calls.complete).tolist():
+            usable.setdefault(int(calls.caller[i]), []).append(i)
+        for number, members in usable.items():
             rows = np.array(members, dtype=np.int64)
-            new, old = rows[open_rows[rows]], rows[~open_rows[rows]]
-            if len(new):
-                rest = self._known(new, agent, tools_id)
-                for part in by_prompt(calls, self.messages, rest):
-                    for i in self._new(part, old, agent, tools_id).tolist():
-                        reasons[i] = "no template renders to exactly the messages of this call"
+            new = rows[is_open[rows]]
+            if not len(new):
+                continue
+            agent, tools_id = calls.callers[number]
+            caller = _Caller(
+                agent=agent,
+                tools_id=tools_id,
+                tools=None if tools_id is None else self.mined.tools.get(tools_id),
+                sent=self.mined.sent(number),
+                old=rows[~is_open[rows]],
+            )
+            rest = self._known(caller, new)
+            for part in by_prompt(calls, caller.sent, rest):
+                for i in self._new(caller, part).tolist():
+                    reasons[i] = "no template renders to exactly the messages of this call"
         return self._update(reasons)
 
-    def _known(self, rows: Ints, agent: str | None, tools_id: str | None) -> Ints:
+    def _known(self, caller: _Caller, rows: Ints) -> Ints:
         """Assigns what known versions render; returns the rest."""
-        for (site_id, version), row in list(self.rows.items()):
-            if not len(rows) or (row["agent_name"], row["tool_definitions_id"]) != (agent, tools_id):
+        for site_id, version in self.known.get((caller.agent, caller.tools_id), ()):
+            if not len(rows):
+                break
+            fit = fits(self.calls, caller.sent, self.sites[site_id].versions[version], rows)
+            if (self.rows[site_id, version]["n_calls"] or 0) < _THIN <= int(fit.sum()):
                 continue
-            fit = fits(self.calls, self.messages, self.sites[site_id].versions[version], rows)
-            if (row["n_calls"] or 0) < _THIN <= int(fit.sum()):
-                continue
-            self._assign(rows[fit], site_id, version)
+            self._assign(caller, rows[fit], site_id, version)
             rows = rows[~fit]
         return rows
 
-    def _new(self, rows: Ints, old: Ints, agent: str | None, tools_id: str | None) -> Ints:
+    def _new(self, caller: _Caller, rows: Ints) -> Ints:
         """Recovers templates until all rows are rendered; returns those that none renders."""
-        tools = self.messages.tools(tools_id)
         rivals: dict[str, Use] = {}
         left: list[Ints] = []
-        for part in by_label(self.calls, self.messages, rows):
+        for part in by_label(self.calls, caller.sent, rows):
             rest, before = part, set(self.touched)
             while len(rest):
-                found, fit = self._draft(rest, old, tools)
+                found, fit = self._draft(caller, rest)
                 if not fit.any():
                     break
-                found = named_by_variables(self.con, self.calls, self.messages, found, rest[fit])
-                self._place(found, rest[fit], agent, tools_id, rivals)
+                found = named_by_variables(self.mined, caller.sent, found, rest[fit])
+                self._place(caller, found, rest[fit], rivals)
                 rest = rest[~fit]
             left.append(rest)
             for site_id, version in self.touched - before:
                 rivals.setdefault(site_id, Use()).widen(self.sites[site_id].uses[version])
         return np.concatenate(left) if left else rows[:0]
 
-    def _draft(self, rows: Ints, old: Ints, tools: tuple[Mapping[str, Any], ...] | None) -> tuple[Draft, Bools]:
+    def _draft(self, caller: _Caller, rows: Ints) -> tuple[Draft, Bools]:
         """A draft for rows. Few rows are aligned with logged calls of a known version, if that still says as much."""
-        own = draft(self.calls, self.messages, rows, tools)
+        calls, sent, old = self.calls, caller.sent, caller.old
+        own = draft(calls, sent, rows, caller.tools)
         if len(rows) < _THIN:
-            for version in dict.fromkeys(self.version[old].tolist()):
+            for version in dict.fromkeys(calls.version[old].tolist()):
                 template = next(s.versions[version] for s in self.sites.values() if version in s.versions)
-                both = np.concatenate([rows, old[self.version[old] == version]])
-                if len(by_prompt(self.calls, self.messages, both)) > 1:
+                both = np.concatenate([rows, old[calls.version[old] == version]])
+                if len(by_prompt(calls, sent, both)) > 1:
                     continue
-                wider = draft(self.calls, self.messages, both, tools)
-                fit = fits(self.calls, self.messages, wider.template, rows)
+                wider = draft(calls, sent, both, caller.tools)
+                fit = fits(calls, sent, wider.template, rows)
                 if fit.all() and _constant_size(wider.template) >= 0.5 * max(1, _constant_size(template)):
                     return wider, fit
-        return own, fits(self.calls, self.messages, own.template, rows)
+        return own, fits(calls, sent, own.template, rows)
 
-    def _place(self, found: Draft, rows: Ints, agent: str | None, tools_id: str | None, rivals: dict[str, Use]) -> None:
+    def _place(self, caller: _Caller, found: Draft, rows: Ints, rivals: Mapping[str, Use]) -> None:
+        """Assigns rows to the version that a draft is, of the site that it belongs to."""
         version = version_id(found.template)
-        site_id = site_for(self.sites.values(), found.template, agent, self._use(rows), rivals)
+        site_id = site_for(self.sites.values(), found.template, caller.agent, self._use(rows), rivals)
         site = self.sites.setdefault(
-            site_id, KnownSite(site_id=site_id, agent_name=agent, tools=tool_names(found.template))
+            site_id, KnownSite(site_id=site_id, agent_name=caller.agent, tools=tool_names(found.template))
         )
         site.versions.setdefault(version, found.template)
         self.rows.setdefault(
@@ -178,13 +193,13 @@ class _Recovery:
             {
                 "site_id": site_id,
                 "site_version": version,
-                "agent_name": agent,
+                "agent_name": caller.agent,
                 "model": None,
                 "template": found.template.to_json(),
                 "slots": list(found.template.slots),
                 "slot_values": None,
                 "unbound": list(found.unbound),
-                "tool_definitions_id": tools_id,
+                "tool_definitions_id": caller.tools_id,
                 "n_calls": 0,
                 "first_ns": None,
                 "last_ns": None,
@@ -192,17 +207,17 @@ class _Recovery:
                 "recovered_at": self.now_ns,
             },
         )
-        self._assign(rows, site_id, version)
+        self._assign(caller, rows, site_id, version)
 
     def _use(self, rows: Ints) -> Use:
-        times = [time for time in self.start[rows].tolist() if time is not None]
+        times = [time for time in self.calls.start_ns[rows].tolist() if time is not None]
         return Use(
             first_ns=min(times, default=None),
             last_ns=max(times, default=None),
-            first_step=min(self.step[rows].tolist()),
+            first_step=min(self.calls.step[rows].tolist()),
         )
 
-    def _assign(self, rows: Ints, site_id: str, version: str) -> None:
+    def _assign(self, caller: _Caller, rows: Ints, site_id: str, version: str) -> None:
         if not len(rows):
             return
         self.found.append((rows, site_id, version))
@@ -211,9 +226,9 @@ class _Recovery:
         use = site.uses.setdefault(version, Use())
         use.widen(self._use(rows))
         row = self.rows[site_id, version]
-        models = Counter(model for model in self.model[rows].tolist() if model is not None)
+        models = Counter(model for model in self.calls.model[rows].tolist() if model is not None)
         flags = set(row["flags"] or ())
-        for flag, marks in (("reward_leak", self.calls.leak), ("lossy", self.lossy)):
+        for flag, marks in (("reward_leak", self.calls.leak), ("lossy", self.calls.lossy)):
             if marks[rows].mean() >= 0.01:
                 flags.add(flag)
         row.update(
@@ -222,7 +237,7 @@ class _Recovery:
             last_ns=use.last_ns,
             model=models.most_common(1)[0][0] if models else row["model"],
             flags=sorted(flags),
-            slot_values=values.statistics(site.versions[version], self.calls, self.messages, rows),
+            slot_values=values.statistics(site.versions[version], self.calls, caller.sent, rows),
         )
 
     def _update(self, reasons: dict[int, str]) -> SiteUpdate:

@@ -8,8 +8,7 @@ from typing import Any
 
 from tracemill.ids import canonical_json
 from tracemill.mining.binding import bind_item, fixed_items
-from tracemill.mining.calls import Calls, Ints
-from tracemill.mining.lake import Messages
+from tracemill.mining.calls import Calls, Ints, Sent
 from tracemill.records import ChatMessage, Template
 
 SAMPLE = 200
@@ -20,7 +19,7 @@ _NUMBER = re.compile(r"[+-]?\d[\d,. ]*")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 
 
-def statistics(template: Template, calls: Calls, messages: Messages, rows: Ints) -> str:
+def statistics(template: Template, calls: Calls, sent: Sent, rows: Ints) -> str:
     """JSON by slot: `n` values, `distinct` ones, `kind` (number|date|json|line|text|turns), `chars` (median, longest);
     for a conversation `turns` (median, most); `common` (value -> share) where few values come again and again.
     """
@@ -28,12 +27,12 @@ def statistics(template: Template, calls: Calls, messages: Messages, rows: Ints)
     before, open_ended, after = fixed_items(template)
     places = [*enumerate(before), *((at - len(after), item) for at, item in enumerate(after))]
     codes = {place: calls.at(sample, place) for place, _ in places}
-    messages.fetch({calls.message_ids[code] for found in codes.values() for code in found.tolist() if code >= 0})
+    sent.fetch({code for found in codes.values() for code in found.tolist()})
     filled: dict[str, list[Any]] = {}
     for place, item in places:
         if all(isinstance(piece, str) for piece in item["content"]):
             continue
-        bound = {code: _bound(item, messages.get(calls.message_ids[code])) for code in set(codes[place].tolist())}
+        bound = {code: _bound(item, sent.get(code)) for code in set(codes[place].tolist())}
         for code in codes[place].tolist():
             for name, value in bound[code].items():
                 filled.setdefault(name, []).append(value)

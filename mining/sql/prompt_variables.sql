@@ -1,3 +1,3 @@
-select span_id, trace_id, prompt_variables
-from spans
-where prompt_variables is not null and trace_id in (select unnest($trajectory_ids))
+select rowid as row, prompt_variables
+from temp.mined_calls
+where prompt_variables is not null and rowid in (select unnest($rows))
