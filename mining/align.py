@@ -44,11 +44,11 @@ def skeleton(texts: Sequence[str]) -> Skeleton:
 
 
 def _common(rows: Sequence[Sequence[str]]) -> int:
-    length = min(map(len, rows))
-    for i in range(length):
-        if any(row[i] != rows[0][i] for row in rows):
+    """How many tokens all rows begin with."""
+    for i, column in enumerate(zip(*rows, strict=False)):
+        if column.count(column[0]) < len(column):
             return i
-    return length
+    return min(map(len, rows))
 
 
 def _says_something(tokens: Sequence[str]) -> bool:
@@ -156,8 +156,11 @@ def _longest_common_run(rows: Sequence[Sequence[str]]) -> list[str]:
     return best
 
 
-def _find(row: Sequence[str], run: Sequence[str]) -> int:
-    return next(i for i in range(len(row) - len(run) + 1) if list(row[i : i + len(run)]) == list(run))
+def _find(row: list[str], run: list[str]) -> int:
+    at = row.index(run[0])
+    while row[at : at + len(run)] != run:
+        at = row.index(run[0], at + 1)
+    return at
 
 
 class SlotNames:

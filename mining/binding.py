@@ -25,7 +25,9 @@ def extract(content: Content, text: str) -> dict[str, str] | None:
     """
     if len(content) == 1 and isinstance(content[0], str):
         return {} if content[0] == text else None
-    last = max((i for i, piece in enumerate(content) if not isinstance(piece, str) and not _stands(piece)), default=-1)
+    last = len(content) - 1
+    while last >= 0 and (isinstance(piece := content[last], str) or _stands(piece)):
+        last -= 1
     values: dict[str, str] = {}
     at, i = 0, 0
     while i < len(content):
@@ -64,6 +66,10 @@ def _passed(piece: str | Mapping[str, Any], text: str, at: int, values: dict[str
 
 def _ended(name: str, rest: Content, text: str, at: int, values: dict[str, str]) -> dict[str, str] | None:
     """The values where slot `name`, the last, begins at `at`: it is as long as what stands after it allows."""
+    if len(rest) < 2 and (not rest or isinstance(rest[0], str)):
+        ending = str(rest[0]) if rest else ""
+        end = len(text) - len(ending)
+        return {**values, name: text[at:end]} if end >= at and text.endswith(ending) else None
     own = fixed = stand = 0
     for piece in rest:
         if not isinstance(piece, str) and piece["slot"] == name:
