@@ -2,10 +2,12 @@
 
 import base64
 import binascii
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
 
+from tracemill.ids import canonical_json, content_id
 from tracemill.ingest.documents import unwrap
 
 Attributes = dict[str, Any]
@@ -68,6 +70,22 @@ def as_int(value: Any) -> int | None:
         except ValueError:
             return None
     return None
+
+
+def written(value: Any) -> str:
+    """Canonical JSON of what a log holds, for ids: NaN and infinities, which JSON has not, as Python writes them."""
+    try:
+        return canonical_json(value)
+    except ValueError:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def identity(*parts: Any) -> str:
+    """The content id of what a log holds, whatever its numbers are."""
+    try:
+        return content_id(*parts)
+    except ValueError:
+        return content_id(written(parts))
 
 
 def as_float(value: Any) -> float | None:

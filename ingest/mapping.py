@@ -7,7 +7,7 @@ from typing import Any
 
 from tracemill.chat import as_text
 from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_float, as_int, hex_id
+from tracemill.ingest.attributes import as_float, as_int, hex_id, written
 from tracemill.ingest.columns import KINDS
 from tracemill.ingest.content.messages import canonical_list
 from tracemill.ingest.documents import unwrap
@@ -173,10 +173,13 @@ class MappedRows:
 def at(row: Mapping[str, Any], path: str) -> Any:
     """What stands in the column of that name, else at the end of the path; None where there is nothing.
 
-    JSON text on the way is decoded.
+    JSON text on the way is decoded. NaN, which data frames write for it, is nothing.
     """
-    if path in row:
-        return row[path]
+    value: Any = row[path] if path in row else _below(row, path)
+    return None if isinstance(value, float) and value != value else value
+
+
+def _below(row: Mapping[str, Any], path: str) -> Any:
     value: Any = row
     for step in path.split("."):
         value = unwrap(value)
@@ -195,7 +198,7 @@ def _span(given: Mapping[str, Any], row: Mapping[str, Any], format: str) -> RawS
     raw = {name: as_text(given[name]) for name in _IDS if given.get(name) is not None}
     ids = {name: hex_id(text, _IDS[name]) or text for name, text in raw.items()}
     session = None if given.get("session_id") is None else as_text(given["session_id"])
-    content = canonical_json(dict(row))
+    content = written(dict(row))
     trace_id = ids.pop("trace_id", None) or content_id("mapped", format, content)
     silent = given.get("input") is None and given.get("output") is None
     kind = texts.pop("kind", "tool" if silent else "llm")

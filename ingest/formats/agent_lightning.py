@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_float, as_int, as_ns
+from tracemill.ingest.attributes import as_float, as_int, as_ns, identity
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, loads, records, unwrap
 from tracemill.ingest.otel.envelope import events_of, origin_of, spoken
@@ -20,6 +20,8 @@ from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore
 
 _STATES = {"succeeded": "ok", "failed": "error", "cancelled": "error"}
 _PROXY = "llm.hosted_vllm."
+_LITERAL_CHARS = 4 * 1024 * 1024
+"""Longer Python text is not evaluated: Python takes 130 times its size in memory for that."""
 
 
 class AgentLightning:
@@ -109,9 +111,9 @@ def _span(found: Mapping[str, Any], line: int) -> Iterator[Item]:
 
 def _proxied(attributes: dict[str, Any]) -> tuple[list[int] | None, list[int] | None, list[float] | None]:
     """Token ids and log-probabilities as the LLM proxy of 0.3 logs them: vLLM's answer as the text of Python values."""
-    prompt = _literal(attributes.pop(f"{_PROXY}prompt_token_ids", None))
-    answer = _literal(attributes.pop(f"{_PROXY}response_token_ids", None))
-    choices = _literal(attributes.pop(f"{_PROXY}choices", None))
+    prompt = _literal(attributes, f"{_PROXY}prompt_token_ids")
+    answer = _literal(attributes, f"{_PROXY}response_token_ids")
+    choices = _literal(attributes, f"{_PROXY}choices")
     choice = choices[0] if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict) else {}
     ids = answer if isinstance(answer, list) else choice.get("token_ids")
     if isinstance(ids, list) and len(ids) == 1 and isinstance(ids[0], list):  # one list for each choice
@@ -119,15 +121,17 @@ def _proxied(attributes: dict[str, Any]) -> tuple[list[int] | None, list[int] | 
     return _listed(prompt), _listed(ids), _logprobs(choice.get("logprobs"))
 
 
-def _literal(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    found = unwrap(value)
-    if isinstance(found, str) and found[:1] in ("[", "{"):
-        try:
-            return ast.literal_eval(found)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+def _literal(attributes: dict[str, Any], name: str) -> Any:
+    """Takes the value of JSON or Python text out of the attributes; what is neither stays there."""
+    found = unwrap(attributes.get(name))
+    if isinstance(found, str):
+        if len(found) > _LITERAL_CHARS:
             return None
+        try:
+            found = ast.literal_eval(found)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return None
+    attributes.pop(name, None)
     return found
 
 
@@ -141,7 +145,7 @@ def _event(found: Mapping[str, Any], order: int, line: int | None) -> Iterator[I
         return
     span = RawSpan(
         trace_id=trace_id,
-        span_id=content_id(trace_id, kind, at, data if at is None else data.get("response"))[:16],
+        span_id=identity(trace_id, kind, at, data if at is None else data.get("response"))[:16],
         session_id=rollout,
         kind="llm" if kind == "model_request" else "event",
         name="chat" if kind == "model_request" else kind,

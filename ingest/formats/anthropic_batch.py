@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ids import content_id
+from tracemill.ingest.attributes import identity
 from tracemill.ingest.documents import Record, each, loads, records
 from tracemill.ingest.providers import batched
 from tracemill.ingest.providers.anthropic import anthropic_call, messages, tools
@@ -79,7 +80,7 @@ def _line(record: Record) -> Iterator[Item]:
 def _answer(row: dict[str, Any], record: Record) -> Iterator[Item]:
     result = row["result"]
     message = mapping(result.get("message"))
-    trace_id = content_id("anthropic-batch", text(message.get("id")) or [row["custom_id"], result])
+    trace_id = identity("anthropic-batch", text(message.get("id")) or [row["custom_id"], result])
     more: dict[str, Any] = {"trace_id": trace_id, "span_id": content_id(trace_id, "answer")[:16], "flags": ["lossy"]}
     spans = anthropic_call({}, {}, message, line=record.line, more=more)
     found = [span for span in spans if isinstance(span, RawSpan)]

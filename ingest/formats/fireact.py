@@ -9,14 +9,18 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from tracemill.ids import canonical_json, content_id
+import re2  # type: ignore[import-untyped]
+
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import written
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, each, records, values
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
 from tracemill.ingest.runs import rewards, run_of, said
 
 _NEEDED = {"traj", "em", "f1", "reward"}
-_ACTION = re.compile(r"^Action(?: \d+)?: *(\w+)\[(.*)\] *$", re.MULTILINE | re.DOTALL)
+# In linear time: an action goes on to the last bracket, which other engines look for anew at each line.
+_ACTION = re2.compile(r"(?ms)^Action(?: \d+)?: *(\w+)\[(.*)\] *$")
 _OBSERVED = re.compile(r"^(Observation(?: \d+)?:.*?)(?=^(?:Thought|Action|Observation)(?: \d+)?:|\Z)", re.M | re.S)
 _FIRST = re.compile(r"^(?:Thought|Action)(?: \d+)?:", re.MULTILINE)
 
@@ -66,7 +70,7 @@ def _run(record: Record) -> Iterator[Item]:
         yield record.bad("no FireAct run: traj holds no messages")
         return
     task = record.key if record.key is not None else run.get("task_id", run.get("idx"))
-    trace_id = content_id("fireact", task, canonical_json(run))
+    trace_id = content_id("fireact", task, written(run))
     root_id = content_id(trace_id, "root")[:16]
     base: dict[str, Any] = {"agent_name": "fireact", "dialect": "fireact", "line": record.line}
     prompt = [found for message in run.get("prompt") or [] for found in canonical(message)]
@@ -84,7 +88,7 @@ def _run(record: Record) -> Iterator[Item]:
         attributes={name: value for name, value in run.items() if name not in ("traj", "prompt")},
         **base,
     )
-    action: re.Match[str] | None = None
+    action: Any = None
     for at, turn in enumerate(turns):
         if turn[0] == "assistant":
             action = _ACTION.search(_text(turn))

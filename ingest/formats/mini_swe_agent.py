@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tracemill.chat import text_of
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_float, as_int, as_ns
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_float, as_int, as_ns, written
 from tracemill.ingest.content.conversation import tool_calls, tool_span
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, records
@@ -88,7 +88,7 @@ def _run(run: Mapping[str, Any], messages: Sequence[Any], record: Record) -> Ite
     config = _map(info.get("config"))
     asked = _map(config.get("model"))
     task = run.get("instance_id")
-    trace_id = content_id("mini-swe-agent", task, canonical_json(turns))
+    trace_id = content_id("mini-swe-agent", task, written(turns))
     root_id = content_id(trace_id, "root")[:16]
     base: dict[str, Any] = {"agent_name": "mini-swe-agent", "dialect": "openai", "line": record.line}
     version = info.get("mini_version")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ids import content_id
+from tracemill.ingest.attributes import identity
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, each, loads, records, unwrap
 from tracemill.ingest.providers import batched
@@ -66,8 +67,8 @@ def _line(record: Record) -> Iterator[Item]:
 def _answer(row: dict[str, Any], record: Record) -> Iterator[Item]:
     response = mapping(row.get("response"))
     body = mapping(unwrap(response.get("body")))
-    identity = text(row.get("id")) or text(response.get("request_id")) or text(body.get("id"))
-    trace_id = content_id("openai-batch", identity or [row.get("custom_id"), response])
+    known = text(row.get("id")) or text(response.get("request_id")) or text(body.get("id"))
+    trace_id = identity("openai-batch", known or [row.get("custom_id"), response])
     more: dict[str, Any] = {"trace_id": trace_id, "span_id": content_id(trace_id, "answer")[:16], "flags": ["lossy"]}
     spans: list[RawSpan]
     if is_response(body):

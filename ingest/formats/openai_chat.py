@@ -86,17 +86,14 @@ def _record(record: Record) -> Iterator[Item]:
     if not isinstance(call, dict):
         yield record.bad("no call: not a JSON object")
         return
-    try:
-        if call.get("object") == "chat.completion":
-            yield from stored(call, line=record.line)
-        elif isinstance(request := unwrap(call.get("request")), dict) and has_messages(request):
-            yield from chat_call(call, request, streamed(unwrap(call.get("response"))), line=record.line)
-        elif has_messages(call) and "response" in call:
-            yield from chat_call(call, call, streamed(unwrap(call.get("response"))), line=record.line)
-        elif has_messages(call):
-            rest = {name: value for name, value in call.items() if name != "messages"}
-            yield from bare_conversation(call["messages"], line=record.line, rest=rest)
-        else:
-            yield record.bad("no call: neither messages nor choices")
-    except ValueError as error:  # a number that JSON cannot hold, in what the ids are made from
-        yield record.bad(str(error))
+    if call.get("object") == "chat.completion":
+        yield from stored(call, line=record.line)
+    elif isinstance(request := unwrap(call.get("request")), dict) and has_messages(request):
+        yield from chat_call(call, request, streamed(unwrap(call.get("response"))), line=record.line)
+    elif has_messages(call) and "response" in call:
+        yield from chat_call(call, call, streamed(unwrap(call.get("response"))), line=record.line)
+    elif has_messages(call):
+        rest = {name: value for name, value in call.items() if name != "messages"}
+        yield from bare_conversation(call["messages"], line=record.line, rest=rest)
+    else:
+        yield record.bad("no call: neither messages nor choices")

@@ -7,8 +7,8 @@ answer in two pairs is one trajectory with two scores.
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_float
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_float, written
 from tracemill.ingest.content.conversation import conversation
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.providers.calls import mapping
@@ -60,11 +60,11 @@ def _pair(line: int, row: dict[str, Any]) -> Iterator[Item]:
     if not all(any(message["role"] == "assistant" for message in answer) for answer in answers):
         yield bad_row(line, row, "no pair: an answer is missing")
         return
-    pair = content_id("preference-pair", canonical_json([prompt, answers]))
+    pair = content_id("preference-pair", written([prompt, answers]))
     tools = asked.get("tools") or unwrap(row.get("tools"))
     rest = {name: value for name, value in row.items() if name not in _MAPPED}
     for name, answer, value in zip(names, answers, (1.0, 0.0), strict=True):
-        trace_id = content_id("preference", canonical_json([prompt, answer]))
+        trace_id = content_id("preference", written([prompt, answer]))
         base = {"dialect": "openai", "line": line, "flags": ["lossy"]}
         for span in conversation([*prompt, *answer], trace_id=trace_id, root_id=None, base=base):
             if (span.seq or 0) >= len(prompt):  # what is said before is the prompt of both

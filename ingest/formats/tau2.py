@@ -8,8 +8,8 @@ the calls, tokens and cost of a trajectory are the agent's. Times are local with
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_float, as_int, hex_id
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_float, as_int, hex_id, written
 from tracemill.ingest.content.conversation import tool_calls, tool_span
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, elements, guarded, records, values
@@ -101,7 +101,7 @@ class _Talk:
         domain = _map(info.get("environment_info")).get("domain_name")
         self.domain = "tau2" if domain is None else f"tau2/{domain}"
         self.tasks = "tau2:" if domain is None else f"tau2:{domain}/"
-        self.trace_id = hex_id(run.get("id"), 16) or content_id("tau2", run.get("id"), canonical_json(dict(run)))
+        self.trace_id = hex_id(run.get("id"), 16) or content_id("tau2", run.get("id"), written(dict(run)))
         self.root_id = self._id("root")
         self.user_id = self._id("user")
         self.base: dict[str, Any] = {"dialect": "tau2", "line": record.line}

@@ -6,6 +6,7 @@ from typing import Any
 
 from tracemill.chat import Part, as_text
 from tracemill.ids import content_id
+from tracemill.ingest.attributes import identity
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.documents import unwrap
@@ -78,11 +79,11 @@ def anthropic_call(
     named = _SESSION.search(user or "")
     session = session_of(call, request) or (named.group(1) if named else None)
     known = text(answer.get("id"))
-    trace_id = conversation_id("anthropic", said, session) if said else content_id("anthropic-message", known or answer)
+    trace_id = conversation_id("anthropic", said, session) if said else identity("anthropic-message", known or answer)
     starts, ends = times(call)
     span = RawSpan(
         trace_id=trace_id,
-        span_id=content_id(trace_id, known or [[list(m) for m in said], answer.get("content"), starts, ends])[:16],
+        span_id=identity(trace_id, known or [[list(m) for m in said], answer.get("content"), starts, ends])[:16],
         kind="llm",
         name="chat",
         session_id=session,

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracemill.ids import content_id
+from tracemill.ingest.attributes import identity
 from tracemill.ingest.content.messages import MessageBook
 from tracemill.ingest.reader import Message, RawSpan
 from tracemill.schema import SPANS
@@ -33,9 +34,7 @@ def waiting(
     dialect: str,
 ) -> RawSpan:
     """A request that waits for its answer."""
-    trace_id = content_id(
-        "batch-request", str(custom_id), [list(message) for message in said], str(request.get("model"))
-    )
+    trace_id = identity("batch-request", str(custom_id), [list(message) for message in said], str(request.get("model")))
     model = request.get("model")
     tools = request.get("tools")
     return RawSpan(

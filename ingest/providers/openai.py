@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_ns
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_ns, identity, written
 from tracemill.ingest.content.conversation import conversation
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.content.usage import fill_usage
@@ -56,7 +56,7 @@ def chat_call(
     error = call.get("error") or answer.get("error")
     span = RawSpan(
         trace_id=trace_id,
-        span_id=content_id(trace_id, [list(m) for m in said], answer.get("id"), choices, ends)[:16]
+        span_id=identity(trace_id, [list(m) for m in said], answer.get("id"), choices, ends)[:16]
         if said
         else completion_span(answer),
         kind="llm",
@@ -104,7 +104,7 @@ def bare_conversation(messages: list[dict[str, Any]], *, line: int, rest: dict[s
     An answer that its author gave the weight 0 is flagged `weight_0`: it is context, not an example.
     """
     rest = dict(rest)
-    trace_id = content_id("openai-conversation", canonical_json(messages))
+    trace_id = content_id("openai-conversation", written(messages))
     root_id = content_id(trace_id, "root")[:16]
     base: dict[str, Any] = {"dialect": "openai", "line": line, "flags": ["lossy"]}
     tools = rest.pop("tools", None) or rest.pop("functions", None)
@@ -135,7 +135,7 @@ def completion_trace(answer: dict[str, Any]) -> str:
 def completion_span(answer: dict[str, Any]) -> str:
     """As for the trace: a stored completion is known by its id alone, its messages come apart from it."""
     if answer.get("id") is None:
-        return content_id(completion_trace(answer), answer.get("created"), answer.get("choices"))[:16]
+        return identity(completion_trace(answer), answer.get("created"), answer.get("choices"))[:16]
     return content_id(completion_trace(answer), "llm")[:16]
 
 

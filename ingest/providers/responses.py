@@ -5,7 +5,7 @@ from typing import Any
 
 from tracemill.chat import Part, as_text, canonical_role
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_ns
+from tracemill.ingest.attributes import as_ns, identity
 from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.providers.calls import failed, first, mapping, session_of, surround, text, times
@@ -186,7 +186,7 @@ def response_call(
         trace_id=trace_id or chain(response, request),
         span_id=content_id("openai-response", known)[:16]
         if known
-        else content_id("openai-response", [list(m) for m in asked], starts, ends)[:16],
+        else identity("openai-response", [list(m) for m in asked], starts, ends)[:16],
         kind="llm",
         name="response",
         session_id=conversation or session_of(call, request, response),

@@ -143,6 +143,22 @@ def test_byte_order_mark_crlf_nan_and_a_missing_last_line_break(take: Any) -> No
     assert json.loads(taken.spans[1]["attributes"])["score"] == "nan"
 
 
+def test_nan_in_what_an_id_is_made_of_costs_no_record(take: Any) -> None:
+    """Servers write logprobs of minus infinity, harnesses scores of NaN; the ids of such records are stable too."""
+    choice = {"message": {"role": "assistant", "content": "x"}, "logprobs": {"content": [{"logprob": float("-inf")}]}}
+    call = {
+        "messages": [{"role": "user", "content": "x"}],
+        "response": {"object": "chat.completion", "choices": [choice]},
+    }
+    run = {"instance_id": "i", "test_result": {}, "history": [{"id": 0, "source": "agent", "action": "finish"}]}
+    run["history"][0]["args"] = {"final_thought": "done", "score": float("nan")}
+    for record in (call, run):
+        first, second = take(lines=[record]), take(lines=[record])
+        assert first.quarantine == []
+        assert first.kind("llm")
+        assert [span["span_id"] for span in first.spans] == [span["span_id"] for span in second.spans]
+
+
 def test_the_same_export_twice_is_one_span(take: Any, otlp: Make, request_of: Make) -> None:
     request = request_of(otlp("a", attributes=usage(10, 1)))
     assert len(take(lines=[request, request]).spans) == 1

@@ -73,6 +73,15 @@ def test_a_row_becomes_a_call_with_its_scores(take: Any) -> None:
     assert taken.ledger[0]["format_reason"] == "rows with prompt, reply, conversation, as [[formats]] declares"
 
 
+def test_nan_is_how_data_frames_say_nothing(take: Any) -> None:
+    """Python writes it into JSON; the row is good all the same, its id the same each time."""
+    row = {name: ROW[name] for name in ("prompt", "reply")} | {"conversation": "c-17", "note": float("nan")}
+    row["meta"] = {"cost": float("nan")}
+    first, second = (take(lines=[row | {"rating": float("nan")}], extra=[reader()]) for _ in range(2))
+    assert (first.quarantine, first.scores, first.span["cost_usd"]) == ([], [], None)
+    assert first.span["span_id"] == second.span["span_id"]
+
+
 def test_csv_and_parquet_give_the_same_spans_as_json(take: Any, tmp_path: Path) -> None:
     columns = {"trace_id": "id", "input": "question", "output": "answer", "tokens_in": "tokens", "time": "at"}
     rows = [{"id": "a", "question": "1+1?", "answer": "2", "tokens": 5, "at": "2026-03-01T10:00:00Z", "ok": "yes"}]

@@ -8,8 +8,8 @@ the history held plain actions and observations, first as pairs. A delegate's ev
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_float, as_int
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_float, as_int, written
 from tracemill.ingest.documents import Record, guarded, records
 from tracemill.ingest.formats.openhands.events import Run
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
@@ -127,7 +127,7 @@ def _trace(run: Mapping[str, Any], task: str | None, events: list[Mapping[str, A
     """A conversation that goes on is the same trace: known by its first events, where these carry times."""
     dated = [event for event in events if event.get("timestamp")]
     known = dated[:3] if dated else events
-    return content_id("openhands", task, canonical_json([dict(event) for event in known]))
+    return content_id("openhands", task, written([dict(event) for event in known]))
 
 
 def _scores(run: Mapping[str, Any], trace_id: str) -> Iterator[RawScore]:
