@@ -13,7 +13,6 @@ Not carried: `user_key` as such (it comes back as a pseudonym of the pseudonym);
 
 import json
 import mimetypes
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -78,9 +77,7 @@ class _Document:
         found = threads([row for row in episode.spans if row["kind"] == "llm"], episode) or [Thread()]
         self.threads = [self._entries(thread) for thread in found]
         self.below = self._sub_agents(found)
-        for row in episode.spans:
-            if row["kind"] == "tool":
-                self._attach(self.spans[row["span_id"]])
+        self._place_tools([self.spans[row["span_id"]] for row in episode.spans if row["kind"] == "tool"])
 
     def whole(self) -> dict[str, Any]:
         row = self.episode.trajectory
@@ -127,21 +124,22 @@ class _Document:
             source = {"system": "system", "assistant": "agent"}.get(role, "user")
             entries.append(_Entry(at=at, source=source, message=message))
 
-    def _attach(self, span: RawSpan) -> None:
-        """Puts a tool's span beside the call that asked for it, else makes it a step of its own."""
+    def _place_tools(self, tools: Sequence[RawSpan]) -> None:
+        """Puts each tool's span beside the call that asked for it, else makes it a step of its own."""
+        asking: dict[str | None, list[_Entry]] = {}
+        for entry in (entry for entries in self.threads for entry in entries if entry.call is not None):
+            for call_id in _call_ids(entry.message):
+                asking.setdefault(call_id, []).append(entry)
+        for span in tools:
+            if asked := asking.get(span.tool_call_id):
+                self._attach(span, asked)
+            else:
+                at = self.place[span.span_id]
+                self.threads[0].append(_Entry(at=at, source="agent", message=None, tool=span))
+        self.threads[0].sort(key=lambda entry: entry.at)
+
+    def _attach(self, span: RawSpan, asked: Sequence[_Entry]) -> None:
         at = self.place[span.span_id]
-        asked = [
-            entry
-            for entries in self.threads
-            for entry in entries
-            if entry.call is not None
-            and span.tool_call_id is not None
-            and span.tool_call_id in _call_ids(entry.message)
-        ]
-        if not asked:
-            places = [entry.at for entry in self.threads[0]]
-            self.threads[0].insert(bisect_right(places, at), _Entry(at=at, source="agent", message=None, tool=span))
-            return
         entry = max((one for one in asked if one.at < at), key=lambda one: one.at, default=asked[0])
         for slot in entry.slots:
             if slot.call_id == span.tool_call_id and slot.span is None:
@@ -243,6 +241,7 @@ class _Document:
             native = atif.bare(atif.native_call(step, agent, trace_id, said), document)
             step.setdefault("extra", {}).setdefault("tracemill", {})["span"] = beyond(entry.call, native)
         written = step.get("observation", {}).get("results", [])
+        calls = atif.calls_by_id(step)
         for slot, read, result in zip(entry.slots, atif.results_of(step), written, strict=True):
             own: dict[str, Any] = {}
             if slot.message is None:
@@ -250,7 +249,8 @@ class _Document:
             elif atif.answer_of(read) != slot.message:
                 own["message"] = slot.message
             if slot.span is not None:
-                own["span"] = beyond(slot.span, atif.bare(atif.native_tool(step, read, agent, trace_id), document))
+                tool = atif.native_tool(step, read, calls, agent, trace_id)
+                own["span"] = beyond(slot.span, atif.bare(tool, document))
             if own:
                 result["extra"] = {"tracemill": own}
 

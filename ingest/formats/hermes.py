@@ -88,13 +88,14 @@ def _nodes(rows: list[tuple[dict[str, Any], int]], session: Mapping[str, Any]) -
         begun = as_ns(session.get("started_at"))
         nodes.append(Node(key="session", event="session", ns=begun, said=[text("system", prompt)]))
     kept = nodes[-1].key if nodes else None
-    for at, (row, line) in enumerate(rows):
+    results = _results(row for row, _ in rows)
+    for row, line in rows:
         node = Node(key=f"{row.get('id')}", line=line, ns=as_ns(row.get("timestamp")))
         node.attributes = {k: v for k, v in row.items() if k not in _MAPPED}
         active = row.get("active") not in (0, False)
         node.parent = kept if active else None
         if row["role"] == "assistant":
-            _answer(node, row, as_name(session.get("model")), [later for later, _ in rows[at + 1 :]])
+            _answer(node, row, as_name(session.get("model")), next(results))
         elif row["role"] == "tool":
             call_id = as_name(row.get("tool_call_id"))
             part: Part = {"type": "tool_call_response", "id": call_id, "response": plain(_content(row))}
@@ -115,32 +116,34 @@ def _content(row: Mapping[str, Any]) -> Any:
     return "" if content is None else content
 
 
-def _answer(node: Node, row: Mapping[str, Any], model: str | None, later: list[dict[str, Any]]) -> None:
+def _results(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Iterator[str]]]:
+    """For each answer, the ids of the results between it and the next answer, by their tools."""
+    found: list[dict[str, list[str]]] = []
+    for row in rows:
+        if row.get("role") == "assistant":
+            found.append({})
+        elif row.get("role") == "tool" and found and (call_id := as_name(row.get("tool_call_id"))):
+            found[-1].setdefault(str(row.get("tool_name")), []).append(call_id)
+    for by_tool in found:
+        yield {tool: iter(ids) for tool, ids in by_tool.items()}
+
+
+def _answer(node: Node, row: Mapping[str, Any], model: str | None, results: Mapping[str, Iterator[str]]) -> None:
     thought = as_name(str(row.get("reasoning") or row.get("reasoning_content") or "").strip())
     if thought:
         node.parts.append({"type": "reasoning", "content": thought})
     if content := _content(row):
         node.parts += [part for _, _, parts in canonical({"role": "assistant", "content": content}) for part in parts]
     calls = unwrap(row.get("tool_calls"))
-    taken: set[str | None] = {None}
+    taken: set[str | None] = set()
     for call in calls if isinstance(calls, list) else []:
         function = call["function"] if isinstance(call.get("function"), Mapping) else call
         name, call_id = function.get("name"), as_name(call.get("id"))
-        call_id = call_id or _adopted(name, later, taken)
+        # A call without an id has that of the next result of its tool.
+        call_id = call_id or next((one for one in results.get(str(name), ()) if one not in taken), None)
         taken.add(call_id)
         asked = {"name": name, "arguments": function.get("arguments")}
         node.parts.append({"type": "tool_call", "id": call_id, **asked})
     stop = as_name(row.get("finish_reason"))
     node.call = node.key
     node.fields = {"model": model, "finish_reasons": None if stop is None else [stop]}
-
-
-def _adopted(name: Any, later: list[dict[str, Any]], taken: set[str | None]) -> str | None:
-    """The id of a call that has none: that of the next result of this tool before the next answer."""
-    for row in later:
-        if row.get("role") == "assistant":
-            return None
-        found = as_name(row.get("tool_call_id"))
-        if row.get("role") == "tool" and row.get("tool_name") == name and found not in taken:
-            return found
-    return None

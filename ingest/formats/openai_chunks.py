@@ -11,7 +11,7 @@ from tracemill.ingest.providers.streams import ChatChunks
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 
 _WAITING = 256
-"""So many calls may have begun after one that is finished before its usage is no longer waited for."""
+"""So many calls may have begun after one before its usage, or its end, is no longer waited for."""
 
 
 class OpenAIChunks:
@@ -92,9 +92,10 @@ class _Open:
 
 
 def _overdue(open_calls: dict[str, _Open]) -> Iterator[Item | Done]:
-    if len(open_calls) <= _WAITING:
+    """Ends calls when too many are open: those that are finished first, then those that began first."""
+    if len(open_calls) <= 2 * _WAITING:  # half of them at once: to look for them at each new call would take longer
         return
-    for identity in [known for known, held in open_calls.items() if held.chunks.done][: len(open_calls) - _WAITING]:
+    for identity in sorted(open_calls, key=lambda known: not open_calls[known].chunks.done)[:_WAITING]:
         yield from open_calls.pop(identity).ended()
 
 

@@ -17,7 +17,10 @@ from tracemill.ingest.providers.sse import delivered, sampled
 from tracemill.ingest.providers.streams import ResponseEvents, streamed
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, Stream
 
-_HELD_CHARACTERS = 64 * 1024 * 1024
+_HELD_BYTES = 64 * 1024 * 1024
+_POINTER_BYTES = 8
+_OPEN = 256
+"""So many streams may be told at the same time; beyond, the one that began first is taken for torn."""
 
 
 class OpenAIResponses:
@@ -97,6 +100,7 @@ class _Merged:
         self.events = ResponseEvents()
         self.record = record
         self.count = 0
+        self.items: set[str] = set()
 
     def answer(self) -> dict[str, Any]:
         found = self.events.answer()
@@ -119,15 +123,22 @@ class _Streams:
         held = self._open.get(identity)
         if held is None:
             held = self._open[identity] = _Merged(record)
+            if len(self._open) > _OPEN:
+                yield self._close(next(iter(self._open)))
         if item:
             self._items[item] = identity
         self._last = identity
         held.count += 1
         held.events.add(event)
+        held.items.update({item} if item else ())
         if held.events.done:
-            del self._open[identity]
-            self._items = {i: at for i, at in self._items.items() if at != identity}
-            yield held, held.count
+            yield self._close(identity)
+
+    def _close(self, identity: str) -> tuple[_Merged, int]:
+        held = self._open.pop(identity)
+        for item in held.items:
+            self._items.pop(item, None)
+        return held, held.count
 
     def rest(self) -> Iterator[tuple[_Merged, int]]:
         for held in self._open.values():
@@ -143,6 +154,7 @@ class _Turn:
     """The whole prompt without instructions, which the server does not carry over, and the answer."""
     whole: bool
     size: int
+    """About the bytes that it holds."""
 
 
 class _Chains:
@@ -158,7 +170,7 @@ class _Chains:
     def put(self, response_id: str, turn: _Turn) -> None:
         self._turns[response_id] = turn
         self._size += turn.size
-        while self._size > _HELD_CHARACTERS and len(self._turns) > 1:
+        while self._size > _HELD_BYTES and len(self._turns) > 1:
             self._size -= self._turns.popitem(last=False)[1].size
 
 
@@ -200,7 +212,8 @@ def _call(value: Any, record: Record, chains: _Chains) -> Iterator[Item]:
     if span.response_id is not None:
         said = [*(earlier.said if earlier else []), *own, *(span.output or [])]
         whole = span.input is not None and "history_external" not in span.flags
-        chains.put(span.response_id, _Turn(trace_id=span.trace_id, said=said, whole=whole, size=len(record.raw)))
+        size = len(record.raw) + _POINTER_BYTES * len(said)
+        chains.put(span.response_id, _Turn(trace_id=span.trace_id, said=said, whole=whole, size=size))
     yield from server_tools(span)
     yield from new_tool_results(span.input or (), span)
 

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from tracemill.chat import Part, as_text
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_int
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_int, written
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, elements, excerpt, guarded, records, values
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
@@ -87,7 +87,7 @@ class _Conversation:
 
     def __init__(self, events: Sequence[_Event], first: Record) -> None:
         self.events = list({str(event["id"]): event for event in events}.values())
-        self.trace_id = content_id("openhands-sdk", canonical_json(dict(self.events[0])))
+        self.trace_id = content_id("openhands-sdk", written(dict(self.events[0])))
         self.root_id = content_id(self.trace_id, "root")[:16]
         self.base: dict[str, Any] = {"dialect": "openhands-sdk", "line": first.line, "agent_name": "openhands"}
         self._view: list[tuple[str, Message]] = []
@@ -95,17 +95,23 @@ class _Conversation:
         self._first = first
         self._usage = _usages(self.events)
         self._actions = {str(e["id"]): e for e in self.events if e["kind"] == "ActionEvent"}
+        self._answers: dict[str, list[_Event]] = {}
+        for action in self._actions.values():
+            self._answers.setdefault(str(action.get("llm_response_id")), []).append(action)
         self._by_call = {str(e["tool_call_id"]): e for e in self._actions.values() if e.get("tool_call_id") is not None}
         self._answered: set[str] = set()
 
     def items(self) -> Iterator[Item]:
         """The conversation's spans; an event that cannot be used costs only itself."""
         found: list[Item] = []
+        call: RawSpan | None = None
         for at, event in enumerate(self.events):
             if event["kind"] == "TokenEvent":
-                _token_ids(event, found)
-            else:
-                found.extend(guarded(self._event(at, event), partial(_refused, event, self._first)))
+                _token_ids(event, call)
+                continue
+            for item in guarded(self._event(at, event), partial(_refused, event, self._first)):
+                found.append(item)
+                call = item if isinstance(item, RawSpan) and item.kind == "llm" else call
         yield self._root()
         yield from found
 
@@ -181,7 +187,7 @@ class _Conversation:
         group = [event]
         if response is not None:
             self._answered.add(str(response))
-            group = [a for a in self._actions.values() if a.get("llm_response_id") == response]
+            group = self._answers[str(response)]
         parts: list[Part] = []
         for action in group:
             blocks = listed(action.get("thinking_blocks"))
@@ -286,9 +292,8 @@ def _refused(event: _Event, first: Record, reason: str) -> BadRecord:
     return BadRecord(reason=reason, line=first.line, excerpt=excerpt(as_text(dict(event))))
 
 
-def _token_ids(event: _Event, found: Sequence[Item]) -> None:
-    """Token ids come after the answer that they are of."""
-    call = next((span for span in reversed(found) if isinstance(span, RawSpan) and span.kind == "llm"), None)
+def _token_ids(event: _Event, call: RawSpan | None) -> None:
+    """Token ids come after the answer that they are of, the last one."""
     prompt, answer = event.get("prompt_token_ids"), event.get("response_token_ids")
     if call is not None and call.output_token_ids is None and isinstance(prompt, list) and isinstance(answer, list):
         call.input_token_ids, call.output_token_ids = prompt, answer

@@ -6,10 +6,11 @@ A step of `trajectory` is one answer of the model and what its action gave. The 
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_float, as_int
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_float, as_int, written
 from tracemill.ingest.content.conversation import tool_calls
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, each, records, unwrap
@@ -69,7 +70,7 @@ def _run(record: Record, file: str) -> Iterator[Item]:
     asked = _map(_map(config.get("agent")).get("model"))
     # The file is named for its instance; old files say it nowhere else.
     task = _map(config.get("problem_statement")).get("id") or file.removesuffix(".traj")
-    trace_id = content_id("swe-agent", canonical_json([history, given]))
+    trace_id = content_id("swe-agent", written([history, given]))
     root_id = content_id(trace_id, "root")[:16]
     flags = ["copied"] if _replayed(run, stats, asked) else []
     base: dict[str, Any] = {"agent_name": "swe-agent", "dialect": "swe-agent", "line": record.line}
@@ -91,10 +92,12 @@ def _run(record: Record, file: str) -> Iterator[Item]:
         flags=flags,
         **base,
     )
+    told = [_messages([turn]) for turn in history]
     for number, step in enumerate(steps):
         at = answers[number] if number < len(answers) else None
-        prompt, exact = _prompt(step, history, at)
-        answer = _answer(step, None if at is None else history[at])
+        prompt, exact = _prompt(step, told[:at])
+        # The history knows the tool calls; a step only says what the model wrote.
+        answer = told[at][0] if at is not None else said("assistant", step.get("response") or step.get("thought"))
         yield RawSpan(
             trace_id=trace_id,
             span_id=content_id(trace_id, "llm", number)[:16],
@@ -127,10 +130,11 @@ def _replayed(run: Mapping[str, Any], stats: Mapping[str, Any], asked: Mapping[s
     return as_int(stats.get("api_calls")) == 0
 
 
-def _prompt(
-    step: Mapping[str, Any], history: Sequence[Mapping[str, Any]], at: int | None
-) -> tuple[list[Message], bool]:
-    """What the model read, and whether that is logged rather than rebuilt."""
+def _prompt(step: Mapping[str, Any], before: Sequence[list[Message]]) -> tuple[list[Message], bool]:
+    """What the model read, and whether that is logged rather than rebuilt out of the history before the answer.
+
+    A rebuilt prompt holds the very messages of the history: what is said once is looked at once.
+    """
     for name in ("query", "messages"):
         turns = step.get(name)
         if not isinstance(turns, list) or not turns:
@@ -139,7 +143,7 @@ def _prompt(
             ends = [i for i, turn in enumerate(turns) if _map(turn).get("role") == "assistant"]
             turns = turns[: ends[-1]] if ends else turns
         return _messages(turns), name == "query"
-    return _messages(history if at is None else history[:at]), False
+    return list(chain.from_iterable(before)), False
 
 
 def _messages(turns: Sequence[Any]) -> list[Message]:
@@ -153,13 +157,6 @@ def _messages(turns: Sequence[Any]) -> list[Message]:
             }
             found.extend(canonical({**kept, **call}))
     return found
-
-
-def _answer(step: Mapping[str, Any], turn: Mapping[str, Any] | None) -> Message:
-    """What the model answered: as the history has it, which knows the tool calls, or the step's response."""
-    if turn is not None:
-        return _messages([turn])[0]
-    return said("assistant", step.get("response") or step.get("thought"))
 
 
 def _tool(

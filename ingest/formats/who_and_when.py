@@ -5,11 +5,12 @@ the orchestrator's thoughts are its own words, what it hands on repeats them, su
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tracemill.ids import canonical_json, content_id
-from tracemill.ingest.attributes import as_int
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import as_int, written
 from tracemill.ingest.documents import Record, each, records
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
 from tracemill.ingest.runs import judged, rewards, run_of, said
@@ -18,6 +19,17 @@ _NEEDED = {"history", "mistake_agent", "mistake_step"}
 _TERMINALS = ("computer_terminal", "computerterminal")
 _SURFERS = ("websurfer", "filesurfer")
 _SPEAKER = re.compile(r"(.+?) \((.+)\)\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """One turn of the chat, as the messages that all prompts after it share."""
+
+    speaker: str
+    own: Message
+    """As the speaker reads it."""
+    heard: Message
+    """As the others read it: with the speaker's name, unless it is the human."""
 
 
 class WhoAndWhen:
@@ -52,7 +64,7 @@ def _run(record: Record) -> Iterator[Item]:
         yield record.bad("no Who&When run: history holds no messages")
         return
     task = run.get("question_ID")
-    trace_id = content_id("who-and-when", None if task is None else str(task), canonical_json(history))
+    trace_id = content_id("who-and-when", None if task is None else str(task), written(history))
     root_id = content_id(trace_id, "root")[:16]
     grouped = "name" in history[0]
     team = "who-and-when/group-chat" if grouped else "who-and-when/magentic-one"
@@ -72,7 +84,7 @@ def _run(record: Record) -> Iterator[Item]:
     )
     prompts = run.get("system_prompt")
     prompts = prompts if isinstance(prompts, Mapping) else {}
-    spoken: list[tuple[str, str]] = []
+    chat: list[_Said] = []
     spans: dict[int, str] = {}
     for at, turn in enumerate(history):
         speaker, kind = _speaker(turn, at, grouped)
@@ -80,10 +92,11 @@ def _run(record: Record) -> Iterator[Item]:
         if kind != "human":
             span = _span(trace_id, root_id, at, speaker, kind, text, base)
             if kind == "llm":
-                span.input = _prompt(speaker, prompts.get(speaker), spoken)
+                span.input = _prompt(speaker, prompts.get(speaker), chat)
             spans[at] = span.span_id
             yield span
-        spoken.append((speaker, text))
+        named = said("user", text, None if speaker == "human" else speaker)
+        chat.append(_Said(speaker=speaker, own=said("assistant", text), heard=named))
     yield from _judgements(run, trace_id, spans)
 
 
@@ -128,10 +141,10 @@ def _span(trace_id: str, parent: str, at: int, speaker: str, kind: str, text: st
     return span
 
 
-def _prompt(speaker: str, system: Any, spoken: list[tuple[str, str]]) -> list[Message]:
-    """The chat as this agent read it: its own words are the assistant's, those of others are named."""
-    chat = [said("assistant", t) if s == speaker else said("user", t, None if s == "human" else s) for s, t in spoken]
-    return [said("system", system), *chat] if isinstance(system, str) and system else chat
+def _prompt(speaker: str, system: Any, chat: Sequence[_Said]) -> list[Message]:
+    """The chat as this agent read it."""
+    read = [one.own if one.speaker == speaker else one.heard for one in chat]
+    return [said("system", system), *read] if isinstance(system, str) and system else read
 
 
 def _judgements(run: Mapping[str, Any], trace_id: str, spans: Mapping[int, str]) -> Iterator[Item]:

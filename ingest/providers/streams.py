@@ -13,6 +13,32 @@ from tracemill.ingest.providers.sse import said
 _TERMINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 
 
+class _Pieces(list[str]):
+    """A text that is still arriving: put together once, as a long answer has very many pieces."""
+
+
+def _more(held: dict[str, Any], name: str, piece: str) -> None:
+    """Adds a piece to the text of that name. Raises TypeError where something else stands there."""
+    found = held.get(name)
+    if isinstance(found, _Pieces):
+        found.append(piece)
+    elif not found:
+        held[name] = _Pieces([piece])
+    elif isinstance(found, str):
+        held[name] = _Pieces([found, piece])
+    else:
+        raise TypeError(f"{name} is no text")
+
+
+def _whole(value: Any) -> Any:
+    """The value with its texts put together."""
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
+
+
 class ChatChunks:
     """The chunks of one chat completion."""
 
@@ -36,7 +62,7 @@ class ChatChunks:
         choices = []
         for index in sorted(self._choices):
             choice = self._choices[index]
-            message = dict(choice["message"])
+            message = _whole(choice["message"])
             calls = message.pop("tool_calls", None)
             if calls:
                 message["tool_calls"] = [calls[at] for at in sorted(calls)]
@@ -56,7 +82,7 @@ class ChatChunks:
             held.setdefault("token_ids", []).extend(choice["token_ids"])
         message = held["message"]
         if isinstance(choice.get("text"), str):  # completions
-            message["content"] = (message.get("content") or "") + choice["text"]
+            _more(message, "content", choice["text"])
         for name, value in mapping(choice.get("delta") or choice.get("message")).items():
             if name == "tool_calls":
                 for at, call in enumerate(value or []):
@@ -64,7 +90,7 @@ class ChatChunks:
             elif name == "function_call" and isinstance(value, dict):
                 _extend(message.setdefault("function_call", {}), value)
             elif isinstance(value, str) and name not in ("role", "id", "name"):
-                message[name] = (message.get(name) or "") + value
+                _more(message, name, value)
             elif value is not None:
                 message[name] = value
 
@@ -85,7 +111,7 @@ def _extend(function: dict[str, Any], delta: Mapping[str, Any]) -> None:
     if delta.get("name"):
         function["name"] = delta["name"] if not function.get("name") else function["name"]
     if isinstance(delta.get("arguments"), str):
-        function["arguments"] = function.get("arguments", "") + delta["arguments"]
+        _more(function, "arguments", delta["arguments"])
 
 
 class ResponseEvents:
@@ -118,13 +144,17 @@ class ResponseEvents:
         """The response object; its output from the items where the stream was torn before its end."""
         if self._response.get("output"):
             return self._response
-        return {**self._response, "object": "response", "output": [self._items[at] for at in sorted(self._items)]}
+        return {
+            **self._response,
+            "object": "response",
+            "output": [_whole(self._items[at]) for at in sorted(self._items)],
+        }
 
 
 def _item_delta(item: dict[str, Any], kind: str, event: Mapping[str, Any]) -> None:
     if "arguments" in kind or "_input" in kind or "_call_code" in kind:
         name = "arguments" if "arguments" in kind else "input" if "_input" in kind else "code"
-        item[name] = (item.get(name) or "") + event["delta"]
+        _more(item, name, event["delta"])
         return
     place, piece = ("summary", "summary_text") if "summary" in kind else ("content", "output_text")
     name, piece = ("refusal", "refusal") if "refusal" in kind else ("text", piece)
@@ -134,7 +164,7 @@ def _item_delta(item: dict[str, Any], kind: str, event: Mapping[str, Any]) -> No
         pieces.append({"type": piece, name: ""})
     held = pieces[at if isinstance(at, int) and at < 1000 else 0]
     held["type"] = piece
-    held[name] = (held.get(name) or "") + event["delta"]
+    _more(held, name, event["delta"])
 
 
 class MessageEvents:
@@ -144,7 +174,7 @@ class MessageEvents:
         self.done = False
         self._message: dict[str, Any] = {}
         self._blocks: dict[int, dict[str, Any]] = {}
-        self._inputs: dict[int, str] = {}
+        self._inputs: dict[int, _Pieces] = {}
         self._closed: set[int] = set()
 
     def add(self, event: Mapping[str, Any]) -> None:
@@ -173,9 +203,9 @@ class MessageEvents:
         """The message object."""
         blocks = []
         for index in sorted(self._blocks):
-            block = dict(self._blocks[index])
+            block = _whole(self._blocks[index])
             if index in self._inputs:
-                block["input"] = unwrap(self._inputs[index]) or block.get("input")
+                block["input"] = unwrap("".join(self._inputs[index])) or block.get("input")
             blocks.append(block)
         return {**self._message, "type": "message", "content": blocks or self._message.get("content") or []}
 
@@ -188,13 +218,14 @@ class MessageEvents:
         block = self._blocks.setdefault(index, {"type": "text", "text": ""})
         kind = delta.get("type")
         if kind == "input_json_delta":
-            self._inputs[index] = self._inputs.get(index, "") + str(delta.get("partial_json") or "")
+            self._inputs.setdefault(index, _Pieces()).append(str(delta.get("partial_json") or ""))
         elif kind == "citations_delta":
-            block["citations"] = [*(block.get("citations") or []), delta.get("citation")]
+            block["citations"] = block.get("citations") or []
+            block["citations"].append(delta.get("citation"))
         else:
             for name in ("text", "thinking", "signature"):
                 if isinstance(delta.get(name), str):
-                    block[name] = (block.get(name) or "") + delta[name]
+                    _more(block, name, delta[name])
 
 
 def streamed(answer: Any) -> Any:

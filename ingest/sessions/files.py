@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from tracemill.ids import canonical_json, content_id
+from tracemill.ids import content_id
+from tracemill.ingest.attributes import written
 from tracemill.ingest.documents import MALFORMED, Record, loads, records, shown, why
 from tracemill.ingest.reader import BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions.session import Spans
@@ -18,7 +19,7 @@ class Keys:
     def of(self, value: Mapping[str, Any], own: Any = None) -> str:
         if isinstance(own, str) and own:
             return own
-        key = content_id(canonical_json(value))
+        key = content_id(written(value))
         times = self._times[key] = self._times.get(key, 0) + 1
         return key if times == 1 else f"{key}/{times}"
 
@@ -37,13 +38,22 @@ class Reading(Protocol):
 
 
 def read(stream: Stream, head: Head, reading: Reading) -> Iterator[Item | Done]:
-    """Everything in a file of sessions: bad records at once, spans when all records are known."""
-    good = 0
+    """Everything in a file of sessions: bad records at once, spans when all records are known.
+
+    All records are held until then, so a file is as large as a document may be.
+    """
+    good, size = 0, 0
     for record in records(stream, head):
         if isinstance(record, BadRecord):
             yield record
             yield Done()
             continue
+        size += len(record.raw)
+        if size > (most := stream.limits.document_bytes):
+            reason = f"the session holds more than the {most:,} bytes that are read at once ([limits] document_mib)"
+            yield record.bad(f"{reason}; what comes after is not read")
+            yield Done()
+            break
         try:
             value = loads(record.raw)
             if not isinstance(value, dict):

@@ -16,6 +16,7 @@ from typing import Any
 from tracemill.chat import Part
 from tracemill.ids import content_id
 from tracemill.ingest.documents import MALFORMED, unwrap
+from tracemill.ingest.limits import REPEATED
 from tracemill.ingest.reader import BadRecord, Message, RawSpan
 from tracemill.ingest.sessions.tree import Tree
 
@@ -123,7 +124,9 @@ class Spans:
         self._asked_at: dict[int, int | None] = {}
         self._used: dict[str, int] = {}
         self._seq = 0
+        self._repeated = 0
         self._opened: set[tuple[str, str]] = set()
+        self._between = _lifetimes(self._nodes)
         self._merge()
 
     def __iter__(self) -> Iterator[tuple[Node, list[RawSpan | BadRecord]]]:
@@ -166,16 +169,15 @@ class Spans:
             return []
         self._opened.add((node.session, group))
         found = [] if not group else self._open(Node(key="", session=node.session))
-        its = [n for n in self._nodes if n.session == node.session and (n.group == group or not group)]
-        times = [time for n in its for time in (n.ns, n.fields.get("start_ns")) if time is not None]
+        begun, ended = self._between.get((node.session, group), (None, None))
         given = session.agents.get(group, {})
         parent = session.agent_span_id("") if group else None
         fields: dict[str, Any] = {
             "parent_span_id": parent,
             "name": "session" if not group else "sub-agent",
-            "start_ns": min(times, default=None),
-            "end_ns": max(times, default=None),
-            "revised_ns": max(times, default=None),
+            "start_ns": begun,
+            "end_ns": ended,
+            "revised_ns": ended,
             "line": node.line,
             "seq": self._next(),
             **given,
@@ -263,6 +265,8 @@ class Spans:
                 collected.append(at)
         said: list[Message] = []
         times: list[int] = []
+        if self._repeated > REPEATED:
+            raise ValueError(f"the prompts of the session's calls repeat more than {REPEATED:,} messages")
         if before is not None:
             times = [nodes[at].ns or 0 for at in before.records if at < answer.first]
             said = list(before.prompt)
@@ -280,6 +284,7 @@ class Spans:
                     said.append(("tool", None, [result.part]))
             said.extend(node.said)
             times.append(node.ns or 0)
+        self._repeated += len(said)
         return said, max(times, default=0) or None
 
     def _tool(self, at: int, place: int, node: Node, common: dict[str, Any], flags: list[str]) -> RawSpan:
@@ -317,6 +322,17 @@ class Spans:
     def _next(self) -> int:
         self._seq += 1
         return self._seq - 1
+
+
+def _lifetimes(nodes: Sequence[Node]) -> dict[tuple[str, str], tuple[int, int]]:
+    """When the first and the last record of each agent were written, by session and group; "" is the whole session."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for node in nodes:
+        times = [time for time in (node.ns, node.fields.get("start_ns")) if time is not None]
+        for key in {(node.session, ""), (node.session, node.group)} if times else ():
+            first, last = found.get(key, (times[0], times[0]))
+            found[key] = min(first, *times), max(last, *times)
+    return found
 
 
 def _latest(*times: int | None) -> int | None:

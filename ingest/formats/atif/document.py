@@ -16,7 +16,7 @@ import msgspec
 
 from tracemill.chat import Part, as_text
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_float, as_int, as_ns
+from tracemill.ingest.attributes import as_float, as_int, as_ns, identity
 from tracemill.ingest.carried import restored
 from tracemill.ingest.documents import guarded, shown
 from tracemill.ingest.reader import BadRecord, Item, Message, RawScore, RawSpan
@@ -77,10 +77,16 @@ def native_call(step: Mapping[str, Any], agent: Mapping[str, Any], trace_id: str
     return span
 
 
-def native_tool(step: Mapping[str, Any], result: Mapping[str, Any], agent: Mapping[str, Any], trace_id: str) -> RawSpan:
-    """The tool call that a result answers, as ATIF's own fields say it."""
+def native_tool(
+    step: Mapping[str, Any],
+    result: Mapping[str, Any],
+    calls: Mapping[str, Mapping[str, Any]],
+    agent: Mapping[str, Any],
+    trace_id: str,
+) -> RawSpan:
+    """The tool call that a result answers, one of the step's `calls`, as ATIF's own fields say it."""
     call_id = result.get("source_call_id")
-    call: Mapping[str, Any] = next((c for c in calls_of(step) if c.get("tool_call_id") == call_id), {})
+    call = calls.get(str(call_id), {})
     references = result.get("subagent_trajectory_ref")
     rest = {"subagent_trajectory_ref": references, "extra": _foreign(result), "call_extra": call.get("extra")}
     name = _text(call.get("function_name"))
@@ -142,6 +148,11 @@ def plain(parts: Sequence[Part]) -> Any:
 def calls_of(step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     calls = step.get("tool_calls")
     return [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+
+
+def calls_by_id(step: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The calls of a step by their ids, the first of two that have one id."""
+    return {str(call.get("tool_call_id")): call for call in reversed(calls_of(step))}
 
 
 def arguments_of(call: Mapping[str, Any]) -> Any:
@@ -271,10 +282,11 @@ class _Walk:
         if own.get("span") is not None:
             call = native_call(step, self.agent, self.trace_id, self.said)
             yield restored(bare(call, self.document), own["span"])
+        calls = calls_by_id(step)
         for result in results_of(step):
             own = ours(result)
             if own.get("span") is not None:
-                tool = native_tool(step, result, self.agent, self.trace_id)
+                tool = native_tool(step, result, calls, self.agent, self.trace_id)
                 yield restored(bare(tool, self.document), own["span"])
         self.said.extend(heard_after(step))
 
@@ -286,8 +298,9 @@ class _Walk:
         message = message_of(step)
         if message[2] != [{"type": "text", "content": ""}]:
             self.said.append(message)
+        calls = calls_by_id(step)
         for nth, result in enumerate(results_of(step)):
-            span = self._result(native_tool(step, result, self.agent, self.trace_id), at, nth, step, result)
+            span = self._result(native_tool(step, result, calls, self.agent, self.trace_id), at, nth, step, result)
             yield span
             self.said.append(answer_of(result))
             for reference in result.get("subagent_trajectory_ref") or ():
@@ -358,10 +371,10 @@ def _identity(document: Mapping[str, Any]) -> str:
     steps = [step for step in document["steps"] if isinstance(step, Mapping) and not step.get("is_copied_context")]
     agent = document.get("agent")
     if document.get("session_id") is None:
-        return content_id("atif", agent, steps)
+        return identity("atif", agent, steps)
     first = next((at for at, step in enumerate(steps) if step.get("source") == "agent"), len(steps))
     beginning = [[step.get(key) for key in ("step_id", "timestamp", "message")] for step in steps[: first + 1]]
-    return content_id("atif", str(document["session_id"]), _text((agent or {}).get("name")), beginning)
+    return identity("atif", str(document["session_id"]), _text((agent or {}).get("name")), beginning)
 
 
 def _spelled(message: Any) -> Message | None:

@@ -73,9 +73,8 @@ class _Episode:
         if not any(span.kind in ("llm", "tool") for span in self.spans.values()):
             for span in self._retold():
                 self.spans[span.span_id] = span
+        self._name_agents()
         for seq, span in enumerate(self.spans.values()):
-            if span.kind not in ("agent", "evaluator") or span.agent_name is None:
-                span.agent_name = self._agent_of(span)
             span.seq = seq
             yield span
         yield from self.bad
@@ -258,16 +257,21 @@ class _Episode:
             above = None if above is None else self.spans.get(above.parent_span_id or "")
         agent.parent_span_id = tool.span_id
 
-    def _agent_of(self, span: RawSpan) -> str | None:
-        """The name of the nearest agent or scorer above."""
-        above = self.spans.get(span.parent_span_id or "")
-        for _ in range(len(self.spans)):
-            if above is None or above.span_id == self.root_id:
-                break
-            if above.kind in ("agent", "evaluator") and above.agent_name is not None:
-                return above.agent_name
-            above = self.spans.get(above.parent_span_id or "")
-        return self.spans[self.root_id].agent_name
+    def _name_agents(self) -> None:
+        """Gives every span the name of the nearest agent or scorer above, which each span is asked for once."""
+        root = self.spans[self.root_id]
+        known: dict[str, str | None] = {self.root_id: root.agent_name}
+        for span in self.spans.values():
+            path: dict[str, RawSpan] = {}  # broken logs may hold rings
+            at: RawSpan | None = span
+            while at is not None and at.span_id not in known and at.span_id not in path:
+                path[at.span_id] = at
+                at = self.spans.get(at.parent_span_id or "")
+            name = known.get(at.span_id, root.agent_name) if at is not None else root.agent_name
+            for below in reversed(path.values()):
+                if below.kind not in ("agent", "evaluator") or below.agent_name is None:
+                    below.agent_name = name
+                name = known[below.span_id] = below.agent_name if below.kind in ("agent", "evaluator") else name
 
     def _retold(self) -> Iterator[RawSpan]:
         """A sample whose calls were not logged, from its messages: which prompt a call had is a guess."""

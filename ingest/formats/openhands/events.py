@@ -27,7 +27,8 @@ class _Agent:
     span_id: str
     name: str
     said: list[Message] = field(default_factory=list)
-    task: str | None = None
+    calls: dict[str, Any] = field(default_factory=dict)
+    """The tool calls in what it said, by their ids."""
 
 
 class Run:
@@ -144,6 +145,7 @@ class Run:
         if latency is not None and span.end_ns is not None:
             span.start_ns = span.end_ns - int(latency * 1e9)
         self._agent.said.extend(span.output)
+        self._agent.calls |= tool_calls([part for _, _, parts in span.output for part in parts])
         if key is not None:
             self._answered.add(key)
         yield span
@@ -190,7 +192,6 @@ class Run:
             self._agent.said.append(said("user", content))
             yield span
             return
-        calls = tool_calls([part for message in self._agent.said for part in message[2]])
         part = {"type": "tool_call_response", "id": call_id, "response": content}
         own = self._span(at, event, "tool", kind)
         started, _ = local_ns(asked.get("timestamp"))
@@ -198,7 +199,7 @@ class Run:
         base["start_ns"] = own.start_ns if started is None else started
         name = metadata.get("function_name") or asked.get("action") or kind
         span = tool_span(
-            part, str(name), calls, trace_id=self.trace_id, key=str(self._id(at, event)),
+            part, str(name), self._agent.calls, trace_id=self.trace_id, key=str(self._id(at, event)),
             parent=self._agent.span_id, seq=at, base=base,
         )  # fmt: skip
         if span.tool_args is None:
