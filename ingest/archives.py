@@ -17,7 +17,7 @@ from tracemill.ingest.reader import BadRecord, Reader, Stream
 from tracemill.ingest.source import BROKEN, SourceObject
 from tracemill.ingest.source.local import wanted
 from tracemill.ingest.source.objects import CHUNK, spooled
-from tracemill.ingest.zipped import EntryError, archive_in, directory_bytes, is_zip
+from tracemill.ingest.zipped import EntryError, archive_in, is_zip
 
 Kind = Literal["zip", "tar"]
 FORMAT = "archive"
@@ -25,7 +25,6 @@ FORMAT = "archive"
 DEEPEST = 4
 """So many archives may lie in each other."""
 _MOST_MEMBERS = 200_000
-_DIRECTORY_BYTES = 16 * 1024 * 1024
 _TAR_BLOCK = 512
 _PIECE = 32 * 1024
 """How much is read at once: where a compressed archive is torn, what was asked for last is lost."""
@@ -83,8 +82,6 @@ def members(source: SourceObject, kind: Kind, unpacking: Unpacking) -> Iterator[
 
 def _zipped(source: SourceObject, unpacking: Unpacking) -> Iterator[SourceObject | BadRecord]:
     with _seekable(source, unpacking) as file:
-        if (size := directory_bytes(file)) > _DIRECTORY_BYTES:
-            raise TooLargeError(f"the archive's directory holds {size:,} bytes, more than {_DIRECTORY_BYTES:,}")
         archive = archive_in(file)
         if archive.torn is not None:
             yield BadRecord(reason=archive.torn)

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from tracemill.chat import as_text
-from tracemill.ingest.reader import BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.limits import REPEATED
+from tracemill.ingest.reader import BadRecord, Done, Head, Item, RawSpan, Stream
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 3
@@ -50,8 +51,15 @@ def guarded(items: Iterator[Item], bad: Callable[[str], BadRecord]) -> Iterator[
 
     Logs are written by programs that nobody here has seen: any field may hold any value.
     """
+    found: list[Item] = []
+    repeated = 0
     try:
-        found = list(items)
+        for item in items:
+            found.append(item)
+            if isinstance(item, RawSpan) and item.input:
+                repeated += len(item.input)
+                if repeated > REPEATED:
+                    raise ValueError(f"the prompts of its calls repeat more than {REPEATED:,} messages")
     except MALFORMED as error:
         yield bad(why(error))
         return

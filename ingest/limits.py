@@ -3,6 +3,9 @@
 from dataclasses import dataclass, fields
 
 MIB = 1024 * 1024
+REPEATED = 16_000_000
+"""So many messages may the prompts of one record repeat: each call of a conversation reads all that was said before it,
+so that a short record of very many calls would fill the memory."""
 
 
 class TooLargeError(ValueError):

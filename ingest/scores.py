@@ -8,6 +8,7 @@ from tracemill.errors import ConfigError
 from tracemill.ingest.building import Building
 from tracemill.ingest.detect import look
 from tracemill.ingest.formats.feedback import KEYS, judgements
+from tracemill.ingest.limits import Limits, TooLargeError
 from tracemill.ingest.reader import BadRecord, Stream
 from tracemill.ingest.redact import Ruleset
 from tracemill.ingest.source import find
@@ -49,7 +50,15 @@ class JoinKey:
         return None if steps == self.name else "$" + "".join(f'."{step}"' for step in steps.split("."))
 
 
-def read_scores(path: str | Path, *, on: str, key: bytes, now_ns: int, rules: Ruleset | None = None) -> Batch:
+def read_scores(
+    path: str | Path,
+    *,
+    on: str,
+    key: bytes,
+    now_ns: int,
+    rules: Ruleset | None = None,
+    limits: Limits | None = None,
+) -> Batch:
     """The judgements of a feedback file (JSON lines, CSV, Parquet) as one batch, each row joined `on` that key.
 
     `on` is `key` or `key=column` (JoinKey). Where the key is not the id of what is judged, the batch is not yet fit for
@@ -60,20 +69,27 @@ def read_scores(path: str | Path, *, on: str, key: bytes, now_ns: int, rules: Ru
     Raises ConfigError on an unknown key, SourceError on a file that cannot be read.
     """
     join = JoinKey.parse(on)
-    building = Building(key=key, now_ns=now_ns, rules=rules)
+    building = Building(key=key, now_ns=now_ns, rules=rules, limits=limits)
     for source in find([path]):
         building.begin(source, content_hash=source.content_hash)
         with source.decompressed() as file:
-            stream = Stream(name=source.name, file=file)
+            stream = Stream(name=source.name, file=file, limits=building.limits, stored=source.size_bytes)
             stream.start()
-            head = look(stream)
             building.recognised("feedback", f"feedback joined on {join.name}")
-            if not head.data.strip():
-                building.add(BadRecord(reason=stream.broken or "the file is empty"))
-            else:
-                for item in judgements(stream, head, join.name, join.column):
-                    building.add(item)
-                if stream.broken is not None:
-                    building.add(BadRecord(reason=stream.broken))
+            try:
+                _judge(building, stream, join)
+            except TooLargeError as error:
+                building.add(BadRecord(reason=str(error)))
         building.end()
     return building.finish()
+
+
+def _judge(building: Building, stream: Stream, join: JoinKey) -> None:
+    head = look(stream)
+    if not head.data.strip():
+        building.add(BadRecord(reason=stream.broken or "the file is empty"))
+        return
+    for item in judgements(stream, head, join.name, join.column):
+        building.add(item)
+    if stream.broken is not None:
+        building.add(BadRecord(reason=stream.broken))

@@ -22,6 +22,9 @@ _CHUNK = 1 << 20
 _TAIL_BYTES = 66_000
 """Where a directory's end stands, with the longest comment after it."""
 _SETTING = " ([limits] record_mib)"
+_DIRECTORY_BYTES = 32 * 1024 * 1024
+"""The directory is held in memory; so large are those of some 300,000 entries."""
+_MOST_WALKED = 300_000
 _STORED, _DEFLATED, _ZSTD = 0, 8, 93
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 _WIDE = 0xFFFFFFFF
@@ -121,12 +124,16 @@ def unzipped(stream: Stream) -> Iterator[Archive]:
 
 def archive_in(file: IO[bytes]) -> Archive:
     """The archive that a file, in which one can go back, holds. Raises EntryError where it is none."""
+    if (size := directory_bytes(file)) > _DIRECTORY_BYTES:
+        raise EntryError(f"the archive's directory holds {size:,} bytes, more than {_DIRECTORY_BYTES:,}")
     file.seek(0)
     try:
         with zipfile.ZipFile(file) as found:
             entries, torn = {info.filename: _declared(info) for info in found.infolist()}, None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         entries, torn = _walk(file), f"the archive's directory is torn or broken: {error}"
+        if len(entries) == _MOST_WALKED:
+            torn += f"; only its first {_MOST_WALKED:,} entries are read"
     if not entries and torn is not None:
         raise EntryError(torn)
     return Archive(file, entries, torn)
@@ -179,7 +186,7 @@ def _walk(file: IO[bytes]) -> dict[str, Entry]:
     """The entries up to the tear, by their own headers; writers that can seek leave the sizes there."""
     entries: dict[str, Entry] = {}
     at = 0
-    while True:
+    while len(entries) < _MOST_WALKED:
         file.seek(at)
         header = file.read(_LOCAL.size)
         if len(header) < _LOCAL.size or header[:4] != MAGIC:
@@ -194,6 +201,7 @@ def _walk(file: IO[bytes]) -> dict[str, Entry]:
             return entries
         entries[name] = Entry(name=name, method=method, flags=flags, offset=at, packed=packed, crc=crc, size=size)
         at += _LOCAL.size + name_length + extra_length + packed
+    return entries
 
 
 def _wide(extra: bytes, packed: int, size: int) -> tuple[int, int]:

@@ -44,7 +44,9 @@ def read(night: Night, path: Path, *, on: str, rules: ingest.Ruleset) -> tuple[B
     something else than its id (a task, a response, an attribute) are quarantined where nothing or more than one has it.
     Raises ConfigError on a key that cannot be joined on.
     """
-    batch = ingest.read_scores(path, on=on, key=night.lake.key, now_ns=night.clock(), rules=rules)
+    batch = ingest.read_scores(
+        path, on=on, key=night.lake.key, now_ns=night.clock(), rules=rules, limits=night.config.limits
+    )
     key = ingest.JoinKey.parse(on)
     scores: list[dict[str, Any]] = batch.tables["scores"].to_pylist()
     keys = sorted({row["target_id"] for row in scores})

@@ -10,9 +10,8 @@ from typing import Any
 
 from tracemill.chat import as_text
 from tracemill.ingest.attributes import as_float, as_ns, hex_id
-from tracemill.ingest.documents import guarded
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, Stream
-from tracemill.ingest.tables import rows
+from tracemill.ingest.tables import bad_row, each_row
 
 KEYS = {"span_id": "span", "trace_id": "trajectory", "trajectory_id": "trajectory", "session_id": "session"}
 """What a row can be joined on, the most specific first, and the kind of target it names."""
@@ -52,16 +51,10 @@ def judgements(stream: Stream, head: Head, on: str | None, column: str | None = 
 
     `column` holds the key where it is not called so. On a key that is none of KEYS, the kind of target is the key.
     """
-    for found in rows(stream, head):
-        if isinstance(found, BadRecord):
-            yield found
-        else:
-            line, row = found
-            yield from guarded(_row(line, row, on, column), partial(_bad, line, row))
-        yield Done()
+    yield from each_row(stream, head, partial(_row, on=on, column=column))
 
 
-def _row(line: int, row: Mapping[str, Any], on: str | None, column: str | None = None) -> Iterator[Item]:
+def _row(line: int, row: Mapping[str, Any], *, on: str | None, column: str | None) -> Iterator[Item]:
     key = on or next((name for name in KEYS if _text(row.get(name)) is not None), None)
     target = None if key is None else _text(row.get(column or key))
     if key is None or target is None:
@@ -162,4 +155,4 @@ def _text(value: Any) -> str | None:
 
 
 def _bad(line: int, row: Mapping[str, Any], reason: str) -> BadRecord:
-    return BadRecord(reason=f"no feedback row: {reason}", line=line, excerpt=as_text(dict(row))[:2000])
+    return bad_row(line, row, f"no feedback row: {reason}")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracemill.ingest.documents import Record, loads, records
+from tracemill.ingest.limits import Limits
 from tracemill.ingest.reader import BadRecord, Head, Line, Stream
 
 _FIELD = re.compile(rb"(event|data|id|retry)?:")
@@ -25,7 +26,7 @@ def is_events(data: bytes) -> bool:
 def delivered(stream: Stream, head: Head) -> Iterator[Record | BadRecord]:
     """The records of a file of events: payloads of server-sent events, or JSON as `records` reads it."""
     if is_events(head.data):
-        yield from _payloads(stream.lines())
+        yield from _payloads(stream.lines(), stream.limits)
     else:
         yield from records(stream, head)
 
@@ -48,15 +49,20 @@ def said(data: bytes) -> Iterator[Any]:
                 continue
 
 
-def _payloads(lines: Iterator[Line]) -> Iterator[Record | BadRecord]:
+def _payloads(lines: Iterator[Line], limits: Limits | None = None) -> Iterator[Record | BadRecord]:
     """A payload of several `data:` lines is one record at its first line. The end marker [DONE] is none."""
     held: list[bytes] = []
+    size = 0
     at: Line | None = None
     for line in lines:
         raw = line.raw.rstrip(b"\r")
         if raw.startswith(b"data:"):
+            size = (size if held else 0) + (line.size or len(raw))
             at = at or line
             held.append(raw[5:].removeprefix(b" "))
+            if limits is not None and size > limits.record_bytes:
+                yield BadRecord(reason=limits.record_too_large(size), line=at.line, offset=at.offset)
+                held, at = [], None
         elif not raw.strip():
             yield from _record(held, at)
             held, at = [], None

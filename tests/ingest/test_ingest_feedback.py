@@ -107,6 +107,15 @@ def test_bad_rows_are_quarantined_and_the_others_kept(tmp_path: Path) -> None:
     assert [row["line"] for row in refused] == [3, 4, 5]
 
 
+def test_a_file_beyond_the_limits_is_a_refused_row(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps([{"session_id": "s", "value": 1, "note": "x" * 2**20}] * 2))
+    limits = ingest.Limits(document_mib=1)
+    batch = ingest.read_scores(path, on="session_id", key=KEY, now_ns=5, limits=limits)
+    assert batch.tables["scores"].num_rows == 0
+    assert "[limits] document_mib" in batch.tables["quarantine"]["reason"][0].as_py()
+
+
 def test_the_same_judgement_twice_is_one_row_and_zero_is_not_null(tmp_path: Path) -> None:
     path = tmp_path / "f.jsonl"
     path.write_text((json.dumps({"session_id": "s", "value": False}) + "\n") * 2)
@@ -151,3 +160,9 @@ def test_mistakes_in_a_task_file_are_errors_with_their_line(tmp_path: Path) -> N
     path.write_text('{"task_id": 1}\n{torn')
     with pytest.raises(SourceError, match="no task in line 2"):
         ingest.read_tasks(path, key="task_id")
+    path.write_text('{"task_id": 1, "gold": NaN}')
+    with pytest.raises(SourceError, match="task '1' in line 1 is no JSON"):
+        ingest.read_tasks(path, key="task_id")
+    (tmp_path / "another.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="declared in one file; here are 2"):
+        ingest.read_tasks(tmp_path, key="task_id")

@@ -57,6 +57,63 @@ def test_a_long_text_costs_its_record(take: Any) -> None:
     assert "longer than the limit of 1048576" in reasons(taken)[0]
 
 
+def test_a_short_record_of_very_many_calls_is_refused(take: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call reads all that was said before it: the prompts of 8,000 one-word messages fill a gigabyte."""
+    monkeypatch.setattr("tracemill.ingest.documents.REPEATED", 50)
+    talk = [{"role": role, "content": f"{at}"} for at in range(8) for role in ("user", "assistant")]
+    taken = take(lines=[{"messages": talk}, {"messages": talk[:4]}])
+    assert reasons(taken) == ["the prompts of its calls repeat more than 50 messages"]
+    assert len(taken.kind("llm")) == 2
+
+
+def test_a_session_of_very_many_calls_ends_where_its_prompts_are_too_many(
+    take: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracemill.ingest.sessions.session.REPEATED", 50)
+    turns = [{"role": role, "message": {"content": f"{at}"}} for at in range(20) for role in ("user", "assistant")]
+    taken = take(lines=turns)
+    assert len(taken.kind("llm")) + len(taken.quarantine) == 20
+    assert {"prompts" in reason and "more than 50" in reason for reason in reasons(taken)} == {True}
+
+
+def test_a_session_is_as_large_as_a_document_may_be(take: Any) -> None:
+    turn = {"role": "user", "message": {"content": "x" * 1000}}
+    taken = take(lines=[turn] * 3000, limits=SMALL)
+    assert "[limits] document_mib" in reasons(taken)[0]
+    assert len(taken.quarantine) == 1
+    assert len(taken.kind("event")) == 2 * MIB // len(json.dumps(turn))
+
+
+def test_a_long_prompt_counts_for_the_size_of_a_batch(take: Any) -> None:
+    """Its ids are most of what a batch of long conversations holds."""
+    talk = [{"role": role, "content": f"{at}"} for at in range(40) for role in ("user", "assistant")]
+    lines = [{"messages": [{"role": "user", "content": f"{n}"}, *talk]} for n in range(4)]
+    assert len(take(lines=lines, max_bytes=100_000).batches) > 1
+
+
+def test_an_action_that_never_ends_is_looked_for_once(take: Any) -> None:
+    """An engine that backtracks would take days."""
+    run = {"traj": "Question: x\n" + "Action: a[\n" * 200_000, "em": 0, "f1": 0, "reward": 0}
+    assert len(take({"t": run}, name="log.json").kind("llm")) == 1
+
+
+def test_a_payload_of_endless_lines_is_quarantined(take: Any) -> None:
+    chunk = {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "hi"}}]}
+    text = f"data: {json.dumps(chunk)}\n\n" + "data: x\n" * (MIB // 6) + f"\ndata: {json.dumps(chunk)}\n\n"
+    taken = take(text, limits=SMALL)
+    assert ["[limits] record_mib" in reason for reason in reasons(taken)][:1] == [True]
+    assert len(taken.kind("llm")) == 1
+
+
+def test_python_text_is_not_evaluated_where_it_is_long(take: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracemill.ingest.formats.agent_lightning._LITERAL_CHARS", 20)
+    ids = {"llm.hosted_vllm.response_token_ids": "[1, 2]", "llm.hosted_vllm.choices": "[{'token_ids': [1, 2, 3]}]"}
+    span = {"rollout_id": "r", "attempt_id": "a", "span_id": "b" * 16, "name": "chat", "attributes": ids}
+    row = take(lines=[span]).span
+    assert row["output_token_ids"] == [1, 2]
+    assert "'token_ids'" in row["attributes"], "what is not read is kept"
+
+
 @pytest.mark.parametrize("size", [0, 1, 5, 4095, MIB - 1, MIB, MIB + 1, 3 * MIB])
 def test_lines_of_any_length_come_with_their_offsets(size: int) -> None:
     data = b"a\n" + b"x" * size + b"\nlast"
