@@ -117,8 +117,11 @@ def _trace(line: int, trace: Mapping[str, Any]) -> Iterator[Item]:
     if root is not None:
         _about(root, info, metadata)
     yield from found
-    for assessment in info.get("assessments") or ():
-        if isinstance(assessment, Mapping) and assessment.get("valid") is not False:  # False: somebody has replaced it
+    assessments = info.get("assessments")
+    for assessment in assessments if isinstance(assessments, list) else [assessments] if assessments else []:
+        if not isinstance(assessment, Mapping):
+            yield bad_row(line, assessment, "an assessment that is no JSON object")
+        elif assessment.get("valid") is not False:  # False: somebody has replaced it
             yield from guarded(_assessed(line, assessment, str(trace_id)), partial(bad_row, line, assessment))
 
 

@@ -1,6 +1,7 @@
 """Files of this machine: single ones, folders searched through, globs."""
 
 import os
+import stat
 from collections.abc import Iterator
 from glob import glob, has_magic
 from pathlib import Path
@@ -53,6 +54,8 @@ def _file(path: str) -> SourceObject:
     path = os.path.abspath(path)
     try:
         about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for, and gives its bytes only once
+            return SourceObject(uri=path, size_bytes=0, unreadable="it is a pipe, a socket or a device, not a file")
         # Permissions are checked now, before anything is taken in.
         if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(0, "permission denied", path)

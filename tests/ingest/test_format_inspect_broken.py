@@ -60,6 +60,10 @@ def test_a_torn_archive_gives_the_samples_before_the_tear(take: Any) -> None:
     ]
 
 
+def test_a_log_without_samples_is_told_of(take: Any) -> None:
+    assert [row["reason"] for row in take(archive(), name="log.eval").quarantine] == ["the log holds no samples"]
+
+
 def test_a_torn_document_gives_the_samples_before_the_tear(take: Any) -> None:
     text = json.dumps(log(sample(), sample(id="s2", uuid="uuid-2")), indent=1)
     taken = take(text[: text.index('"uuid-2"') + 40], name="log.json")

@@ -259,6 +259,13 @@ def test_bad_records_keep_to_themselves(take: Any) -> None:
     assert [row["line"] for row in taken.quarantine] == [2, 3, 4]
 
 
+def test_what_is_no_run_in_a_batch_or_below_a_run_is_refused_and_not_dropped(take: Any) -> None:
+    batch = {"post": [child(), "junk"], "patch": [7]}
+    taken = take(lines=[batch, run(child_runs=["junk"])])
+    assert {span["span_id"] for span in taken.spans} == {RUN, CHILD}
+    assert [(row["line"], row["excerpt"]) for row in taken.quarantine] == [(1, "junk"), (1, "7"), (2, "junk")]
+
+
 def test_real_batches_are_one_call_each(take: Any) -> None:
     """The shape of the JavaScript client's batches, whose patches have no id and end a stream with its last chunk."""
     end = {"index": 0, "delta": {}, "finish_reason": "stop"}

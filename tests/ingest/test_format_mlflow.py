@@ -201,3 +201,10 @@ def test_bad_spans_and_traces_keep_to_themselves(take: Any) -> None:
         (1, "the span has no valid span id"),
         (2, "no MLflow trace: info is missing or has no trace_id"),
     ]
+
+
+def test_an_assessment_that_is_none_is_refused_and_not_dropped(take: Any) -> None:
+    taken = take(lines=[trace(assessments=["junk"])])
+    assert [(row["reason"], row["excerpt"]) for row in taken.quarantine] == [
+        ("an assessment that is no JSON object", "junk")
+    ]

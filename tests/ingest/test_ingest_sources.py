@@ -64,6 +64,14 @@ def test_a_file_without_read_permission_is_refused_alone_and_not_in_the_ledger(t
     assert batch.tables["ingest_log"].num_rows == 0
 
 
+def test_a_pipe_among_the_logs_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    (tmp_path / "b.jsonl").write_bytes(LINE)
+    (batch,) = ingest.batches(ingest.find([tmp_path]), key=b"k", now_ns=1)
+    assert batch.tables["spans"].num_rows == 2
+    assert "a pipe" in batch.tables["quarantine"]["reason"][0].as_py()
+
+
 def test_gzip_and_zstd_are_read_whatever_the_file_is_called(take: Any) -> None:
     plain = take(LINE, name="plain.jsonl").spans
     packed = take(gzip.compress(LINE) + gzip.compress(LINE), name="one.log").spans

@@ -9,9 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from tracemill.ingest.documents import Record, guarded, loads, records, scan, values
+from tracemill.ingest.documents import Record, elements, guarded, loads, records, scan, values
 from tracemill.ingest.formats.inspect.samples import spans_of
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.zipped import Archive, EntryError, unzipped
@@ -72,11 +70,13 @@ def _archive(archive: Archive, limit: int) -> Iterator[Item | Done]:
     for name in archive.entries:
         if piece := _PIECE.match(name):
             pieces.setdefault(piece[1], []).append(name)
-    for name in archive.entries:
+    samples = [name for name in archive.entries if _SHELL.match(name) or _SAMPLE.match(name)]
+    if not samples:
+        yield BadRecord(reason="the log holds no samples")
+    for name in samples:
         shell = _SHELL.match(name)
-        if shell or _SAMPLE.match(name):
-            yield from _sample(archive, limit, name, pieces.get(shell[1], []) if shell else [], log)
-            yield Done()
+        yield from _sample(archive, limit, name, pieces.get(shell[1], []) if shell else [], log)
+        yield Done()
 
 
 def _sample(archive: Archive, limit: int, name: str, pieces: list[str], log: Mapping[str, Any]) -> Iterator[Item]:
@@ -128,7 +128,7 @@ def _document(record: Record) -> Iterator[Item | Done]:
         if isinstance(value, BadRecord):
             samples.extend(_torn(value, record))
         elif value.key == "samples":
-            samples.extend(_elements(value))
+            samples.extend(elements(value) if value.raw.strip() != b"null" else ())
         elif value.key in ("eval", "plan", "results", "version", "status"):
             header[value.key] = loads(value.raw)
     if "eval" not in header:
@@ -148,25 +148,6 @@ def _document(record: Record) -> Iterator[Item | Done]:
 
 def _loaded(sample: Record, log: Mapping[str, Any]) -> Iterator[Item]:
     yield from _spans(loads(sample.raw), log, sample.line)
-
-
-def _elements(array: Record) -> Iterator[Record | BadRecord]:
-    """The elements of a JSON array as records of their own."""
-    if array.raw.strip() == b"null":
-        return
-    try:
-        found = msgspec.json.decode(array.raw, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        yield from scan(array.raw, array.line, array.offset)
-        return
-    at, line = 0, array.line
-    for value in found:
-        raw = bytes(value)
-        start = array.raw.find(raw, at)
-        line += array.raw.count(b"\n", at, start)
-        yield Record(raw=raw, line=line, offset=array.offset + start)
-        line += raw.count(b"\n")
-        at = start + len(raw)
 
 
 def _torn(bad: BadRecord, record: Record) -> Iterator[Record | BadRecord]:

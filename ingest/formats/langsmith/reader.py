@@ -96,20 +96,22 @@ def _run(line: int, run: Mapping[str, Any], *, patch: bool = False) -> Iterator[
     for child in children if isinstance(children, list) else []:
         if isinstance(child, Mapping):
             yield from _guarded(line, {"trace_id": run.get("trace_id") or run.get("id"), **child})
+        else:
+            yield bad_row(line, child, "a child run that is no JSON object")
 
 
 def _batch(line: int, record: Mapping[str, Any]) -> Iterator[Item]:
     """Posts with their patches, in dotted order, then the patches whose posts are elsewhere."""
     posts: dict[str, dict[str, Any]] = {}
     for post in _listed(record, "post"):
-        place = place_of(post)
+        place = place_of(post) if isinstance(post, Mapping) else None
         if place is None:
             yield bad_row(line, post, "a run without id")
         else:
             posts[place.run_id] = _patched(posts.get(place.run_id, {}), post)
     alone: dict[str, dict[str, Any]] = {}
     for patch in _listed(record, "patch"):
-        place = place_of(patch)
+        place = place_of(patch) if isinstance(patch, Mapping) else None
         if place is None:
             yield bad_row(line, patch, "a patch without id")
             continue
@@ -121,9 +123,9 @@ def _batch(line: int, record: Mapping[str, Any]) -> Iterator[Item]:
         yield from _guarded(line, patch, patch=True)
 
 
-def _listed(record: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+def _listed(record: Mapping[str, Any], name: str) -> list[Any]:
     listed = record.get(name)
-    return [run for run in listed if isinstance(run, Mapping)] if isinstance(listed, list) else []
+    return listed if isinstance(listed, list) else []
 
 
 def _patched(run: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +134,8 @@ def _patched(run: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]
     if isinstance(run.get("extra"), Mapping) and isinstance(patch.get("extra"), Mapping):
         found["extra"] = {**run["extra"], **patch["extra"]}
     if isinstance(run.get("events"), list) and isinstance(patch.get("events"), list):
-        found["events"] = [*run["events"], *(event for event in patch["events"] if event not in run["events"])]
+        known = {as_text(event) for event in run["events"]}
+        found["events"] = [*run["events"], *(event for event in patch["events"] if as_text(event) not in known)]
     return found
 
 
