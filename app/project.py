@@ -42,6 +42,8 @@ def night_id(now_ns: int) -> str:
 def night(config: Config, lake: Lake, tell: Tell = tell_nobody) -> Night:
     """A run that begins now."""
     now = settings.clock()
+    if config.ingest.engine == "ray":
+        settings.quiet_ray(config.ingest.ray_address)
     return Night(
         night_id=night_id(now),
         config=config,

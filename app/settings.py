@@ -105,6 +105,14 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
+def quiet_ray(address: str | None) -> None:
+    """Ray tells nobody that it is used; a cluster of this machine alone, on loopback, asks for no token."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+
 def find_project(given: Path | None) -> Path:
     """The project's folder: the one given, else the nearest with a tracemill.toml upward, else the current one."""
     if given is not None:

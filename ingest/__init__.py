@@ -31,6 +31,7 @@ from tracemill.ingest.batching import BATCH_BYTES, batches, readers
 from tracemill.ingest.formats import FORMATS
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.mapping import MappedRows, RowMapping
+from tracemill.ingest.names import Names
 from tracemill.ingest.reader import Reader
 from tracemill.ingest.redact import Redaction, Ruleset
 from tracemill.ingest.scores import JoinKey, read_scores
@@ -43,6 +44,7 @@ __all__ = [
     "JoinKey",
     "Limits",
     "MappedRows",
+    "Names",
     "Reader",
     "Redaction",
     "RowMapping",

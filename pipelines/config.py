@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -33,6 +33,7 @@ Positive = Annotated[float, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
 Days = Annotated[float, Field(ge=0)]
 Pattern = Annotated[str, AfterValidator(_regex)]
+Engine = Literal["local", "processes", "ray"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,18 @@ class SourceConfig:
     format: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     """What the fsspec file system of a URL is made with (endpoint_url, anon); nothing secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestConfig:
+    """`[ingest]`: who decodes and redacts the logs; the rows are the same."""
+
+    engine: Engine = "local"
+    """This process, processes beside it, or a Ray cluster."""
+    workers: Count | None = None
+    """None: a process for each core of this machine; of a Ray cluster all CPUs."""
+    ray_address: str | None = None
+    """Of a running cluster ("auto", "10.0.0.5:6379"); None: one on this machine, for the length of a call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +211,7 @@ class Config:
     """`[[formats]]`: logs that only this project has, as rows whose columns it names."""
     redaction: Redaction = field(default_factory=Redaction)
     """`[redaction]`: what is taken out of logs before anything is written."""
+    ingest: IngestConfig = IngestConfig()
     collect: CollectConfig = CollectConfig()
     limits: Limits = field(default_factory=Limits)
     """`[limits]`: what is too large to be read, and ends in quarantine."""

@@ -1,6 +1,7 @@
 """Logs in: source objects become batches, a batch becomes one transaction with its trajectories and their pools."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -10,8 +11,9 @@ import pyarrow as pa
 
 from tracemill import ingest
 from tracemill.mining import groups
-from tracemill.pipelines import joining, landed
+from tracemill.pipelines import engines, joining, landed
 from tracemill.pipelines.config import Config, SourceConfig
+from tracemill.pipelines.ledger import BEGUN, TAKEN, Ledger
 from tracemill.pipelines.night import Night
 from tracemill.records import Batch
 from tracemill.warehouse import Transaction
@@ -115,27 +117,29 @@ def take_in(
     objects = ingest.find(sources, options=options or {}, standing=standing)
     rules = ingest.Ruleset(night.config.redaction)
     declare_tasks(night)
-    extra = [ingest.MappedRows(mapping) for mapping in night.config.formats]
-    ledger = _Ledger(night, ingest.readers(format, extra), retry_refused=retry_refused)
-    batches = ingest.batches(
-        objects,
-        key=night.lake.key,
+    job = engines.Job(
         now_ns=now_ns,
-        known=ledger.known,
-        seen=ledger.seen,
-        same=ledger.same,
-        position=ledger.position,
         format=format,
-        extra=extra,
-        rules=rules,
+        formats=night.config.formats,
+        redaction=night.config.redaction,
         limits=night.config.limits,
-        max_bytes=batch_bytes,
+        batch_bytes=batch_bytes,
     )
+    ledger = Ledger.of(night.select(TAKEN), night.select(BEGUN), readers=job.readers, retry_refused=retry_refused)
+    todo = engines.tasks(objects, ledger, ingest.Names(night.lake.key, rules), batch_bytes)
+    staging = engines.Staging(url=str(night.lake.root / "data" / "staging" / night.night_id))
+    renewed: list[tuple[str, str, str]] = []
     night.tell("ingest", "reading logs", 0, len(objects))
-    for batch in batches:
-        _add(totals, write(night, batch, again=ledger.reopened()))
-        night.tell("ingest", "reading logs", min(totals["files"], len(objects)), len(objects))
-    if renewed := ledger.renewed():
+    made = engines.deliveries(night.config.ingest, job, todo, key=night.lake.key, rules=rules, staging=staging)
+    with closing(made):
+        for task, one in made:
+            if isinstance(one, engines.Finished):
+                renewed += one.renewed
+                continue
+            _add(totals, write(night, one.batch, again=one.again))
+            task.ledger.note(one.batch.tables)
+            night.tell("ingest", "reading logs", min(totals["files"], len(objects)), len(objects))
+    if renewed:
         with night.lake.transaction(f"{night.night_id}: {len(renewed)} objects are as they were") as tx:
             tx.renew(renewed)
     joins: list[joining.ScoreJoin] = []
@@ -152,65 +156,6 @@ def _objects(batch: Batch) -> list[tuple[str, str]]:
     """Feedback is joined anew each time: what did not match before may match now."""
     ledger = batch.tables["ingest_log"]
     return list(zip(ledger["source_uri"].to_pylist(), ledger["content_hash"].to_pylist(), strict=True))
-
-
-_TAKEN = "SELECT source_uri, content_hash, source_format, readers, n_quarantined, fingerprint FROM ingest_log"
-
-
-class _Ledger:
-    """What was taken in before, as the readers of this call see it."""
-
-    def __init__(self, night: Night, readers: str, *, retry_refused: bool) -> None:
-        self._again: list[tuple[str, str]] = []
-        self._renewed: list[tuple[str, str, str]] = []
-        self._readers = readers
-        self._retry_refused = retry_refused
-        taken = night.select(_TAKEN)
-        begun = night.select("SELECT source_uri, content_hash, readers, position FROM ingest_progress")
-        rows = taken.to_pylist()
-        of_archives = {name for row in rows if self._to_retry(row) for name in _around(row["source_uri"])}
-        again = {id(row) for row in rows if self._to_retry(row) or row["source_uri"] in of_archives}
-        self._taken = {(row["source_uri"], row["content_hash"]): id(row) in again for row in rows}
-        self._begun = {(row["source_uri"], row["content_hash"]): row for row in begun.to_pylist()}
-        self._known = {row["fingerprint"] for row in rows if row["fingerprint"] is not None and id(row) not in again}
-
-    def _to_retry(self, row: Mapping[str, Any]) -> bool:
-        """Whether what was refused of an object is to be read once more."""
-        refused = row["source_format"] is None and row["readers"] != self._readers
-        return bool(refused or (self._retry_refused and row["n_quarantined"]))
-
-    def known(self, fingerprint: str) -> bool:
-        return fingerprint in self._known
-
-    def seen(self, uri: str, digest: str) -> bool:
-        to_retry = self._taken.get((uri, digest))
-        if to_retry:
-            self._again.append((uri, digest))
-        return to_retry is False
-
-    def same(self, uri: str, digest: str, fingerprint: str) -> None:
-        """An object has its known content in a new state: touched, copied, uploaded again."""
-        self._renewed.append((uri, digest, fingerprint))
-
-    def renewed(self) -> list[tuple[str, str, str]]:
-        """Those objects, with the fingerprints of their states."""
-        return self._renewed
-
-    def position(self, uri: str, digest: str) -> int:
-        """Where a stopped call left off; other readers may cut records otherwise, so they begin at the beginning."""
-        row = self._begun.get((uri, digest))
-        return int(row["position"]) if row is not None and row["readers"] == self._readers else 0
-
-    def reopened(self) -> list[tuple[str, str]]:
-        """The objects that the batch just made reads again."""
-        again, self._again = self._again, []
-        return again
-
-
-def _around(uri: str) -> list[str]:
-    """The archives that an object lies in."""
-    steps = uri.split("!/")
-    return ["!/".join(steps[:depth]) for depth in range(1, len(steps))]
 
 
 def write(night: Night, batch: Batch, *, again: Sequence[tuple[str, str]] = ()) -> Mapping[str, int]:

@@ -1,0 +1,378 @@
+"""Whoever decodes and redacts, the lake holds the same rows; workers may die on the way."""
+
+import importlib.util
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracemill import ingest
+from tracemill.app import settings
+from tracemill.errors import FormatError, SourceError
+from tracemill.pipelines import engines, ingesting
+from tracemill.pipelines.config import Config, IngestConfig
+from tracemill.pipelines.engines.staging import SMALL_BYTES, Staging
+from tracemill.pipelines.engines.work import LostError, shards
+from tracemill.pipelines.night import Night
+from tracemill.records import Batch
+from tracemill.schema import TABLES
+from tracemill.warehouse import Lake
+
+NOW = 1_790_000_000_000_000_000
+START = 1_780_000_000_000_000_000
+UNIT = 40_000
+LOCAL = IngestConfig()
+TWO = IngestConfig(engine="processes", workers=2)
+RAY = IngestConfig(engine="ray", workers=2)
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: extra ray")
+
+
+def texts(**values: Any) -> list[dict[str, Any]]:
+    return [{"key": name.replace("__", "."), "value": {"stringValue": str(value)}} for name, value in values.items()]
+
+
+def span(trace: int, number: int, parent: int | None, said: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "traceId": f"{trace:032x}",
+        "spanId": f"{trace * 100 + number:016x}",
+        "name": f"step {number}",
+        "startTimeUnixNano": str(START + trace * 10**11 + number),
+        "endTimeUnixNano": str(START + trace * 10**11 + number + 5),
+        "attributes": texts(gen_ai__operation__name="chat", gen_ai__request__model="m", note=said),
+    }
+    if parent is not None:
+        found["parentSpanId"] = f"{trace * 100 + parent:016x}"
+    return found
+
+
+def spans(*found: dict[str, Any]) -> str:
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(found)}]}]}) + "\n"
+
+
+def told(trace: int, number: int, text: str) -> str:
+    """What a model was asked, logged apart from its span."""
+    record = {
+        "eventName": "gen_ai.user.message",
+        "traceId": f"{trace:032x}",
+        "spanId": f"{trace * 100 + number:016x}",
+        "timeUnixNano": str(START),
+        "body": {"kvlistValue": {"values": texts(content=text)}},
+    }
+    return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) + "\n"
+
+
+def write_logs(folder: Path) -> Path:
+    """Files of all sizes: traces that lie in several, messages apart from their spans, scores, archives, bad ones."""
+    folder.mkdir()
+    noise = random.Random(0)
+    for number in range(6):
+        lines = []
+        for trace in range(number * 8, number * 8 + 10):  # the last two are told again by the next file
+            said = noise.randbytes(100).hex()
+            lines.append(spans(*(span(trace, child, 0, f"{said} {child}") for child in (1, 2))))
+            lines.append(told(trace, 1, f"question {trace % 7} of someone{trace}@example.org"))
+        lines.insert(5, "{torn in the midst\n")
+        (folder / f"a{number}-children.jsonl").write_text("".join(lines))
+    (folder / "b-roots.jsonl").write_text("".join(spans(span(trace, 0, None, "root")) for trace in range(52)))
+    huge = [spans(span(trace, 0, None, noise.randbytes(200).hex())) for trace in range(1000, 1150)]
+    (folder / "c-huge.jsonl").write_text("".join(huge) + huge[0][:-40])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.jsonl", "".join(huge[number * 20 : number * 20 + 30]))
+        archive.writestr("strange.bin", b"\x00\x01\x02" * 50)
+    (folder / "d-packed.zip").write_bytes(packed.getvalue())
+    (folder / "e-unknown.json").write_text('{"nobody": "knows this"}')
+    (folder / "f-empty.jsonl").write_text("")
+    (folder / "g-gone.jsonl").symlink_to(folder / "nowhere.jsonl")
+    feedback = [{"trace_id": f"{trace:032x}", "value": trace % 2} for trace in range(40)]
+    (folder / "h-feedback.jsonl").write_text("".join(json.dumps(row) + "\n" for row in feedback))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_logs(tmp_path_factory.mktemp("engines") / "logs")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an empty lake, to copy: copies have one key, so their rows can be compared."""
+    project = tmp_path_factory.mktemp("empty") / "project"
+    project.mkdir()
+    (project / "tracemill.toml").write_text("")
+    Lake.create(project / ".tracemill" / "lake").close()
+    return project
+
+
+Tell = Callable[[str, str, int, int], None]
+Run = Callable[..., "tuple[ingesting.IngestReport, dict[str, list[str]]]"]
+
+
+@pytest.fixture
+def run(empty: Path, logs: Path, tmp_path: Path) -> Run:
+    """Takes the logs in with an engine, into a lake of its own; the report, and every row of every table."""
+
+    def take_in(engine: IngestConfig, *, name: str = "", tell: Tell | None = None, **how: Any) -> Any:
+        project = tmp_path / (name or engine.engine)
+        if not project.exists():
+            shutil.copytree(empty, project)
+        return taken_in(settings.load(project), engine, [logs], tell=tell, **how)
+
+    return take_in
+
+
+def taken_in(
+    config: Config, engine: IngestConfig, sources: list[Path], *, tell: Tell | None = None, **how: Any
+) -> tuple[ingesting.IngestReport, dict[str, list[str]]]:
+    config = replace(config, ingest=engine)
+    with Lake.open(config.lake_path) as lake:
+        night = Night(night_id="n", config=config, lake=lake, clock=lambda: NOW, **({"tell": tell} if tell else {}))
+        report = ingesting.take_in(night, sources, **{"batch_bytes": UNIT, **how})
+        with lake.reader() as con:
+            rows = {
+                name: [repr(row) for row in con.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()]
+                for name in TABLES
+            }
+        staged = list((lake.root / "data" / "staging").glob("*"))
+    assert staged == [], "what was staged is removed"
+    return replace(report, seconds=0.0), rows
+
+
+@pytest.fixture(scope="module")
+def alone(empty: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What this process alone makes of the logs."""
+    project = tmp_path_factory.mktemp("alone") / "project"
+    shutil.copytree(empty, project)
+    report, rows = taken_in(settings.load(project), LOCAL, [logs])
+    with Lake.open(project / ".tracemill" / "lake") as lake, lake.reader() as con:
+        snapshots = "SELECT count(*) FROM lake.snapshots() WHERE commit_message LIKE 'n: ingest %'"
+        assert con.execute(snapshots).fetchall() == [(12,)]
+    assert (report.quarantined, report.scores, len(rows["ingest_progress"])) == (15, 40, 0)
+    assert report.merged > 0
+    assert report.duplicates > 100
+    assert not any("someone" in row for table in rows.values() for row in table)
+    return report, rows
+
+
+def workers() -> list[int]:
+    """Processes of workers that this process has started and that are alive."""
+    found = []
+    for thread in Path("/proc/self/task").iterdir():
+        for pid in (thread / "children").read_text().split():
+            if b"engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    return found
+
+
+def test_processes_give_the_rows_of_one_and_the_key_is_in_no_file(run: Run, alone: Any, tmp_path: Path) -> None:
+    busy: list[int] = []
+    shown: list[bytes] = []
+
+    def look(*_: Any) -> None:
+        pids = workers()
+        busy.append(len(pids))
+        for pid in pids:
+            shown.append(Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes())
+        for path in (tmp_path / "processes/.tracemill/lake").rglob("*"):
+            if path.is_file() and path.name != "key":
+                shown.append(path.read_bytes())
+
+    report, rows = run(TWO, tell=look)
+    assert max(busy) == 2
+    assert report == alone[0]
+    assert rows == alone[1]
+    assert workers() == []
+    key = (tmp_path / "processes/.tracemill/lake/key").read_bytes()
+    assert len(shown) > 10
+    assert not any(key in one or key.hex().encode() in one for one in shown)
+
+
+@pytest.mark.slow
+def test_a_second_run_by_processes_finds_nothing_new(run: Run, alone: Any) -> None:
+    run(LOCAL, name="p")
+    report, rows = run(TWO, name="p")
+    assert (report.files, report.spans, report.scores) == (0, 0, 0)
+    assert rows == alone[1]
+
+
+def test_workers_killed_on_the_way_change_no_row(run: Run, alone: Any) -> None:
+    killed: list[int] = []
+
+    def kill(_: str, __: str, done: int, ___: int) -> None:
+        if len(killed) < 4:
+            for pid in workers()[:1]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    report, rows = run(TWO, tell=kill)
+    assert len(set(killed)) > 1
+    assert report == alone[0]
+    assert rows == alone[1]
+
+
+@pytest.mark.slow
+def test_staged_batches_that_vanish_are_made_again(
+    run: Run, alone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vanished: list[Path] = []
+
+    def sweep(*_: Any) -> None:
+        if len(vanished) < 3:
+            for path in (tmp_path / "processes").glob(".tracemill/lake/data/staging/*/*.parquet"):
+                path.unlink()
+                vanished.append(path)
+
+    monkeypatch.setattr(engines, "Staging", partial(Staging, small_bytes=-1))
+    report, rows = run(TWO, tell=sweep)
+    assert len(vanished) >= 3
+    assert report == alone[0]
+    assert rows == alone[1]
+
+
+DETECTORS = """
+import os
+
+
+class Dying:
+    version = "1"
+
+    def find(self, text):
+        if "question 3" in text:
+            os._exit(9)
+        yield from ()
+
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+class Failing:
+    version = "1"
+
+    def find(self, text):
+        if "question 3" in text:
+            raise Unpicklable("no", "names")
+        yield from ()
+"""
+
+
+@pytest.fixture
+def detectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_detectors.py").write_text(DETECTORS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def with_names(empty: Path, project: Path, names: str) -> Config:
+    shutil.copytree(empty, project)
+    (project / "tracemill.toml").write_text(f'redaction.names = "own_detectors:{names}"\n')
+    return settings.load(project)
+
+
+@pytest.mark.usefixtures("detectors")
+def test_what_kills_every_worker_stops_the_run_with_the_file_named(tmp_path: Path, empty: Path, logs: Path) -> None:
+    config = with_names(empty, tmp_path / "project", "Dying")
+    with pytest.raises(SourceError, match=r"a0-children.jsonl: 3 workers died .* status 9"):
+        taken_in(config, TWO, [logs])
+    assert workers() == []
+
+
+@pytest.mark.usefixtures("detectors")
+@pytest.mark.parametrize("engine", [LOCAL, TWO], ids=lambda one: one.engine)
+def test_what_a_worker_raises_is_raised(tmp_path: Path, empty: Path, logs: Path, engine: IngestConfig) -> None:
+    config = with_names(empty, tmp_path / "project", "Failing")
+    with pytest.raises(Exception, match="no names"):
+        taken_in(config, engine, [logs])
+
+
+@pytest.mark.slow
+def test_a_wrong_format_stops_after_what_came_before_it(tmp_path: Path, empty: Path, logs: Path) -> None:
+    rows = []
+    for engine in (LOCAL, TWO):
+        project = tmp_path / engine.engine
+        shutil.copytree(empty, project)
+        with pytest.raises(FormatError, match="e-unknown"):
+            taken_in(settings.load(project), engine, [logs], format="otlp-json")
+        with Lake.open(project / ".tracemill" / "lake") as lake, lake.reader() as con:
+            rows.append(con.execute("SELECT * FROM spans ORDER BY ALL").fetchall())
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 100
+
+
+@pytest.mark.slow
+def test_refused_files_are_read_again_alike(run: Run, tmp_path: Path) -> None:
+    rows = []
+    for engine in (LOCAL, TWO):
+        run(LOCAL, name=engine.engine)
+        rows.append(run(engine, name=engine.engine, retry_refused=True))
+    assert rows[0] == rows[1]
+    assert rows[0][0].quarantined == 15
+
+
+@pytest.mark.parametrize("small_bytes", [-1, SMALL_BYTES])
+def test_a_batch_comes_out_of_its_parcel_as_it_was(tmp_path: Path, logs: Path, small_bytes: int) -> None:
+    staging = Staging(url=str(tmp_path / "staging"), small_bytes=small_bytes)
+    staging.open()
+    assert staging.reached()
+    for batch in ingest.batches(ingest.find([logs]), key=b"k" * 32, now_ns=NOW, max_bytes=UNIT * 4):
+        parcel = staging.pack(batch)
+        found = parcel.load()
+        assert isinstance(found, Batch)
+        assert (found.batch_id, found.score_uris, found.duplicates) == (
+            batch.batch_id,
+            batch.score_uris,
+            batch.duplicates,
+        )
+        assert list(found.tables) == list(batch.tables)
+        for name, table in batch.tables.items():
+            assert found.tables[name].schema == table.schema
+            assert found.tables[name].equals(table), name
+        parcel.discard()
+        parcel.discard()
+        if small_bytes < 0:
+            with pytest.raises(LostError):
+                parcel.load()
+    staging.close()
+    assert not (tmp_path / "staging").exists()
+    assert not staging.reached()
+
+
+def sized(*sizes: int) -> Iterator[ingest.SourceObject]:
+    for number, size in enumerate(sizes):
+        yield ingest.SourceObject(uri=f"/logs/{number}", size_bytes=size)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ((), []),
+        ((3, 3, 3, 3), [[0, 1, 2], [3]]),
+        ((1, 50, 1, 1), [[0], [1], [2, 3]]),
+        ((10, 10), [[0], [1]]),
+        ((0,) * 5, [[0, 1, 2, 3, 4]]),
+    ],
+)
+def test_groups_are_of_one_size_and_in_order(sizes: tuple[int, ...], groups: list[list[int]]) -> None:
+    found = [[int(one.name) for one in group] for group in shards(sized(*sizes), 10)]
+    assert found == groups
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_ray_cluster_of_two_workers_gives_the_rows_of_one_process(run: Run, alone: Any) -> None:
+    report, rows = run(RAY)
+    assert report == alone[0]
+    assert rows == alone[1]
