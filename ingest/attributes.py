@@ -88,6 +88,11 @@ def identity(*parts: Any) -> str:
         return content_id(written(parts))
 
 
+def as_name(value: Any) -> str | None:
+    """A text that is not empty; None for everything else."""
+    return value if isinstance(value, str) and value else None
+
+
 def as_float(value: Any) -> float | None:
     """A finite number; None for anything else, NaN included."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):

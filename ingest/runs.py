@@ -17,6 +17,11 @@ def listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
+def mapped(value: Any) -> Mapping[str, Any]:
+    """The value where it is an object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def said(role: str, text: Any, name: str | None = None) -> Message:
     """A message of one text part."""
     return role, name, [{"type": "text", "content": "" if text is None else as_text(text)}]

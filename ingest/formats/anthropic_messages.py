@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ingest.documents import MALFORMED, Record, guarded, loads, unwrap
+from tracemill.ingest.documents import MALFORMED, Record, guarded
 from tracemill.ingest.providers.anthropic import anthropic_call, is_answer, is_error
 from tracemill.ingest.providers.calls import exchange, text
 from tracemill.ingest.providers.openai import has_messages
-from tracemill.ingest.providers.sse import delivered, sampled
+from tracemill.ingest.providers.sse import decoded, sampled
 from tracemill.ingest.providers.streams import MessageEvents, streamed
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 
@@ -48,17 +48,12 @@ class AnthropicMessages:
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
         open_message: _Open | None = None
-        for record in delivered(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
+        for found in decoded(stream, head):
+            if isinstance(found, BadRecord):
+                yield found
                 yield Done()
                 continue
-            try:
-                value = unwrap(loads(record.raw))
-            except ValueError as error:
-                yield record.bad(str(error))
-                yield Done()
-                continue
+            record, value = found
             kind = text(value.get("type")) if isinstance(value, dict) else None
             if kind in _EVENTS or (kind == "error" and open_message is not None):
                 # The events of one message follow one another: nothing in them names the message.

@@ -12,12 +12,12 @@ from typing import Any
 
 from tracemill.chat import text_of
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_ns
+from tracemill.ingest.attributes import as_name, as_ns
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions import claude
 from tracemill.ingest.sessions.files import Keys, each, read
-from tracemill.ingest.sessions.session import Node, Session, Spans, as_name, text
+from tracemill.ingest.sessions.session import Node, Session, Spans, text
 
 _TURNS = ("user", "assistant")
 _COPYING_BEFORE = (2, 0, 28)

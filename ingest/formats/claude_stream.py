@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_float, as_ns
+from tracemill.ingest.attributes import as_float, as_name, as_ns
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions import claude
 from tracemill.ingest.sessions.files import Keys, each, read
-from tracemill.ingest.sessions.session import Node, Session, Spans, as_name
+from tracemill.ingest.sessions.session import Node, Session, Spans
 
 _TURNS = ("user", "assistant")
 _ENVELOPE = frozenset(

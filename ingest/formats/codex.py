@@ -11,12 +11,12 @@ from typing import Any
 
 from tracemill.chat import Part, as_text
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_int, as_ns
+from tracemill.ingest.attributes import as_int, as_name, as_ns
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, Stream
 from tracemill.ingest.sessions.files import Keys, read
-from tracemill.ingest.sessions.session import Node, Result, Session, Spans, as_name, plain, text
+from tracemill.ingest.sessions.session import Node, Result, Session, Spans, plain, text
 
 _KINDS = ("session_meta", "turn_context", "response_item", "event_msg", "compacted")
 _INJECTED = (

@@ -5,11 +5,11 @@ from typing import Any
 
 from tracemill.chat import Part
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_int, as_ns
+from tracemill.ingest.attributes import as_int, as_name, as_ns
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions.files import Keys, read
-from tracemill.ingest.sessions.session import Node, Result, Session, Spans, as_name, plain, text
+from tracemill.ingest.sessions.session import Node, Result, Session, Spans, plain, text
 
 _ANSWER = frozenset(("content", "reasoningText", "reasoningOpaque", "encryptedContent", "toolRequests"))
 

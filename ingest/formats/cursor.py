@@ -4,15 +4,14 @@ The file's own name is the session's only identity: `agent-transcripts/<id>.json
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions import claude
-from tracemill.ingest.sessions.files import Keys, read
-from tracemill.ingest.sessions.session import Node, Session, Spans, as_name
+from tracemill.ingest.sessions.files import Keys, named, read
+from tracemill.ingest.sessions.session import Node, Session, Spans
 
 
 class Cursor:
@@ -41,10 +40,10 @@ class Cursor:
 
 class _Reading:
     def __init__(self, file: str) -> None:
-        self._file = PurePosixPath(file).name
+        self._file = file
         self._nodes: list[Node] = []
         self._keys = Keys()
-        self._call: str | None = None
+        self._turns = claude.Turns()
 
     def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         role, message = value.get("role"), value.get("message")
@@ -52,21 +51,13 @@ class _Reading:
             raise ValueError("no Cursor record: role or message is missing")
         node = Node(key=self._keys.of(value, value.get("id")), line=record.line)
         node.attributes = {k: v for k, v in value.items() if k not in ("id", "role", "message")}
-        if role == "assistant":
-            claude.fill_assistant(node, message)
-            self._call = node.call = self._call or node.key
-            node.fields["provider"] = None
-        elif role == "user":
-            claude.fill_user(node, message, None)
-            self._call = None
-        else:
-            node.event, node.attributes["message"] = role, message
+        self._turns.take(node, role, message)
         self._nodes.append(node)
         return ()
 
     def sessions(self) -> Iterable[Spans]:
         if not self._nodes:
             return
-        name = as_name(self._file.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl"))
+        name = named(self._file)
         base = {"dialect": "cursor", "session_id": name, "agent_name": "cursor"}
         yield Spans({"": Session(trace_id=content_id("cursor", name, self._nodes[0].key), base=base)}, self._nodes)

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_ns
+from tracemill.ingest.attributes import as_name, as_ns
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions import claude
 from tracemill.ingest.sessions.files import Keys, read
-from tracemill.ingest.sessions.session import Node, Session, Spans, as_name
+from tracemill.ingest.sessions.session import Node, Session, Spans
 
 
 class Droid:
@@ -38,7 +38,7 @@ class _Reading:
         self._nodes: list[Node] = []
         self._keys = Keys()
         self._start: dict[str, Any] = {}
-        self._call: str | None = None
+        self._turns = claude.Turns()
 
     def add(self, value: dict[str, Any], record: Record) -> Iterable[BadRecord]:
         kind = value.get("type")
@@ -62,16 +62,7 @@ class _Reading:
     def _message(self, node: Node, message: Any) -> None:
         if not isinstance(message, Mapping):
             raise ValueError("no Droid message: message is missing")
-        role = message.get("role")
-        if role == "assistant":
-            claude.fill_assistant(node, message)
-            self._call = node.call = self._call or node.key
-            node.fields["provider"] = None
-        elif role == "user":
-            claude.fill_user(node, message, None)
-            self._call = None
-        else:
-            node.event, node.attributes["message"] = str(role), message
+        self._turns.take(node, message.get("role"), message)
 
     def sessions(self) -> Iterable[Spans]:
         if not self._nodes:

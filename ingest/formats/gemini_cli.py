@@ -8,12 +8,12 @@ from typing import Any
 
 from tracemill.chat import Part
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_int, as_ns
+from tracemill.ingest.attributes import as_int, as_name, as_ns
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions.files import Keys, each, read
-from tracemill.ingest.sessions.session import Node, Result, Session, Spans, as_name, plain
+from tracemill.ingest.sessions.session import Node, Result, Session, Spans, plain
 
 _MAPPED = frozenset(("id", "type", "timestamp", "content", "thoughts", "toolCalls", "tokens", "model"))
 _CALL = frozenset(("id", "name", "args", "result", "status", "timestamp"))

@@ -6,7 +6,7 @@ solve), or neither (one turn or several, Try Again); whether the tables were sho
 In Try Again of several turns the agent goes on until the gold reward is shown to it: `reward_leak`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -15,6 +15,7 @@ from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_int
 from tracemill.ingest.documents import Record, each, loads, records, values
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
+from tracemill.ingest.runs import listed, mapped, said
 
 
 class InterCode:
@@ -69,8 +70,8 @@ def _run(record: Record, file: str) -> Iterator[Item]:
         yield record.bad("no InterCode run: query or turn_history is missing")
         return
     history = run["turn_history"]
-    actions = _list(history, "actions")
-    summary = run.get("summary") if isinstance(run.get("summary"), Mapping) else {}
+    actions = listed(history.get("actions"))
+    summary = mapped(run.get("summary"))
     agent = _agent(run, summary, file)
     task = str(run.get("task_id", record.key))
     trace_id = content_id("intercode", file, record.key, task)
@@ -90,15 +91,15 @@ def _run(record: Record, file: str) -> Iterator[Item]:
         attributes={**rest, "rewards": history.get("rewards")},
         **base,
     )
-    said: list[Message] = [_text("user", str(run["query"]))]
-    thoughts, steps = _list(history, "thoughts"), _list(history, "steps")
-    observations, rewards = _list(history, "observations"), _list(history, "rewards")
-    valid = _list(history, "valid_action")
+    heard: list[Message] = [said("user", str(run["query"]))]
+    thoughts, steps = listed(history.get("thoughts")), listed(history.get("steps"))
+    observations, rewards = listed(history.get("observations")), listed(history.get("rewards"))
+    valid = listed(history.get("valid_action"))
     for turn, action in enumerate(actions):
         thought, step = _at(thoughts, turn), _at(steps, turn)
         answer = str(action) if thought is None else f"{thought}\n{action}"
         if step is not None:  # a step of the plan is asked for, not said by the model in this turn
-            said.append(_text("user", str(step)))
+            heard.append(said("user", str(step)))
         attributes = {"turn": turn, "reward": _at(rewards, turn), "valid_action": _at(valid, turn)}
         yield RawSpan(
             trace_id=trace_id,
@@ -107,12 +108,12 @@ def _run(record: Record, file: str) -> Iterator[Item]:
             seq=2 * turn,
             kind="llm",
             name="turn",
-            input=list(said),
-            output=[_text("assistant", answer)],
+            input=list(heard),
+            output=[said("assistant", answer)],
             attributes=attributes,
             **base,
         )
-        said.append(_text("assistant", answer))
+        heard.append(said("assistant", answer))
         observation = _at(observations, turn)
         if observation is None:
             continue
@@ -132,7 +133,7 @@ def _run(record: Record, file: str) -> Iterator[Item]:
             attributes=attributes,
             **base,
         )
-        said.append(_text("user", str(observation)))
+        heard.append(said("user", str(observation)))
     reward = as_float(summary.get("max_reward"))
     if reward is not None:
         yield RawScore(target_kind="trajectory", target_id=trace_id, name="reward", value=reward, source="env")
@@ -156,17 +157,8 @@ def _leaks(history: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
     if "thoughts" in history or "steps" in history:
         return False
     turns = as_int(summary.get("turns_max"))
-    return (len(_list(history, "actions")) if turns is None else turns) > 1
+    return (len(listed(history.get("actions"))) if turns is None else turns) > 1
 
 
-def _text(role: str, text: str) -> Message:
-    return role, None, [{"type": "text", "content": text}]
-
-
-def _list(history: Mapping[str, Any], name: str) -> list[Any]:
-    value = history.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _at(items: list[Any], index: int) -> Any:
+def _at(items: Sequence[Any], index: int) -> Any:
     return items[index] if index < len(items) else None

@@ -5,16 +5,15 @@ after a tool's result is taken as another call's.
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 from tracemill.chat import Part
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_ns
+from tracemill.ingest.attributes import as_name, as_ns
 from tracemill.ingest.documents import Record
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
-from tracemill.ingest.sessions.files import Keys, read
-from tracemill.ingest.sessions.session import Node, Result, Session, Spans, as_name, text
+from tracemill.ingest.sessions.files import Keys, named, read
+from tracemill.ingest.sessions.session import Node, Result, Session, Spans, text
 
 _MAPPED = frozenset(("kind", "text", "captured_at", "name", "argsText", "resultText", "resultOk"))
 
@@ -42,7 +41,7 @@ class LettaCode:
 
 class _Reading:
     def __init__(self, file: str) -> None:
-        self._file = PurePosixPath(file).name
+        self._file = file
         self._nodes: list[Node] = []
         self._keys = Keys()
         self._call: Node | None = None
@@ -93,6 +92,6 @@ class _Reading:
     def sessions(self) -> Iterable[Spans]:
         if not self._nodes:
             return
-        name = as_name(self._file.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl"))
+        name = named(self._file)
         base = {"dialect": "letta-code", "session_id": name, "agent_name": "letta-code"}
         yield Spans({"": Session(trace_id=content_id("letta-code", name, self._nodes[0].key), base=base)}, self._nodes)

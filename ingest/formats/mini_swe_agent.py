@@ -16,7 +16,7 @@ from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, guarded, records
 from tracemill.ingest.providers.openai import chat_answer
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
-from tracemill.ingest.runs import run_of
+from tracemill.ingest.runs import mapped, run_of
 
 _FENCE = re.compile(r"```(?:mswea_bash_command|bash)\s*\n(.*?)\n?```", re.DOTALL)
 _RETURN = re.compile(r"<returncode>(-?\d+)</returncode>")
@@ -84,9 +84,9 @@ def _run(run: Mapping[str, Any], messages: Sequence[Any], record: Record) -> Ite
     if not any(turn.get("role") == "assistant" for turn in turns):
         yield record.bad("the trajectory holds no answer of a model")
         return
-    info = _map(run.get("info"))
-    config = _map(info.get("config"))
-    asked = _map(config.get("model"))
+    info = mapped(run.get("info"))
+    config = mapped(info.get("config"))
+    asked = mapped(config.get("model"))
     task = run.get("instance_id")
     trace_id = content_id("mini-swe-agent", task, written(turns))
     root_id = content_id(trace_id, "root")[:16]
@@ -108,7 +108,7 @@ def _root(
     base: Mapping[str, Any],
 ) -> RawSpan:
     status = info.get("exit_status")
-    stats = _map(info.get("model_stats"))
+    stats = mapped(info.get("model_stats"))
     ends = [span.end_ns for span in spans if span.end_ns is not None]
     starts = [span.start_ns for span in spans if span.start_ns is not None]
     told = any(span.cost_usd is not None for span in spans)
@@ -138,7 +138,7 @@ def _calls(
     command: str | None = None
     before: int | None = None
     for at, turn in enumerate(turns):
-        extra = _map(turn.get("extra"))
+        extra = mapped(turn.get("extra"))
         now = as_ns(extra.get("timestamp"))
         if turn.get("role") == "exit":  # what the run ended with, for the harness; no model reads it
             continue
@@ -177,7 +177,7 @@ def _call(
     asked: Mapping[str, Any],
     base: Mapping[str, Any],
 ) -> RawSpan:
-    extra = _map(turn.get("extra"))
+    extra = mapped(turn.get("extra"))
     answer = extra.get("response")
     name = asked.get("model_name")
     provider, _, model = str(name).rpartition("/") if name is not None else ("", "", None)
@@ -190,7 +190,7 @@ def _call(
         name="chat",
         provider=provider or None,
         model_requested=model,
-        params=dict(_map(asked.get("model_kwargs"))) or None,
+        params=dict(mapped(asked.get("model_kwargs"))) or None,
         input=list(said),
         cost_usd=as_float(extra.get("cost")),
         **base,
@@ -215,7 +215,3 @@ def _returned(span: RawSpan, command: str | None, extra: Mapping[str, Any]) -> R
         span.status = "ok" if code == 0 else "error"
         span.error_message = None if code == 0 else f"return code {code}"
     return span
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

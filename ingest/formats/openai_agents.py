@@ -9,7 +9,7 @@ from typing import Any
 
 from tracemill.chat import as_text
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_ns
+from tracemill.ingest.attributes import as_name, as_ns
 from tracemill.ingest.content.exchanges import answered_text, asked_text
 from tracemill.ingest.content.usage import fill_usage
 from tracemill.ingest.documents import guarded, unwrap
@@ -106,7 +106,7 @@ def _trace(line: int, trace: Mapping[str, Any]) -> RawSpan:
         span_id=_root_id(trace["id"]),
         kind="chain",
         seq=-1,
-        name=_text(trace.get("workflow_name")),
+        name=as_name(trace.get("workflow_name")),
         session_id=None if group is None else str(group),
         user=None if user is None else str(user),
         attributes={**rest, "metadata": metadata} if metadata else rest,
@@ -131,9 +131,9 @@ def _span(line: int, item: Mapping[str, Any]) -> RawSpan:
     span = RawSpan(
         trace_id=item["trace_id"],
         span_id=item["id"],
-        parent_span_id=_text(item.get("parent_id")) or _root_id(item["trace_id"]),
+        parent_span_id=as_name(item.get("parent_id")) or _root_id(item["trace_id"]),
         kind=_KINDS.get(kind, "chain"),
-        name=_text(data.get("name")) or kind,
+        name=as_name(data.get("name")) or kind,
         start_ns=as_ns(item.get("started_at")),
         end_ns=as_ns(item.get("ended_at")),
         status="error" if error else "ok" if item.get("ended_at") else "unset",
@@ -143,12 +143,12 @@ def _span(line: int, item: Mapping[str, Any]) -> RawSpan:
     )
     if isinstance(error, Mapping) and error.get("data"):
         data["error_data"] = error["data"]
-    agent = _text(data.get("name")) if kind == "agent" else _text(data.get("agent_name"))
+    agent = as_name(data.get("name")) if kind == "agent" else as_name(data.get("agent_name"))
     span.agent_name = agent
     if span.kind == "llm":
         _call(span, data)
     elif span.kind == "tool":
-        span.tool_name = _text(data.pop("name", None))
+        span.tool_name = as_name(data.pop("name", None))
         span.tool_args, span.tool_result = unwrap(data.pop("input", None)), data.pop("output", None)
     elif kind == "handoff" and data.get("to_agent"):
         span.name = f"handoff to {data['to_agent']}"
@@ -171,14 +171,10 @@ def _call(span: RawSpan, data: dict[str, Any]) -> None:
     if answer is not None:
         span.output, span.system = answer.messages, answer.system if prompt is not None else None
         span.tools, span.finish_reasons = answer.tools or None, answer.finish_reasons or None
-    span.model = _text(data.pop("model", None)) or (answer.model if answer else None)
+    span.model = as_name(data.pop("model", None)) or (answer.model if answer else None)
     span.model_requested = span.model
     config = unwrap(data.pop("model_config", None))
     if isinstance(config, Mapping):
         span.params = {name: value for name, value in config.items() if value is not None} or None
-    span.response_id = _text(data.get("response_id")) or (answer.response_id if answer else None)
+    span.response_id = as_name(data.get("response_id")) or (answer.response_id if answer else None)
     fill_usage(span, unwrap(data.pop("usage", None)))
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

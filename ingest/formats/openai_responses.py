@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tracemill.ingest.documents import MALFORMED, Record, guarded, loads, unwrap
+from tracemill.ingest.documents import MALFORMED, Record, guarded
 from tracemill.ingest.providers.calls import exchange, first, mapping, new_tool_results, text
 from tracemill.ingest.providers.responses import is_response, response_call, server_tools
-from tracemill.ingest.providers.sse import delivered, sampled
+from tracemill.ingest.providers.sse import decoded, sampled
 from tracemill.ingest.providers.streams import ResponseEvents, streamed
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, Stream
 
@@ -53,17 +53,12 @@ class OpenAIResponses:
 
     def read(self, stream: Stream, head: Head) -> Iterator[Item | Done]:
         chains, open_streams = _Chains(), _Streams()
-        for record in delivered(stream, head):
-            if isinstance(record, BadRecord):
-                yield record
+        for found in decoded(stream, head):
+            if isinstance(found, BadRecord):
+                yield found
                 yield Done()
                 continue
-            try:
-                value = unwrap(loads(record.raw))
-            except ValueError as error:
-                yield record.bad(str(error))
-                yield Done()
-                continue
+            record, value = found
             if isinstance(value, dict) and _is_event(value):
                 try:
                     ended = list(open_streams.add(value, record))

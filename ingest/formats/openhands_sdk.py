@@ -14,7 +14,7 @@ from tracemill.ingest.attributes import as_int, written
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, elements, excerpt, guarded, records, values
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
-from tracemill.ingest.runs import listed, local_ns, run_of, said
+from tracemill.ingest.runs import listed, local_ns, mapped, run_of, said
 
 _KINDS = frozenset(
     ("MessageEvent", "ActionEvent", "ObservationEvent", "AgentErrorEvent", "UserRejectObservation", "Condensation")
@@ -163,13 +163,13 @@ class _Conversation:
         )
 
     def _system(self, event: _Event) -> None:
-        texts = [_map(event.get(name)).get("text") for name in ("system_prompt", "dynamic_context")]
+        texts = [mapped(event.get(name)).get("text") for name in ("system_prompt", "dynamic_context")]
         parts: list[Part] = [{"type": "text", "content": text} for text in texts if isinstance(text, str)]
         self._view.append((str(event["id"]), ("system", None, parts)))
         self._tools = event.get("tools") if isinstance(event.get("tools"), list) else None
 
     def _message(self, at: int, event: _Event) -> Iterator[RawSpan]:
-        given = dict(_map(event.get("llm_message")))
+        given = dict(mapped(event.get("llm_message")))
         extended = event.get("extended_content")
         if isinstance(extended, list) and isinstance(given.get("content"), list):
             given["content"] = [*given["content"], *extended]
@@ -191,10 +191,10 @@ class _Conversation:
         parts: list[Part] = []
         for action in group:
             blocks = listed(action.get("thinking_blocks"))
-            thoughts = [_map(block).get("thinking") for block in blocks] or [action.get("reasoning_content")]
+            thoughts = [mapped(block).get("thinking") for block in blocks] or [action.get("reasoning_content")]
             parts.extend({"type": "reasoning", "content": t} for t in thoughts if isinstance(t, str) and t)
             for thought in listed(action.get("thought")):
-                text = thought if isinstance(thought, str) else _map(thought).get("text")
+                text = thought if isinstance(thought, str) else mapped(thought).get("text")
                 parts.extend([{"type": "text", "content": text}] if text else [])
         parts.extend(_tool_call(action) for action in group)
         message: Message = ("assistant", None, parts)
@@ -260,8 +260,8 @@ class _Conversation:
 
 
 def _tool_call(action: _Event) -> Part:
-    call = _map(action.get("tool_call"))
-    own = {name: value for name, value in _map(action.get("action")).items() if name != "kind"}
+    call = mapped(action.get("tool_call"))
+    own = {name: value for name, value in mapped(action.get("action")).items() if name != "kind"}
     name = action.get("tool_name") or call.get("name")
     return {
         "type": "tool_call",
@@ -277,11 +277,11 @@ def _observed(event: _Event) -> tuple[str, bool | None]:
         return str(event.get("error")), True
     if event["kind"] == "UserRejectObservation":
         return str(event.get("rejection_reason")), True
-    seen = _map(event.get("observation"))
+    seen = mapped(event.get("observation"))
     content = seen.get("content", seen.get("output"))
     if isinstance(content, list):
-        content = "".join(str(_map(item).get("text", "")) for item in content)
-    code = as_int(_map(seen.get("metadata")).get("exit_code", seen.get("exit_code")))
+        content = "".join(str(mapped(item).get("text", "")) for item in content)
+    code = as_int(mapped(seen.get("metadata")).get("exit_code", seen.get("exit_code")))
     failed = seen.get("is_error", seen.get("error"))
     if code is not None and code > 0:
         return str(content), True
@@ -305,14 +305,10 @@ def _usages(events: Sequence[_Event]) -> dict[str, Mapping[str, Any]]:
     for event in events:
         if event["kind"] != "ConversationStateUpdateEvent":
             continue
-        value = _map(event.get("value"))
-        stats = _map(value.get("stats")) or value
-        for metrics in _map(stats.get("usage_to_metrics")).values():
-            for usage in listed(_map(metrics).get("token_usages")):
-                if _map(usage).get("response_id"):
+        value = mapped(event.get("value"))
+        stats = mapped(value.get("stats")) or value
+        for metrics in mapped(stats.get("usage_to_metrics")).values():
+            for usage in listed(mapped(metrics).get("token_usages")):
+                if mapped(usage).get("response_id"):
                     found[str(usage["response_id"])] = usage
     return found
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -15,7 +15,7 @@ from tracemill.ingest.content.conversation import tool_calls
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, each, records, unwrap
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawSpan, Stream
-from tracemill.ingest.runs import run_of, said
+from tracemill.ingest.runs import mapped, run_of, said
 
 _REPLAYS = frozenset(("replay", "human", "human_thought", "instant_empty_submit"))
 """Models of SWE-agent that are none: what they "answer" was written before, or by people."""
@@ -65,11 +65,11 @@ def _run(record: Record, file: str) -> Iterator[Item]:
     if not steps:
         yield record.bad("no SWE-agent trajectory: it has no steps")
         return
-    info, config = _map(run.get("info")), _map(unwrap(run.get("replay_config")))
-    stats = _map(info.get("model_stats"))
-    asked = _map(_map(config.get("agent")).get("model"))
+    info, config = mapped(run.get("info")), mapped(unwrap(run.get("replay_config")))
+    stats = mapped(info.get("model_stats"))
+    asked = mapped(mapped(config.get("agent")).get("model"))
     # The file is named for its instance; old files say it nowhere else.
-    task = _map(config.get("problem_statement")).get("id") or file.removesuffix(".traj")
+    task = mapped(config.get("problem_statement")).get("id") or file.removesuffix(".traj")
     trace_id = content_id("swe-agent", written([history, given]))
     root_id = content_id(trace_id, "root")[:16]
     flags = ["copied"] if _replayed(run, stats, asked) else []
@@ -140,7 +140,7 @@ def _prompt(step: Mapping[str, Any], before: Sequence[list[Message]]) -> tuple[l
         if not isinstance(turns, list) or not turns:
             continue
         if name == "messages":  # the history after the step: the prompt ends before its last answer
-            ends = [i for i, turn in enumerate(turns) if _map(turn).get("role") == "assistant"]
+            ends = [i for i, turn in enumerate(turns) if mapped(turn).get("role") == "assistant"]
             turns = turns[: ends[-1]] if ends else turns
         return _messages(turns), name == "query"
     return list(chain.from_iterable(before)), False
@@ -187,7 +187,3 @@ def _tool(
         flags=flags,
         **base,
     )
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -14,7 +14,7 @@ from tracemill.ingest.content.conversation import tool_calls, tool_span
 from tracemill.ingest.content.messages import canonical
 from tracemill.ingest.documents import Record, elements, guarded, records, values
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Message, RawScore, RawSpan, Stream
-from tracemill.ingest.runs import judged, local_ns, rewards, run_of, said
+from tracemill.ingest.runs import judged, local_ns, mapped, rewards, run_of, said
 
 _LONG = ("messages", "policy", "reward_info")
 _SHARED = ("info", "tasks")
@@ -89,7 +89,7 @@ def _run(record: Record, about: Mapping[str, Any]) -> Iterator[Item]:
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         yield record.bad("no tau2 simulation: messages are missing")
         return
-    yield from _Talk(run, record, _map(about.get("info"))).spans(turns, _map(about.get("tasks")))
+    yield from _Talk(run, record, mapped(about.get("info"))).spans(turns, mapped(about.get("tasks")))
 
 
 class _Talk:
@@ -98,7 +98,7 @@ class _Talk:
     def __init__(self, run: Mapping[str, Any], record: Record, info: Mapping[str, Any]) -> None:
         self.run = run
         self.info = info
-        domain = _map(info.get("environment_info")).get("domain_name")
+        domain = mapped(info.get("environment_info")).get("domain_name")
         self.domain = "tau2" if domain is None else f"tau2/{domain}"
         self.tasks = "tau2:" if domain is None else f"tau2:{domain}/"
         self.trace_id = hex_id(run.get("id"), 16) or content_id("tau2", run.get("id"), written(dict(run)))
@@ -111,8 +111,8 @@ class _Talk:
 
     def spans(self, turns: list[Mapping[str, Any]], tasks: Mapping[str, Any]) -> Iterator[Item]:
         yield from self._roots(turns, tasks)
-        policy = self.run.get("policy") or _map(self.info.get("environment_info")).get("policy")
-        user = _map(self.info.get("user_info"))
+        policy = self.run.get("policy") or mapped(self.info.get("environment_info")).get("policy")
+        user = mapped(self.info.get("user_info"))
         guide = user.get("global_simulation_guidelines")
         heard: dict[str, list[Message]] = {
             "assistant": [said("system", policy)] if isinstance(policy, str) else [],
@@ -145,7 +145,9 @@ class _Talk:
         end, _ = local_ns(self.run.get("end_time"))
         info = {name: value for name, value in self.info.items() if name != "environment_info"}
         info["user_info"] = {
-            name: value for name, value in _map(info.get("user_info")).items() if name != "global_simulation_guidelines"
+            name: value
+            for name, value in mapped(info.get("user_info")).items()
+            if name != "global_simulation_guidelines"
         }
         yield RawSpan(
             trace_id=self.trace_id,
@@ -202,7 +204,7 @@ class _Talk:
         )
         if real:
             span.input = list(heard)
-            _usage(span, turn, _map(self.info.get("agent_info" if agent else "user_info")))
+            _usage(span, turn, mapped(self.info.get("agent_info" if agent else "user_info")))
         return span
 
     def _tool(
@@ -243,21 +245,21 @@ def _openai(turn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _usage(span: RawSpan, turn: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    answer = _map(turn.get("raw_data"))
-    usage = {**_map(answer.get("usage")), **_map(turn.get("usage"))}
+    answer = mapped(turn.get("raw_data"))
+    usage = {**mapped(answer.get("usage")), **mapped(turn.get("usage"))}
     span.tokens_in = as_int(usage.get("prompt_tokens"))
     span.tokens_out = as_int(usage.get("completion_tokens"))
-    span.tokens_cache_read = as_int(_map(usage.get("prompt_tokens_details")).get("cached_tokens"))
-    span.tokens_reasoning = as_int(_map(usage.get("completion_tokens_details")).get("reasoning_tokens"))
+    span.tokens_cache_read = as_int(mapped(usage.get("prompt_tokens_details")).get("cached_tokens"))
+    span.tokens_reasoning = as_int(mapped(usage.get("completion_tokens_details")).get("reasoning_tokens"))
     span.cost_usd = as_float(turn.get("cost"))
     requested = asked.get("llm")
     if isinstance(requested, str):
         provider, _, model = requested.rpartition("/")
         span.model_requested, span.provider = model, provider or None
     span.model = None if answer.get("model") is None else str(answer["model"])
-    span.params = dict(_map(asked.get("llm_args"))) or None
+    span.params = dict(mapped(asked.get("llm_args"))) or None
     choices = answer.get("choices")
-    reasons = [_map(choice).get("finish_reason") for choice in choices] if isinstance(choices, list) else []
+    reasons = [mapped(choice).get("finish_reason") for choice in choices] if isinstance(choices, list) else []
     span.finish_reasons = [str(reason) for reason in reasons if reason is not None] or None
     span.response_id = None if answer.get("id") is None else str(answer["id"])
     span.attributes = {
@@ -269,15 +271,11 @@ def _scores(trace_id: str, info: Any) -> Iterator[RawScore]:
     if not isinstance(info, Mapping):
         return
     yield from rewards(trace_id, {"reward": info.get("reward")}, {"reward_basis": info.get("reward_basis")})
-    parts = _map(info.get("reward_breakdown"))
+    parts = mapped(info.get("reward_breakdown"))
     yield from rewards(trace_id, {f"reward/{str(name).lower()}": value for name, value in parts.items()})
-    yield from rewards(trace_id, {"db_match": _map(info.get("db_check")).get("db_match")})
+    yield from rewards(trace_id, {"db_match": mapped(info.get("db_check")).get("db_match")})
     for field, (name, met) in _CHECKS.items():
         checks = info.get(field)
         for check in checks if isinstance(checks, list) else ():
             if isinstance(check, Mapping) and judged(check.get(met)) is not None:
                 yield from rewards(trace_id, {name: check[met]}, dict(check))
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

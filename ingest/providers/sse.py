@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tracemill.ingest.documents import Record, loads, records
+from tracemill.ingest.documents import Record, loads, records, unwrap
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.reader import BadRecord, Head, Line, Stream
 
@@ -29,6 +29,18 @@ def delivered(stream: Stream, head: Head) -> Iterator[Record | BadRecord]:
         yield from _payloads(stream.lines(), stream.limits)
     else:
         yield from records(stream, head)
+
+
+def decoded(stream: Stream, head: Head) -> Iterator[tuple[Record, Any] | BadRecord]:
+    """As `delivered`, each record with its value; what is no JSON is refused."""
+    for record in delivered(stream, head):
+        if isinstance(record, BadRecord):
+            yield record
+            continue
+        try:
+            yield record, unwrap(loads(record.raw))
+        except ValueError as error:
+            yield record.bad(str(error))
 
 
 def sampled(head: Head) -> list[Any]:

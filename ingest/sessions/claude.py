@@ -74,6 +74,25 @@ def fill_assistant(node: Node, message: Mapping[str, Any]) -> None:
         node.fields = {"status": "unset"}
 
 
+class Turns:
+    """Messages with Anthropic content that do not name their answers: all between two inputs is one call."""
+
+    def __init__(self) -> None:
+        self._call: str | None = None
+
+    def take(self, node: Node, role: Any, message: Mapping[str, Any]) -> None:
+        """Fills the node of one message. Raises ValueError where it holds no content."""
+        if role == "assistant":
+            fill_assistant(node, message)
+            self._call = node.call = self._call or node.key
+            node.fields["provider"] = None
+        elif role == "user":
+            fill_user(node, message, None)
+            self._call = None
+        else:
+            node.event, node.attributes["message"] = str(role), message
+
+
 def usage(value: Any, *, finished: bool) -> dict[str, int | None]:
     """Token columns of an Anthropic usage; its input counts neither what was read from nor written to the cache.
 

@@ -1,6 +1,7 @@
 """Reading a file of sessions: records are handed to what one format makes of them, then come the spans."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from tracemill.ids import content_id
@@ -22,6 +23,12 @@ class Keys:
         key = content_id(written(value))
         times = self._times[key] = self._times.get(key, 0) + 1
         return key if times == 1 else f"{key}/{times}"
+
+
+def named(file: str) -> str | None:
+    """The session that a file is called after, where its records do not name one."""
+    name = PurePosixPath(file).name
+    return name.removesuffix(".gz").removesuffix(".zst").removesuffix(".jsonl") or None
 
 
 class Reading(Protocol):

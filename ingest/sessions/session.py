@@ -346,10 +346,5 @@ def plain(content: Any) -> Any:
     return content
 
 
-def as_name(value: Any) -> str | None:
-    """A text that is not empty; None for everything else."""
-    return value if isinstance(value, str) and value else None
-
-
 def text(role: str, content: str) -> Message:
     return role, None, [{"type": "text", "content": content}]

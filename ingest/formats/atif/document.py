@@ -16,7 +16,7 @@ import msgspec
 
 from tracemill.chat import Part, as_text
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_float, as_int, as_ns, identity
+from tracemill.ingest.attributes import as_float, as_int, as_name, as_ns, identity
 from tracemill.ingest.carried import restored
 from tracemill.ingest.documents import guarded, shown
 from tracemill.ingest.reader import BadRecord, Item, Message, RawScore, RawSpan
@@ -46,7 +46,7 @@ def native_call(step: Mapping[str, Any], agent: Mapping[str, Any], trace_id: str
     """The model call of an agent step, as ATIF's own fields say it."""
     metrics = step["metrics"] if isinstance(step.get("metrics"), Mapping) else {}
     more = metrics["extra"] if isinstance(metrics.get("extra"), Mapping) else {}
-    model = _text(step.get("model_name")) or _text(agent.get("model_name"))
+    model = as_name(step.get("model_name")) or as_name(agent.get("model_name"))
     rest = {"step_id": step.get("step_id"), "llm_call_count": step.get("llm_call_count")}
     rest |= {"extra": _foreign(step), "metrics": more or None}
     span = RawSpan(
@@ -55,8 +55,8 @@ def native_call(step: Mapping[str, Any], agent: Mapping[str, Any], trace_id: str
         kind="llm",
         name="chat",
         start_ns=as_ns(step.get("timestamp")),
-        agent_name=_text(agent.get("name")),
-        agent_version=_text(agent.get("version")),
+        agent_name=as_name(agent.get("name")),
+        agent_version=as_name(agent.get("version")),
         model_requested=model,
         model=model,
         params={"reasoning_effort": step["reasoning_effort"]} if step.get("reasoning_effort") is not None else None,
@@ -89,15 +89,15 @@ def native_tool(
     call = calls.get(str(call_id), {})
     references = result.get("subagent_trajectory_ref")
     rest = {"subagent_trajectory_ref": references, "extra": _foreign(result), "call_extra": call.get("extra")}
-    name = _text(call.get("function_name"))
+    name = as_name(call.get("function_name"))
     return RawSpan(
         trace_id=trace_id,
         span_id="",
         kind="tool",
         name=name,
         start_ns=as_ns(step.get("timestamp")),
-        agent_name=_text(agent.get("name")),
-        agent_version=_text(agent.get("version")),
+        agent_name=as_name(agent.get("name")),
+        agent_version=as_name(agent.get("version")),
         tool_name=name,
         tool_call_id=None if call_id is None else str(call_id),
         tool_args=arguments_of(call),
@@ -263,11 +263,11 @@ class _Walk:
             span_id=self.root_id,
             parent_span_id=self.parent,
             kind="agent",
-            name=_text(self.agent.get("name")),
+            name=as_name(self.agent.get("name")),
             seq=next(self.order),
             session_id=session_of(self.document),
-            agent_name=_text(self.agent.get("name")),
-            agent_version=_text(self.agent.get("version")),
+            agent_name=as_name(self.agent.get("name")),
+            agent_version=as_name(self.agent.get("version")),
             task_key=next((extra[name] for name in _TASKS if extra and isinstance(extra.get(name), str)), None),
             start_ns=min(stamps) if stamps else None,
             end_ns=max(stamps) if stamps else None,
@@ -374,7 +374,7 @@ def _identity(document: Mapping[str, Any]) -> str:
         return identity("atif", agent, steps)
     first = next((at for at, step in enumerate(steps) if step.get("source") == "agent"), len(steps))
     beginning = [[step.get(key) for key in ("step_id", "timestamp", "message")] for step in steps[: first + 1]]
-    return identity("atif", str(document["session_id"]), _text((agent or {}).get("name")), beginning)
+    return identity("atif", str(document["session_id"]), as_name((agent or {}).get("name")), beginning)
 
 
 def _spelled(message: Any) -> Message | None:
@@ -406,7 +406,3 @@ def _part(item: Any) -> Part:
             part["duration_sec"] = source["duration_sec"]
         return part
     return dict(item)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from tracemill.chat import Part, as_text, canonical_role
+from tracemill.ingest.attributes import as_name
 from tracemill.ingest.reader import Message
 
 _REFERENCES = ("attachment://", "tc://")
@@ -86,7 +87,7 @@ def canonical_messages(message: Any) -> list[Message]:
     items = content if isinstance(content, list) else [] if content in (None, "") else [content]
     parts = [_part(item) for item in items]
     if role == "tool":
-        return [("tool", _text(message.get("function")), [_response(message, parts)])]
+        return [("tool", as_name(message.get("function")), [_response(message, parts)])]
     calls = message.get("tool_calls")
     parts.extend(_call(call) for call in calls or () if isinstance(call, Mapping))
     if not parts:
@@ -142,7 +143,3 @@ def _call(call: Mapping[str, Any]) -> Part:
     if call.get("parse_error"):
         part["parse_error"] = call["parse_error"]
     return part
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

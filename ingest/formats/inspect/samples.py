@@ -9,7 +9,7 @@ from typing import Any
 
 from tracemill.chat import as_text
 from tracemill.ids import content_id
-from tracemill.ingest.attributes import as_float, as_int
+from tracemill.ingest.attributes import as_float, as_int, as_name
 from tracemill.ingest.content.conversation import conversation
 from tracemill.ingest.documents import MALFORMED, shown
 from tracemill.ingest.formats.inspect.messages import Contents, canonical_messages, result
@@ -101,8 +101,8 @@ class _Episode:
             span_id=self.root_id,
             kind="agent",
             name=self.task,
-            session_id=_text(spec.get("eval_set_id")),
-            agent_name=_text(spec.get("solver")) or self.task,
+            session_id=as_name(spec.get("eval_set_id")),
+            agent_name=as_name(spec.get("solver")) or self.task,
             task_key=f"{self.task}/{sample['id']}",
             start_ns=moment(sample.get("started_at")) or (min(stamps) if stamps else None),
             end_ns=moment(sample.get("completed_at")) or (max(stamps + ends) if stamps else None),
@@ -145,7 +145,7 @@ class _Episode:
 
     def _open(self, event: Mapping[str, Any], span_id: str, parent: str) -> None:
         kind = _KINDS.get(str(event.get("type")), "chain")
-        name = _text(event.get("name"))
+        name = as_name(event.get("name"))
         self.spans[span_id] = RawSpan(
             trace_id=self.trace_id,
             span_id=span_id,
@@ -185,7 +185,7 @@ class _Episode:
             self._tool(span, event)
         else:
             if kind == "subtask":
-                span.kind, span.name = "chain", _text(event.get("name")) or "subtask"
+                span.kind, span.name = "chain", as_name(event.get("name")) or "subtask"
             rest = {name: value for name, value in event.items() if name not in _FRAME and name != "events"}
             span.attributes = self.contents.whole({name: value for name, value in rest.items() if value is not None})
         if self.contents.missing != missing:
@@ -204,7 +204,7 @@ class _Episode:
         choices = [c for c in output.get("choices") or () if isinstance(c, Mapping)]
         span.kind, span.name = "llm", "chat"
         span.provider, span.model_requested = _model_name(event.get("model"))
-        span.model = _text(output.get("model")) or span.model_requested
+        span.model = as_name(output.get("model")) or span.model_requested
         config = {name: value for name, value in (event.get("config") or {}).items() if value is not None}
         if event.get("tool_choice") is not None and event.get("tools"):
             config["tool_choice"] = event["tool_choice"]
@@ -222,7 +222,7 @@ class _Episode:
         span.error_message = as_text(whole(error)) if error else None
         span.attributes = whole(_only(event, "role", "retries", "cache", "working_time", "pending", "traceback"))
         answer = _get(event.get("call"), "response")
-        if _text(_get(answer, "id")) is not None:
+        if as_name(_get(answer, "id")) is not None:
             span.attributes["response_id"] = span.response_id = str(answer["id"])
         if choices and choices[0].get("logprobs"):
             span.attributes["logprobs"] = choices[0]["logprobs"]
@@ -235,13 +235,13 @@ class _Episode:
         whole = self.contents.whole
         error = event.get("error")
         span.kind = "tool"
-        span.name = span.tool_name = _text(event.get("function"))
-        span.tool_call_id = _text(event.get("id"))
+        span.name = span.tool_name = as_name(event.get("function"))
+        span.tool_call_id = as_name(event.get("id"))
         span.tool_args = whole(event.get("arguments"))
         span.tool_result = result(whole(event.get("result")))
         span.status = "error" if error or event.get("failed") else "unset" if event.get("pending") else "ok"
         if error:
-            span.error_type = _text(_get(error, "type"))
+            span.error_type = as_name(_get(error, "type"))
             span.error_message = as_text(whole(_get(error, "message") or error))
         span.attributes = whole(_only(event, "agent", "truncated", "failed", "working_time", "message_id"))
 
@@ -292,10 +292,10 @@ class _Episode:
             span.flags = list(span.flags)
             if span.kind == "llm":
                 span.provider, span.model_requested = provider, asked
-                span.model = _text(output.get("model")) or asked
+                span.model = as_name(output.get("model")) or asked
             elif span.tool_call_id in errors:
                 error = errors[span.tool_call_id]
-                span.error_type, span.error_message = _text(error.get("type")), _text(error.get("message"))
+                span.error_type, span.error_message = as_name(error.get("type")), as_name(error.get("message"))
         if len(calls) == 1:  # the sample's usage is its last call's; of several, the others' is not known
             _usage(calls[0], output.get("usage"))
         yield from found
@@ -303,7 +303,7 @@ class _Episode:
 
 def _model_name(name: Any) -> tuple[str | None, str | None]:
     """Provider and model of "provider/model"."""
-    text = _text(name)
+    text = as_name(name)
     if text is None or "/" not in text:
         return None, text
     provider, model = text.split("/", 1)
@@ -335,7 +335,3 @@ def _without_events(retry: Any) -> Any:
 
 def _get(record: Any, name: str) -> Any:
     return record.get(name) if isinstance(record, Mapping) else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

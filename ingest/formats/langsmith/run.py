@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tracemill.ingest.attributes import as_float, as_int, as_ns, hex_id
+from tracemill.ingest.attributes import as_float, as_int, as_name, as_ns, hex_id
 from tracemill.ingest.content import shapes
 from tracemill.ingest.content.exchanges import Said, answered, answered_text, asked, asked_text, beside, tools_of
 from tracemill.ingest.content.usage import fill_usage
@@ -84,17 +84,17 @@ def run_span(place: Place, run: Mapping[str, Any], *, line: int, partial: bool) 
         parent_span_id=place.parent_id,
         seq=place.seq,
         kind=_KINDS.get(str(run.get("run_type") or _guessed(metadata)), "chain"),
-        name=_text(run.get("name")),
+        name=as_name(run.get("name")),
         start_ns=starts,
         end_ns=ends,
         status="error" if error is not None else status,
         error_message=None if error is None else str(error),
-        service=_text(project),
-        session_id=next((text for name in _THREADS if (text := _text(metadata.get(name))) is not None), None),
-        user=_text(metadata.get("user_id")),
-        agent_name=_text(metadata.get("agent_name")) or _text(metadata.get("lc_agent_name")),
-        agent_version=_text(metadata.get("revision_id")),
-        task_key=_text(run.get("reference_example_id")),
+        service=as_name(project),
+        session_id=next((text for name in _THREADS if (text := as_name(metadata.get(name))) is not None), None),
+        user=as_name(metadata.get("user_id")),
+        agent_name=as_name(metadata.get("agent_name")) or as_name(metadata.get("lc_agent_name")),
+        agent_version=as_name(metadata.get("revision_id")),
+        task_key=as_name(run.get("reference_example_id")),
         revised_ns=ends or starts,
         line=line,
         dialect="langsmith",
@@ -102,11 +102,11 @@ def run_span(place: Place, run: Mapping[str, Any], *, line: int, partial: bool) 
     )
     if error is not None and (found := _ERROR.match(str(error))):
         span.error_type = found[1]
-    repo = _text(metadata.get("lc_hub_repo"))
+    repo = as_name(metadata.get("lc_hub_repo"))
     if repo is not None:
-        owner = _text(metadata.get("lc_hub_owner"))
+        owner = as_name(metadata.get("lc_hub_owner"))
         span.prompt_name = repo if owner is None else f"{owner}/{repo}"
-        span.prompt_version = _text(metadata.get("lc_hub_commit_hash"))
+        span.prompt_version = as_name(metadata.get("lc_hub_commit_hash"))
     rest = {name: unwrap(value) for name, value in run.items() if name not in _MAPPED}
     for name in ("tags", "serialized", "attachments", "feedback_stats", "manifest_id", "child_run_ids"):
         if rest.get(name) in (None, [], {}):
@@ -165,11 +165,11 @@ def _call(
     span.params = {name: value for name, value in params.items() if value is not None} or None
     span.tools = (prompt.tools if prompt else []) or tools_of(invocation.get("tools") or invocation.get("functions"))
     span.tools = span.tools or None
-    asked_model = (prompt.model if prompt else None) or _text(metadata.get("ls_model_name"))
-    span.model_requested = asked_model or _text(invocation.get("model")) or _text(invocation.get("model_name"))
+    asked_model = (prompt.model if prompt else None) or as_name(metadata.get("ls_model_name"))
+    span.model_requested = asked_model or as_name(invocation.get("model")) or as_name(invocation.get("model_name"))
     span.model = (answer.model if answer else None) or span.model_requested
     span.model_requested = span.model_requested or span.model
-    span.provider = _text(metadata.get("ls_provider"))
+    span.provider = as_name(metadata.get("ls_provider"))
     if answer is not None:
         span.finish_reasons = answer.finish_reasons or None
         span.response_id = answer.response_id
@@ -218,13 +218,13 @@ def _tool(span: RawSpan, given: Any, got: Any) -> None:
     if isinstance(arguments, Mapping) and set(arguments) == {"input"}:
         arguments = unwrap(arguments["input"])
     if isinstance(arguments, Mapping) and arguments.get("type") == "tool_call" and "args" in arguments:
-        span.tool_call_id = _text(arguments.get("id"))
+        span.tool_call_id = as_name(arguments.get("id"))
         arguments = arguments["args"]
     if isinstance(result, Mapping) and set(result) == {"output"}:
         result = result["output"]
     message = shapes.tool_message(unwrap(result))
     if message is not None:
-        span.tool_call_id = span.tool_call_id or _text(message.get("tool_call_id"))
+        span.tool_call_id = span.tool_call_id or as_name(message.get("tool_call_id"))
         result = message.get("content")
         if message.get("status") == "error" and span.status != "error":
             span.status = "error"
@@ -238,7 +238,3 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _count(counts: Mapping[str, Any], *names: str) -> int | None:
     return next((count for name in names if (count := as_int(counts.get(name))) is not None), None)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -12,7 +12,7 @@ from tracemill.ingest.content.conversation import tool_calls, tool_span
 from tracemill.ingest.documents import Record, excerpt, guarded
 from tracemill.ingest.providers.openai import chat_answer
 from tracemill.ingest.reader import BadRecord, Item, Message, RawSpan
-from tracemill.ingest.runs import listed, local_ns, said
+from tracemill.ingest.runs import listed, local_ns, mapped, said
 
 _SILENT = frozenset(("null", "agent_state_changed", "change_agent_state", "recall", "finish", "system", "message"))
 """What no model is told, or is told in another way."""
@@ -40,8 +40,8 @@ class Run:
         self.trace_id = trace_id
         self.root_id = content_id(trace_id, "root")[:16]
         self.events = events
-        metadata, metrics = _map(run.get("metadata")), _map(run.get("metrics"))
-        system = next((_map(e.get("args")) for e in events if e.get("action") == "system"), {})
+        metadata, metrics = mapped(run.get("metadata")), mapped(run.get("metrics"))
+        system = next((mapped(e.get("args")) for e in events if e.get("action") == "system"), {})
         agent = str(metadata.get("agent_class") or system.get("agent_class") or "openhands")
         version = system.get("openhands_version")
         self.base: dict[str, Any] = {
@@ -50,9 +50,9 @@ class Run:
             "agent_name": agent,
             "agent_version": None if version is None else str(version),
         }
-        self._llm = _map(metadata.get("llm_config"))
+        self._llm = mapped(metadata.get("llm_config"))
         self._latency = {
-            str(_map(item).get("response_id")): as_float(_map(item).get("latency"))
+            str(mapped(item).get("response_id")): as_float(mapped(item).get("latency"))
             for item in listed(metrics.get("response_latencies"))
         }
         self._costs = listed(metrics.get("costs"))
@@ -102,7 +102,7 @@ class Run:
 
     def _action(self, at: int, event: Mapping[str, Any]) -> Iterator[RawSpan]:
         action, source = str(event["action"]), event.get("source")
-        args = _map(event["args"]) if "args" in event else event
+        args = mapped(event["args"]) if "args" in event else event
         self._asked[self._id(at, event)] = (event, args)
         talk = self._agent.said
         if action == "system":
@@ -125,7 +125,7 @@ class Run:
 
     def _call(self, at: int, event: Mapping[str, Any], action: str, args: Mapping[str, Any]) -> Iterator[RawSpan]:
         """The call that asked for this action, once; its completion is repeated for each action that it asked for."""
-        metadata = _map(event.get("tool_call_metadata"))
+        metadata = mapped(event.get("tool_call_metadata"))
         answer = metadata.get("model_response")
         answer = answer if isinstance(answer, dict) else {}
         key = str(answer.get("id")) if answer.get("id") is not None else None
@@ -152,10 +152,10 @@ class Run:
 
     def _measure(self, span: RawSpan, event: Mapping[str, Any]) -> None:
         """Cost, and tokens where the completion does not tell them, as the growth of the running totals."""
-        metrics = _map(event.get("llm_metrics"))
+        metrics = mapped(event.get("llm_metrics"))
         if not metrics:
             return
-        now = {name: as_float(_map(metrics.get("accumulated_token_usage")).get(name)) for name in _TOTALS}
+        now = {name: as_float(mapped(metrics.get("accumulated_token_usage")).get(name)) for name in _TOTALS}
         now["cost"] = as_float(metrics.get("accumulated_cost"))
         grown: dict[str, float] = {}
         for name, total in now.items():
@@ -180,10 +180,10 @@ class Run:
                 yield from self._recalled(at, event)
             return
         content = event.get("content")
-        metadata = _map(event.get("tool_call_metadata"))
+        metadata = mapped(event.get("tool_call_metadata"))
         cause = event.get("cause") if event.get("cause") is not None else self._before(at)
         asked, args = self._asked.get(cause, ({}, {}))
-        call_id = metadata.get("tool_call_id") or _map(asked.get("tool_call_metadata")).get("tool_call_id")
+        call_id = metadata.get("tool_call_id") or mapped(asked.get("tool_call_metadata")).get("tool_call_id")
         if not asked and call_id is None:
             span = self._span(at, event, "event", kind)
             span.status = "error" if kind == "error" else "unset"
@@ -247,15 +247,11 @@ _FRAMEWORK = frozenset(
 
 
 def _outcome(span: RawSpan, event: Mapping[str, Any], kind: str) -> None:
-    extras = _map(event.get("extras"))
-    code = as_int(_map(extras.get("metadata")).get("exit_code"))
+    extras = mapped(event.get("extras"))
+    code = as_int(mapped(extras.get("metadata")).get("exit_code"))
     code = as_int(event.get("exit_code", extras.get("exit_code"))) if code is None else code
     if kind == "error" or (code is not None and code != 0) or event.get("success") is False:
         span.status = "error"
         span.error_message = str(event.get("content"))
     elif code == 0 or event.get("success") is True:
         span.status = "ok"
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -13,7 +13,7 @@ from tracemill.ingest.attributes import as_float, as_int, written
 from tracemill.ingest.documents import Record, guarded, records
 from tracemill.ingest.formats.openhands.events import Run
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, RawScore, RawSpan, Stream
-from tracemill.ingest.runs import judged, local_ns, rewards, run_of
+from tracemill.ingest.runs import judged, local_ns, mapped, rewards, run_of
 
 _RUN = ("instance_id", "issue", "instance")
 
@@ -105,7 +105,7 @@ def _run(run: Mapping[str, Any], record: Record) -> Iterator[Item]:
         # Where no call tells its own cost, the run's stands here; 0 is how it says that there was no price.
         cost_usd=None
         if any(isinstance(item, RawSpan) and item.cost_usd is not None for item in items)
-        else as_float(_map(run.get("metrics")).get("accumulated_cost")) or None,
+        else as_float(mapped(run.get("metrics")).get("accumulated_cost")) or None,
         attributes={name: value for name, value in run.items() if name not in ("history", "instruction")},
         flags=["clock"] if times and local_ns(next(e["timestamp"] for e in events if e.get("timestamp")))[1] else [],
         **walk.base,
@@ -117,7 +117,7 @@ def _run(run: Mapping[str, Any], record: Record) -> Iterator[Item]:
 def _task(run: Mapping[str, Any]) -> str | None:
     if run.get("instance_id") is not None:
         return str(run["instance_id"])
-    issue = _map(run.get("issue"))
+    issue = mapped(run.get("issue"))
     if issue.get("number") is None:
         return None
     return f"{issue.get('owner')}/{issue.get('repo')}#{as_int(issue['number'])}"
@@ -131,8 +131,8 @@ def _trace(run: Mapping[str, Any], task: str | None, events: list[Mapping[str, A
 
 
 def _scores(run: Mapping[str, Any], trace_id: str) -> Iterator[RawScore]:
-    result = _map(run.get("test_result"))
-    report = {**_map(run.get("report")), **_map(result.get("report"))}
+    result = mapped(run.get("test_result"))
+    report = {**mapped(run.get("report")), **mapped(result.get("report"))}
     resolved = next(
         (v for v in (report.get("resolved"), result.get("resolved"), result.get("result")) if _yes(v)), None
     )
@@ -150,7 +150,3 @@ def _scores(run: Mapping[str, Any], trace_id: str) -> Iterator[RawScore]:
 
 def _yes(value: Any) -> bool:
     return isinstance(value, bool)
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
