@@ -113,6 +113,12 @@ def ingest(
     retry_refused: Annotated[
         bool, typer.Option("--retry-refused", help="Read again the files of which records were refused.")
     ] = False,
+    engine: Annotated[
+        str | None, typer.Option(help="Who decodes and redacts: local, processes or ray; default: [ingest].")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that decode and redact, here or on the Ray cluster.")
+    ] = None,
     project: Project = None,
     json: Json = False,
     dry_run: DryRun = False,
@@ -127,6 +133,8 @@ def ingest(
         scores=scores or [],
         on=on,
         retry_refused=retry_refused,
+        engine=engine,
+        workers=workers,
         as_json=json,
         dry_run=dry_run,
     )
@@ -157,13 +165,29 @@ def sql(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file instead of stdout.")] = None,
     snapshot: Annotated[int | None, typer.Option(help="Query the lake as of this snapshot.")] = None,
+    night: Annotated[
+        str | None, typer.Option(help="Query what this night learned from: its name, how that begins, or last.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Stop a query after so many seconds.")] = None,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Print what other DuckDB clients run to read the lake.")
+    ] = False,
     project: Project = None,
     json: Json = False,
 ) -> None:
     """SQL over the lake, read-only."""
-    from tracemill.app.commands import data
+    from tracemill.app.commands import sql as room
 
-    data.sql(project, query, format="json" if json else format, output=output, snapshot=snapshot)
+    room.sql(
+        project,
+        query,
+        format="json" if json else format,
+        output=output,
+        snapshot=snapshot,
+        night=night,
+        timeout_s=timeout,
+        attach=attach,
+    )
 
 
 @app.command()

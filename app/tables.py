@@ -6,6 +6,7 @@ it cannot be read.
 
 import json
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -25,13 +26,14 @@ _SHRUNK = 24
 
 
 class Rows:
-    """Draws a table's first rows. NULL is a dash; long cells are cut and say how long they are."""
+    """Draws a table. NULL is a dash; long cells are cut and say how long they are."""
 
-    def __init__(self, table: pa.Table, *, limit: int = SHOWN_ROWS) -> None:
+    def __init__(self, table: pa.Table, more: bool = False) -> None:
+        """`more`: there are rows beside these."""
         self._names = table.column_names
         self._kinds = table.schema.types
-        self._rows = list(zip(*columns(table.slice(0, limit)), strict=True))
-        self._total = table.num_rows
+        self._rows = list(zip(*columns(table), strict=True))
+        self._more = more
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width if console.is_terminal else max(options.max_width, PIPE_WIDTH)
@@ -44,8 +46,8 @@ class Rows:
             for number, row in enumerate(self._rows, start=1):
                 yield from console.render(Rule(f"row {number}", align="left", style="dim"), options.update(width=79))
                 yield from console.render(self._block(row), options)
-        if self._total > len(self._rows):
-            yield Text(f"{len(self._rows)} of {self._total} rows; --format csv, json or parquet gives all", "dim")
+        if self._more:
+            yield Text(f"the first {len(self._rows)} rows; --format csv, json or parquet gives all", "dim")
 
     def _fits(self, width: int) -> bool:
         needed = 0
@@ -78,10 +80,22 @@ def columns(table: pa.Table) -> list[list[Any]]:
     return [_times(column).to_pylist() for column in table.columns]
 
 
-def as_json(table: pa.Table) -> str:
-    """`{"columns": […], "rows": [[…]]}` on one line. Numbers stay numbers; what JSON has no number for is a string."""
-    rows = [[_json(value) for value in row] for row in zip(*columns(table), strict=True)]
-    return json.dumps({"columns": table.column_names, "rows": rows}, default=str, ensure_ascii=False) + "\n"
+def as_json(names: Sequence[str], parts: Iterable[pa.Table]) -> Iterator[str]:
+    """`{"columns": […], "rows": [[…]]}` on one line, piece by piece.
+
+    Numbers stay numbers; what JSON has no number for is a string.
+    """
+    yield f'{{"columns": {_dumped(list(names))}, "rows": ['
+    between = ""
+    for part in parts:
+        for row in zip(*columns(part), strict=True):
+            yield between + _dumped([_json(value) for value in row])
+            between = ", "
+    yield "]}\n"
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def flat(table: pa.Table) -> pa.Table:

@@ -19,7 +19,7 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
-from tracemill.errors import QueryError
+from tracemill.errors import QueryError, StoreError
 from tracemill.warehouse import engine, layout, readonly
 from tracemill.warehouse.lake import Lake
 
@@ -80,7 +80,12 @@ def stream(
 
 def _opened(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
     with engine.translated(root):
-        con = engine.connect(root, read_only=True, snapshot=snapshot)
+        try:
+            con = engine.connect(root, read_only=True, snapshot=snapshot)
+        except duckdb.Error as error:
+            if snapshot is None or "snapshot" not in str(error).lower():
+                raise
+            raise StoreError(f"the lake {root} has no snapshot {snapshot}: it never had, or it has expired") from error
         try:
             fence(con, root)
         except BaseException:

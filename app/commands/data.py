@@ -1,20 +1,20 @@
-"""init, collect, ingest, sql: logs in, questions answered."""
+"""init, collect, ingest: logs in."""
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast, get_args
 
 import pyarrow as pa
 
 from tracemill import ingest as reading
-from tracemill.app import project, settings, tables
+from tracemill.app import project, settings
 from tracemill.app.output import Output
-from tracemill.errors import ConfigError, TracemillError
+from tracemill.errors import ConfigError
 from tracemill.pipelines import ingesting, joining, judging
+from tracemill.pipelines.config import Config, Engine
 from tracemill.warehouse import Lake
-from tracemill.warehouse import sql as queries
 
 
 def init(folder: Path, *, as_json: bool, dry_run: bool) -> None:
@@ -92,6 +92,8 @@ def ingest(
     scores: Sequence[Path],
     on: str,
     retry_refused: bool,
+    engine: str | None = None,
+    workers: int | None = None,
     as_json: bool,
     dry_run: bool,
 ) -> bool:
@@ -100,7 +102,7 @@ def ingest(
     False where something came in and all of it was refused.
     """
     output = Output(as_json=as_json)
-    config = project.load(given)
+    config = _spread(project.load(given), engine, workers)
     if not sources and not scores and not config.sources:
         raise ConfigError("nothing to ingest: give files or folders, or declare [[sources]] in tracemill.toml")
     if dry_run:
@@ -127,6 +129,23 @@ def ingest(
         del told["joins"]
     output.result(told, _told(report, refused))
     return not report.all_refused
+
+
+def _spread(config: Config, engine: str | None, workers: int | None) -> Config:
+    """The settings with what `--engine` and `--workers` say; several workers without an engine are processes."""
+    chosen = config.ingest
+    if engine is None and workers is not None and chosen.engine == "local":
+        engine = "processes"
+    if engine is not None and engine not in get_args(Engine):
+        raise ConfigError(f"--engine {engine!r}: one of {', '.join(get_args(Engine))}")
+    return replace(
+        config,
+        ingest=replace(
+            chosen,
+            engine=cast(Engine, engine or chosen.engine),
+            workers=chosen.workers if workers is None else workers,
+        ),
+    )
 
 
 _REFUSED = """
@@ -177,88 +196,3 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 def _short(reason: str, limit: int = 120) -> str:
     return reason if len(reason) <= limit else reason[:limit].rstrip(" ,") + " …"
-
-
-def sql(
-    given: Path | None, query: str | None, *, format: str | None, output: Path | None, snapshot: int | None
-) -> None:
-    """Answers one query; without one, reads SQL from stdin or asks for it line by line.
-
-    Without a format it is the one that the output file's name ends in, else a table.
-    """
-    format = format or ("table" if output is None else output.suffix.removeprefix(".").lower())
-    if format not in ("table", "json", "csv", "parquet"):
-        raise ConfigError(f"--format {format!r}: one of table, json, csv, parquet")
-    if output is not None and format == "table":
-        raise ConfigError("--output wants --format json, csv or parquet")
-    if output is None and format == "parquet":
-        raise ConfigError("--format parquet needs --output FILE")
-    config = project.load(given)
-    with project.open_lake(config) as lake:
-        if query is None and sys.stdin.isatty():
-            _prompt(lake, format=format, snapshot=snapshot)
-            return
-        text = query if query is not None else sys.stdin.read()
-        if not text.strip():
-            raise ConfigError("no SQL was given; try: tracemill sql 'SHOW TABLES'")
-        show(queries.query(lake, text, snapshot=snapshot), format=format, output=output)
-
-
-def _prompt(lake: Lake, *, format: str, snapshot: int | None) -> None:
-    # Its import gives input() a history and arrow keys.
-    with suppress(ImportError):
-        import readline  # noqa: F401
-
-    print(
-        "SQL over the lake, read-only. End a statement with ';', leave with Ctrl-D. SHOW TABLES; lists what is there."
-    )
-    lines: list[str] = []
-    while True:
-        try:
-            lines.append(input("tracemill> " if not lines else "       ..> "))
-        except EOFError:
-            print()
-            return
-        except KeyboardInterrupt:
-            print()
-            lines.clear()
-            continue
-        said = "\n".join(lines).strip()
-        if said.rstrip(";").lower() in ("exit", "quit", ".exit", ".quit", "\\q"):
-            return
-        if said.strip(";") == "":
-            lines.clear()
-        elif said.endswith(";"):
-            try:
-                show(queries.query(lake, said, snapshot=snapshot), format=format, output=None)
-            except TracemillError as error:
-                print(f"Error: {error}", file=sys.stderr)
-            lines.clear()
-
-
-def show(table: pa.Table, *, format: str, output: Path | None) -> None:
-    """A result in the wanted form, on stdout or into a file."""
-    if output is None:
-        if format == "csv":
-            import pyarrow.csv as pc
-
-            pc.write_csv(tables.flat(table), sys.stdout.buffer)
-        elif format == "json":
-            sys.stdout.write(tables.as_json(table))
-        else:
-            Output(as_json=False).result({}, tables.Rows(table))
-        return
-    try:
-        if format == "parquet":
-            import pyarrow.parquet as pq
-
-            pq.write_table(table, output)
-        elif format == "csv":
-            import pyarrow.csv as pc
-
-            pc.write_csv(tables.flat(table), output)
-        else:
-            output.write_text(tables.as_json(table), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from error
-    Output(as_json=False).remark(f"{count(table.num_rows, 'row')} in {output}")
