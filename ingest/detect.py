@@ -132,7 +132,10 @@ def _csv_columns(data: bytes) -> list[str]:
         first = data.split(b"\n", 1)[0].decode("utf-8").strip()
     except UnicodeDecodeError:
         return []
-    columns = next(csv.reader(io.StringIO(first)), []) if first else []
+    try:
+        columns = next(csv.reader(io.StringIO(first)), []) if first else []
+    except csv.Error:  # a line longer than the names of columns ever are
+        return []
     plain = all(column.strip().replace("_", "").replace(".", "").isalnum() for column in columns)
     return [column.strip() for column in columns] if len(columns) > 1 and plain else []
 

@@ -92,6 +92,8 @@ def _plain(value: Any) -> Any:
 
 def _csv(stream: Stream) -> Iterator[Row | BadRecord]:
     """Line by line, so that a bad line costs only itself; a quoted cell may hold line breaks."""
+    # The module's own limit of 128 KiB refuses prompts; rows are bounded by `record_bytes` below.
+    csv.field_size_limit(max(csv.field_size_limit(), stream.limits.record_bytes))
     columns: list[str] | None = None
     held: list[str] = []
     size, begin, offset = 0, 0, 0

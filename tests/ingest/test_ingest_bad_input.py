@@ -32,6 +32,7 @@ def call(number: int) -> dict[str, Any]:
         (b"\x00\x01\x02garbage\xff\xfe" * 100, "unknown format"),
         (b"SQLite format 3\x00" + b"\x00" * 100, "SQLite"),
         (b"hello, this is prose\nand more of it\n", "unknown format"),
+        (b"prose " * 30_000, "unknown format"),
         (b'{"some": "thing", "other": 1}\n', "some, other"),
         (b'[{"a": 1}, {"a": 2}]', "unknown format"),
         (b"a,b\n1,2\n", "a table with the columns a, b"),

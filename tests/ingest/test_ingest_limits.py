@@ -37,6 +37,18 @@ def test_a_long_line_is_quarantined_with_its_place_and_the_others_land(take: Any
     assert len(taken.kind("llm")) == 2
 
 
+def test_a_long_cell_of_a_csv_table_is_read_up_to_the_size_of_a_record(take: Any) -> None:
+    rows = [
+        ["session_id", "value", "comment"],
+        ["s1", "1", "x" * 200_000],
+        ["s2", "0", "y" * (MIB + 10)],
+        ["s3", "1", ""],
+    ]
+    taken = take("\n".join(map(",".join, rows)) + "\n", name="feedback.csv", limits=SMALL)
+    assert [row["target_id"] for row in taken.scores] == ["s1", "s3"]
+    assert ["[limits] record_mib" in reason for reason in reasons(taken)] == [True]
+
+
 def test_a_long_element_of_an_array_is_quarantined_and_the_others_land(take: Any) -> None:
     taken = take([CALL, CALL | {"note": "x" * (MIB + 10)}, CALL | {"session_id": "s"}], name="log.json", limits=SMALL)
     assert len(taken.kind("llm")) == 2
