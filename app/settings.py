@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import time
 import tomllib
 from collections.abc import Mapping
@@ -106,11 +107,13 @@ def environment() -> Mapping[str, str]:
 
 
 def quiet_ray(address: str | None) -> None:
-    """Ray tells nobody that it is used; a cluster of this machine alone, on loopback, asks for no token."""
+    """Ray tells nobody that it is used. A cluster of its own listens on every address of the machine while it runs:
+    only who knows a token that is made here can use it.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    if address is None and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def find_project(given: Path | None) -> Path:

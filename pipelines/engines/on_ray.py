@@ -1,7 +1,9 @@
 """A crew of actors on a Ray cluster, or on one that is started here for the length of a call."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +102,8 @@ class RayActors:
         self._mine = not ray.is_initialized()
         if self._mine:
             _join(ray, address, size)
+        self._output = ExitStack()
+        self._output.enter_context(redirect_stdout(sys.stderr))  # Ray tells of dead workers there
         self._busy: dict[Any, tuple[Any, Tag]] = {}
         self._free: list[Any] = []
         self._size = size or max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -152,11 +156,12 @@ class RayActors:
         return [(tag, message)]
 
     def close(self) -> None:
-        if self._mine:
-            self._ray.shutdown()
-            return
-        for actor in (*self._free, *(actor for actor, _ in self._busy.values())):
-            self._ray.kill(actor)
+        with self._output:
+            if self._mine:
+                self._ray.shutdown()
+                return
+            for actor in (*self._free, *(actor for actor, _ in self._busy.values())):
+                self._ray.kill(actor)
 
     def _new(self) -> tuple[Any, Any]:
         actor = self._make.remote()
@@ -177,7 +182,6 @@ class RayActors:
 def _join(ray: Any, address: str | None, size: int | None) -> None:
     quiet: Mapping[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        # Its own little cluster listens on loopback only.
         ray.init(address="local", num_cpus=size, _node_ip_address="127.0.0.1", **quiet)
         return
     try:

@@ -7,9 +7,11 @@ import os
 import random
 import shutil
 import signal
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from tracemill.errors import FormatError, SourceError
 from tracemill.pipelines import engines, ingesting
 from tracemill.pipelines.config import Config, IngestConfig
 from tracemill.pipelines.engines.staging import SMALL_BYTES, Staging
-from tracemill.pipelines.engines.work import LostError, shards
+from tracemill.pipelines.engines.work import Held, Job, LostError, Message, Task, Worker, shards
 from tracemill.pipelines.night import Night
 from tracemill.records import Batch
 from tracemill.schema import TABLES
@@ -369,10 +371,103 @@ def test_groups_are_of_one_size_and_in_order(sizes: tuple[int, ...], groups: lis
     assert found == groups
 
 
+@dataclass
+class AtOnce:
+    """A crew without processes, of which every worker is on a machine without the files."""
+
+    worker: Worker
+    heard: list[tuple[tuple[int, int], Message]] = field(default_factory=list)
+    size: int = 2
+    free: int = 1
+
+    def start(self, tag: tuple[int, int], task: Task) -> None:
+        gone = [replace(one, uri=f"/not/here{one.uri}") for one in task.objects]
+        far = replace(task, objects=tuple(gone))
+        self.heard += [(tag, message) for message in self.worker.told(far, lambda batch: Held(batch=batch), far=True)]
+
+    def hear(self) -> list[tuple[tuple[int, int], Message]]:
+        heard, self.heard = self.heard, []
+        return heard
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+def test_what_workers_do_not_reach_is_read_here(run: Run, alone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    crews: list[AtOnce] = []
+
+    def make(_: IngestConfig, job: Job, key: bytes, *rest: Any, **more: Any) -> AtOnce:
+        crews.append(AtOnce(Worker(job, key)))
+        return crews[-1]
+
+    monkeypatch.setattr(engines, "_crew", make)
+    report, rows = run(TWO)
+    assert len(crews) == 1
+    assert report == alone[0]
+    assert rows == alone[1]
+
+
+@pytest.fixture
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where Ray keeps its files; short, for its sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        settings.quiet_ray(None)
+        yield Path(folder)
+
+
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_ray_cluster_of_two_workers_gives_the_rows_of_one_process(run: Run, alone: Any) -> None:
-    report, rows = run(RAY)
+@pytest.mark.parametrize("shared", [True, False], ids=["staged", "object-store"])
+def test_a_ray_cluster_of_two_workers_gives_the_rows_of_one_process(
+    run: Run, alone: Any, tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    if not shared:  # the workers see no mark of a folder that is theirs too
+        monkeypatch.setattr(Staging, "open", lambda staging: None)
+    monkeypatch.setattr(engines, "Staging", partial(Staging, small_bytes=-1))
+    staged: list[int] = []
+    report, rows = run(RAY, tell=lambda *_: staged.append(len(list(tmp_path.rglob("*.parquet")))))
+    assert report == alone[0]
+    assert rows == alone[1]
+    key = (tmp_path / "ray/.tracemill/lake/key").read_bytes()
+    files = [path for path in ray_folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert len(files) > 5
+    assert not any(key in text or key.hex().encode() in text for text in (path.read_bytes() for path in files))
+
+
+def actors() -> list[int]:
+    """Processes of Ray actors that were started by this process and are alive."""
+    found, todo = [], [os.getpid()]
+    while todo:
+        for thread in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
+            with suppress(OSError):
+                for pid in map(int, thread.read_text().split()):
+                    todo.append(pid)
+                    if b"ray::_Actor" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        found.append(pid)
+    return found
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("ray_folder")
+@pytest.mark.parametrize("shared", [True, False], ids=["staged", "object-store"])
+def test_actors_killed_on_the_way_change_no_row(
+    run: Run, alone: Any, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    if not shared:
+        monkeypatch.setattr(Staging, "open", lambda staging: None)
+    monkeypatch.setattr(engines, "Staging", partial(Staging, small_bytes=-1))
+    killed: list[int] = []
+
+    def kill(*_: Any) -> None:
+        for pid in actors()[: 4 - len(killed)][:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    report, rows = run(RAY, tell=kill)
+    assert len(killed) >= 2
     assert report == alone[0]
     assert rows == alone[1]
