@@ -22,7 +22,7 @@ from tracemill.chat import Part, as_text, text_of
 from tracemill.ingest.carried import beyond
 from tracemill.ingest.exports.episode import Episode, raw_span, score_columns
 from tracemill.ingest.exports.threads import Thread, threads
-from tracemill.ingest.formats.atif import document as atif
+from tracemill.ingest.formats.atif import words as atif
 from tracemill.ingest.reader import Message, RawSpan
 
 _IMAGES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))

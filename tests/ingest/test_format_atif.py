@@ -93,6 +93,18 @@ def test_tokens_ids_and_logprobs_come_with_each_step_and_totals_are_not_added(ta
     assert json.loads(root["attributes"])["final_metrics"] == totals
 
 
+def test_totals_stand_at_the_root_where_no_step_tells_its_own(take: Any) -> None:
+    totals = {
+        "total_prompt_tokens": 120,
+        "total_completion_tokens": 18,
+        "total_cached_tokens": 0,
+        "total_cost_usd": 0.01,
+    }
+    root = take(document(USER, DONE, final_metrics=totals), name="t.json").spans[0]
+    names = ("tokens_in", "tokens_out", "tokens_cache_read", "cost_usd")
+    assert [root[name] for name in names] == [120, 18, None, 0.01]
+
+
 def test_copied_context_is_flagged_and_its_tokens_count_where_it_was_said(take: Any) -> None:
     copied = {**ASKING, "is_copied_context": True}
     taken = take(document(USER, copied, DONE), name="t.json")

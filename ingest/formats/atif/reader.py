@@ -21,7 +21,8 @@ class Atif:
     about = About(
         title="ATIF trajectories (Harbor)",
         files='JSON documents, or lines, with `schema_version` "ATIF-v1.x" and `steps`; 1.8 and earlier',
-        maps="Agent steps as calls with tokens and logprobs, results as tool spans, sub-agents as sub-trees; rewards",
+        maps="Agent steps as calls with tokens and logprobs, results as tool spans, sub-agents as sub-trees; rewards; "
+        "the run's totals at its root",
         lacks="Durations; prompts are rebuilt from the steps; sub-agents in files of their own are traces of their own",
     )
 
