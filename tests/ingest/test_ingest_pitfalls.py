@@ -1,7 +1,9 @@
 """The traps that real logs were seen to set, each as a test named after it."""
 
 import json
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +159,20 @@ def test_nan_in_what_an_id_is_made_of_costs_no_record(take: Any) -> None:
         assert first.quarantine == []
         assert first.kind("llm")
         assert [span["span_id"] for span in first.spans] == [span["span_id"] for span in second.spans]
+
+
+def test_a_pickle_is_refused_and_never_loaded(take: Any, tmp_path: Path) -> None:
+    """Whoever loads a pickle runs what stands in it."""
+    proof = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return open, (str(proof), "w")
+
+    for name in ("log.pkl", "log.jsonl"):
+        (refused,) = take(pickle.dumps([Trap()]), name=name).quarantine
+        assert "unknown format" in refused["reason"]
+    assert not proof.exists()
 
 
 def test_the_same_export_twice_is_one_span(take: Any, otlp: Make, request_of: Make) -> None:
