@@ -19,7 +19,7 @@ class Limits:
     record_mib: int = 64
     """One record: a line, an element of an array, a protobuf request."""
     document_mib: int = 512
-    """A file that has to be read as one piece: a JSON document, a Parquet file."""
+    """A file that has to be read as one piece: a JSON document, a Parquet file, a session of a coding agent."""
     text_mib: int = 32
     """One text in a record, in million characters of 2^20."""
     source_gib: int = 64
