@@ -8,6 +8,7 @@ import pyarrow as pa
 from tracemill.errors import StoreError
 from tracemill.ids import content_id
 from tracemill.schema import TABLES, Table
+from tracemill.warehouse.engine import CATALOG
 
 VERSION = 4
 """Raised when tables change so that an older lake must be upgraded. Views are replaced without it.
@@ -16,6 +17,10 @@ VERSION = 4
 3: the ledger keeps fingerprints.
 4: stages of a night say which snapshot they read.
 """
+
+COMPRESSION = "zstd"
+"""Of the lake's files, at DuckDB's level, 3. A third to a half of the bytes of the default, Snappy, and no slower:
+prompts repeat, and so do the long lists of message ids. Higher levels cost several times the CPU for a few per cent."""
 
 _TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
@@ -43,6 +48,11 @@ def table_ddl(table: Table) -> list[str]:
     if table.sort_by:
         statements.append(f'ALTER TABLE "{table.name}" SET SORTED BY ({", ".join(table.sort_by)})')
     return statements
+
+
+def set_compression(con: duckdb.DuckDBPyConnection) -> None:
+    """Has files compressed from now on; those written before stay until upkeep rewrites them."""
+    con.execute(f"CALL {CATALOG}.set_option('parquet_compression', '{COMPRESSION}')")
 
 
 def statement(name: str) -> str:
@@ -79,6 +89,7 @@ def views_digest() -> str:
 def create(con: duckdb.DuckDBPyConnection) -> None:
     """All tables, views and the layout row, in one transaction."""
     con.execute("BEGIN")
+    set_compression(con)
     for table in TABLES.values():
         for ddl in table_ddl(table):
             con.execute(ddl)
@@ -102,6 +113,7 @@ def upgrade(con: duckdb.DuckDBPyConnection) -> None:
     layout = found(con)
     if layout is None or layout[0] >= VERSION:
         return
+    set_compression(con)
     there: dict[str, set[str]] = {}
     for name, column in con.execute(statement("table_columns")).fetchall():
         there.setdefault(name, set()).add(column)
