@@ -111,11 +111,11 @@ def export(
     with _sink(target, output, format) as sink:
         for group in _groups(chosen):
             for episode in episodes(lake, [one.trajectory_id for one in group], snapshot=snapshot):
-                found = list(target.records(episode))
-                for record in found:
+                before = records
+                for record in target.records(episode):  # of a long trajectory, OTLP's are many times its size
                     sink.write(episode.trace_id, record)
-                records += len(found)
-                empty += not found
+                    records += 1
+                empty += records == before
             done += len(group)
             tell("export", "trajectories", done, len(chosen))
     name = str(output) if isinstance(output, Path) else "-"

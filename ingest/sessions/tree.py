@@ -15,6 +15,7 @@ class Member(Protocol):
     group: str
     ns: int | None
     said: list[Any]
+    results: list[Any]
     call: str | None
 
 
@@ -23,25 +24,27 @@ class Tree:
 
     def __init__(self, nodes: Sequence[Member]) -> None:
         self._nodes = nodes
-        self._parents: list[int | None] = []
+        self._heard: list[int | None] = []
         self._links: list[int | None] = []
         places: dict[str, int] = {}
         last: dict[tuple[str, str], int] = {}
         for at, node in enumerate(nodes):
             named = None if node.parent is None else places.get(node.parent)
             before = None if node.begins else named if named is not None else last.get((node.session, node.group))
-            self._parents.append(before)
+            # Records that say nothing to the model are passed over: chains of them, with many calls behind, are long.
+            silent = before is not None and not _speaks(nodes[before])
+            self._heard.append(self._heard[before] if before is not None and silent else before)
             link = places.get(node.logical) if node.begins and node.logical is not None else before
             self._links.append(link)
             places[node.key] = last[node.session, node.group] = at
         self._branches = self._find_branches()
 
     def before(self, at: int) -> Iterator[int]:
-        """The records that were said before one, the nearest first."""
-        parent = self._parents[at]
-        while parent is not None:
-            yield parent
-            parent = self._parents[parent]
+        """The records before one in which something was said, the nearest first."""
+        before = self._heard[at]
+        while before is not None:
+            yield before
+            before = self._heard[before]
 
     def branch(self, at: int) -> tuple[str | None, int | None]:
         """The key of the record where this one left the main path, and when the main path went elsewhere.
@@ -88,3 +91,7 @@ class Tree:
         if node.call is not None:
             return (node.group, node.call) not in answers
         return bool(node.said)
+
+
+def _speaks(node: Member) -> bool:
+    return node.call is not None or bool(node.said or node.results)

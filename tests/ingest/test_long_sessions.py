@@ -110,6 +110,16 @@ def claude_code(n: int) -> Any:
     return records
 
 
+def retries(n: int) -> Any:
+    """Calls that all go on from one place, far behind the beginning."""
+    common = {"sessionId": "s", "version": "2.1.0"}
+    ways = [common | {"uuid": f"p{at}", "parentUuid": f"p{at - 1}", "type": "progress"} for at in range(n)]
+    call = {"type": "assistant", "parentUuid": f"p{n - 1}"}
+    calls = [common | call | {"uuid": f"u{at}", "message": {"id": f"m{at}", "content": "x"}} for at in range(n)]
+    asked = common | {"uuid": "p-1", "parentUuid": None, "type": "user", "message": {"content": "hi"}}
+    return [asked, *ways, *calls]
+
+
 def atif(n: int) -> Any:
     """One step that calls a tool as often."""
     calls = [{"tool_call_id": f"c{at}", "function_name": "f", "arguments": {}} for at in range(n)]
@@ -131,7 +141,7 @@ def streams(n: int) -> Any:
     return [{"id": f"c{at}", "object": "chat.completion.chunk", "model": "m", **piece} for at in range(n)]
 
 
-LOGS = [hermes, swe_agent, openhands, openhands_sdk, inspect_deep, claude_code, atif, langsmith, streams]
+LOGS = [hermes, swe_agent, openhands, openhands_sdk, inspect_deep, claude_code, retries, atif, langsmith, streams]
 CHATS = [hermes, swe_agent, who_and_when, openhands, openhands_sdk]
 
 
