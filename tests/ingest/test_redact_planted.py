@@ -170,7 +170,7 @@ def test_nothing_planted_is_in_any_byte_of_the_lake(tmp_path: Path) -> None:
     planted = [*planting.planted, "ada.lovelace", "4111 1111 1111 1111", "7351942"]
     assert len(planted) > 400
     with Lake.create(tmp_path / "lake") as lake:
-        for batch in ingest.batches(ingest.find([logs]), key=lake.key, now_ns=1, max_bytes=50_000):
+        for batch in ingest.batches(ingest.find([logs]), key=lake.key, now_ns=1, max_bytes=500_000):
             with lake.transaction("ingest") as tx:
                 tx.rebuild(tx.take(batch).trace_ids)
         with lake.reader() as con:
