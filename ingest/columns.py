@@ -24,6 +24,8 @@ DAY_NS = 86_400_000_000_000
 _MAX_NS = 2**63 - 1
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _FLUSH_ROWS = 4096
+_ID_BYTES = 36
+"""What the id of a message takes in a list of a column."""
 KINDS = frozenset(
     ("agent", "llm", "tool", "retriever", "embedding", "reranker", "chain", "guardrail", "evaluator", "event")
 )
@@ -124,7 +126,7 @@ class SpanColumns:
         self.duplicates: Counter[str] = Counter()
         """Spans by source uri of which the batch holds a version that counts more."""
         self.size = 0
-        """Characters of the long texts held."""
+        """About the bytes of the long texts and of the messages' ids held: a long prompt is mostly ids."""
 
     @property
     def rows(self) -> int:
@@ -134,6 +136,7 @@ class SpanColumns:
         """Adds a span. Of a span that comes several times the latest revision counts, without revisions the last."""
         row = self._row(span, uri, source_format)
         self.size += sum(len(row[name]) for name in ("attributes", "tool_args", "tool_result", "params") if row[name])
+        self.size += _ID_BYTES * sum(len(row[name] or ()) for name in ("system_ids", "input_ids", "output_ids"))
         if span.partial:
             self._parts.add(_change(row, says_prompt=span.input is not None))
             return
