@@ -8,7 +8,8 @@ import pyarrow as pa
 from tracemill.errors import StoreError
 from tracemill.ids import content_id
 from tracemill.schema import TABLES, Table
-from tracemill.warehouse.engine import CATALOG
+from tracemill.warehouse import meanings
+from tracemill.warehouse.engine import CATALOG, quoted
 
 VERSION = 4
 """Raised when tables change so that an older lake must be upgraded. Views are replaced without it.
@@ -82,8 +83,8 @@ def views() -> dict[str, str]:
 
 
 def views_digest() -> str:
-    """Content id of all views, so that a lake knows whether its views are this version's."""
-    return content_id(*views().items())
+    """Content id of all views and comments, so that a lake knows whether its own are this version's."""
+    return content_id(meanings.source(), *views().items())
 
 
 def create(con: duckdb.DuckDBPyConnection) -> None:
@@ -156,4 +157,15 @@ def refresh_views(con: duckdb.DuckDBPyConnection, digest: str) -> None:
         con.execute(f'DROP VIEW "{name}"')
     for name, select in views().items():
         con.execute(f'CREATE VIEW "{name}" AS {select}')
+    _comment(con)
     con.execute("UPDATE lake_layout SET views = ?", [ours])
+
+
+def _comment(con: duckdb.DuckDBPyConnection) -> None:
+    """What each table and view means, and its columns, as its comment. DuckLake keeps none for a view's columns."""
+    for name, meaning in meanings.tables().items():
+        con.execute(f'COMMENT ON TABLE "{name}" IS {quoted(meaning.comment())}')
+    for name, select in views().items():
+        columns = con.execute(f'SELECT * FROM "{name}" LIMIT 0').description
+        text = meanings.view(name, select, (str(one[0]) for one in columns or ())).comment()
+        con.execute(f'COMMENT ON VIEW "{name}" IS {quoted(text)}')

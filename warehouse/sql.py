@@ -79,24 +79,41 @@ def stream(
 
 
 def _opened(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
+    con = _attached(root, snapshot)
+    try:
+        with engine.translated(root):
+            fence(con, root)
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _attached(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
     with engine.translated(root):
         try:
-            con = engine.connect(root, read_only=True, snapshot=snapshot)
+            return engine.connect(root, read_only=True, snapshot=snapshot)
         except duckdb.Error as error:
             if snapshot is None or "snapshot" not in str(error).lower():
                 raise
             raise StoreError(f"the lake {root} has no snapshot {snapshot}: it never had, or it has expired") from error
-        try:
-            fence(con, root)
-        except BaseException:
-            con.close()
-            raise
-    return con
 
 
 def _batches(worker: "_Worker", reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     while (batch := worker.run(lambda: next(reader, None))) is not None:
         yield batch
+
+
+def connect(path: Path | str, *, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB of the caller's own with the lake in the folder `path` attached read-only, and in use.
+
+    For programs that read beside tracemill: polars, Ray, notebooks. It needs no network and never waits for writers.
+    With `snapshot`, the lake as it was. Raises StoreError where there is no lake. Not fenced: for SQL of one's own.
+    """
+    root = Path(path).absolute()
+    if not (root / "catalog.sqlite").is_file():
+        raise StoreError(f"there is no lake in {root}: give the folder that holds catalog.sqlite")
+    return _attached(root, snapshot)
 
 
 def attachment(lake: Lake, *, snapshot: int | None = None) -> str:

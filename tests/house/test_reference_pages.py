@@ -1,4 +1,4 @@
-"""The reference pages are complete and true: every setting with its default, every view with its columns."""
+"""The reference page of settings is complete and true: every setting with its default."""
 
 import json
 import re
@@ -7,13 +7,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import pytest
-
 from tracemill.optimize.optimizers import OPTIMIZERS
 from tracemill.pipelines.config import Config
-from tracemill.schema import TABLES
 from tracemill.train.registry import TRAINERS
-from tracemill.warehouse import Lake, sql
 
 
 def sections(page: str, level: str) -> dict[str, str]:
@@ -44,11 +40,6 @@ def settings(kind: type, section: str = "") -> Iterator[tuple[str, str, Any]]:
             yield from settings(inner, field.name)
         else:
             yield section, field.name, field.default
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    return Lake.create(tmp_path_factory.mktemp("lake") / "lake")
 
 
 def test_every_setting_is_explained_with_its_default(root: Path) -> None:
@@ -84,25 +75,3 @@ def test_no_setting_is_explained_that_is_none(root: Path) -> None:
     for section, text in page.items():
         for key in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE):
             assert (section, key) in known or (section == "rewards" and key in kinds), f"[{section}] {key}"
-
-
-def test_every_example_query_runs_on_an_empty_lake(root: Path, lake: Lake) -> None:
-    queries = re.findall(r"```sql\n(.*?)```", (root / "docs/sql.md").read_text(), re.DOTALL)
-    assert len(queries) == 8
-    for query in queries:
-        assert sql.query(lake, query).num_rows == 0, query
-
-
-def test_every_view_and_every_column_of_it_is_listed(root: Path, lake: Lake) -> None:
-    page = sections((root / "docs/sql.md").read_text().partition("## Tables")[0], "###")
-    views = {path.stem for path in (root / "warehouse/views").glob("*.sql")}
-    assert set(page) == views
-    for view, text in page.items():
-        names = sql.query(lake, f"SELECT * FROM {view} LIMIT 0").column_names
-        assert re.findall(r"`(\w+)`", text) == names, view
-
-
-def test_every_table_is_listed(root: Path) -> None:
-    text = (root / "docs/sql.md").read_text().partition("## Tables")[2].partition("## Eight")[0]
-    rows = "".join(line for line in text.splitlines() if line.startswith("|"))
-    assert set(re.findall(r"`(\w+)`", rows)) == set(TABLES)
