@@ -11,6 +11,13 @@ from tracemill.records import Case
 from tracemill.rewards import combined
 from tracemill.rewards.registry import VERIFIERS
 
+_UNMINED = """
+SELECT 1
+WHERE EXISTS (FROM transitions WHERE site_id IS NULL)
+  AND (SELECT max(ingested_at) FROM ingest_log WHERE n_spans + n_merged > 0)
+      > (SELECT coalesce(max(recovered_at), 0) FROM sites)
+"""
+
 
 def specs(config: Config) -> list[rewards.RewardSpec]:
     return [
@@ -35,6 +42,11 @@ def score(night: Night) -> Mapping[str, int]:
         written["combined"] = tx.insert("scores", table)
     night.tell("score", "reward models", len(models), len(models))
     return written
+
+
+def unmined(night: Night) -> bool:
+    """Whether spans came in that mining never saw: an ingest was stopped before its sites were recovered."""
+    return bool(night.select(_UNMINED).num_rows)
 
 
 def mine(night: Night) -> Mapping[str, int]:

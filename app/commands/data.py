@@ -121,7 +121,7 @@ def ingest(
             report = ingesting.take_in(night, sources, format=format, scores=scores, on=on, retry_refused=retry_refused)
         else:
             report = ingesting.take_in_configured(night, retry_refused=retry_refused)
-        if report.spans:
+        if report.spans or judging.unmined(night):
             judging.mine(night)
         refused = night.select(_REFUSED, began) if report.quarantined else None
     told = asdict(report)

@@ -1,13 +1,18 @@
 """The command line as a person meets it: what it prints, what it exits with, what it leaves behind."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from tracemill.app import settings
 from tracemill.app.cli import app
+from tracemill.pipelines import ingesting
+from tracemill.pipelines.night import Night
+from tracemill.warehouse import Lake
 
 OTLP = {
     "resourceSpans": [
@@ -94,6 +99,18 @@ def test_ingest_then_sql_answers_as_documented(project: Path, tmp_path: Path) ->
         "columns": ["input_text", "output_text"],
         "rows": [["user: hello", "hi"]],
     }
+
+
+def test_an_ingest_that_was_stopped_before_mining_is_made_good_by_the_next(project: Path, tmp_path: Path) -> None:
+    log = tmp_path / "trace.json"
+    log.write_text(json.dumps(OTLP))
+    with Lake.open(project / ".tracemill" / "lake") as lake:  # what a killed ingest leaves: spans, and no sites
+        night = Night(night_id="n", config=settings.load(project), lake=lake, clock=time.time_ns)
+        assert ingesting.take_in(night, [log]).spans == 1
+    sites = ("sql", "SELECT count(*), (SELECT count(site_id) FROM transitions) FROM sites")
+    assert answer(*sites, project=project)["rows"] == [[0, 0]]
+    assert answer("ingest", str(log), project=project)["files"] == 0
+    assert answer(*sites, project=project)["rows"] == [[1, 1]]
 
 
 def test_sql_gives_csv_and_parquet(project: Path, tmp_path: Path) -> None:
