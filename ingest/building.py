@@ -8,10 +8,12 @@ import pyarrow as pa
 from tracemill.ids import content_id, keyed_id
 from tracemill.ingest.columns import Checks, SpanColumns, nanoseconds
 from tracemill.ingest.content.messages import MessageBook
-from tracemill.ingest.documents import MALFORMED
+from tracemill.ingest.documents import MALFORMED, guarded
 from tracemill.ingest.limits import Limits
+from tracemill.ingest.otel.envelope import understood
+from tracemill.ingest.otel.straight import Straight
 from tracemill.ingest.providers import batched
-from tracemill.ingest.reader import BadRecord, Done, Item, LateContent, RawScore, RawSpan
+from tracemill.ingest.reader import BadRecord, Bundle, Done, Item, LateContent, RawScore, RawSpan
 from tracemill.ingest.redact import Redactor, Ruleset
 from tracemill.ingest.source import SourceObject
 from tracemill.records import Batch
@@ -63,6 +65,7 @@ class Building:
         self._redactor = Redactor(key, rules, max_text=self.limits.text_chars)
         self._book = MessageBook(key, self._redactor)
         self._spans = SpanColumns(self._book, self._redactor, now_ns=now_ns)
+        self._straight = Straight(self._book, self._redactor, self._spans, now_ns=now_ns)
         self._scores: dict[str, dict[str, Any]] = {}
         self._score_uris: list[str] = []
         self._ledger: list[dict[str, Any]] = []
@@ -147,6 +150,9 @@ class Building:
             return
         if at.position < at.begun:
             return  # an earlier batch holds it
+        if isinstance(item, Bundle):
+            self._add_bundle(item)
+            return
         at.items += 1
         uri, name = at.uri, str(at.format)
         try:
@@ -165,6 +171,20 @@ class Building:
         except (*MALFORMED, pa.ArrowException) as error:
             line = item.line if isinstance(item, RawSpan) else None
             self._refuse(BadRecord(reason=f"malformed record: {type(error).__name__}: {error}", line=line))
+
+    def _add_bundle(self, bundle: Bundle) -> None:
+        at = self._at
+        assert at is not None
+        uri, name = at.uri, str(at.format)
+        rows = self._straight.rows(bundle, uri=uri, source_format=name, seq=at.seq)
+        for heard, row in zip(bundle.spans, rows, strict=True):
+            if row is None:
+                for item in guarded(understood(heard, bundle), bundle.bad):
+                    self.add(item)
+            else:
+                at.items += 1
+                at.seq += 1
+                self._spans.add_row(row, uri=uri)
 
     def fail(self, reason: str) -> None:
         """The current object cannot be read (any further); it gets no ledger row, so that it is tried again."""

@@ -6,8 +6,9 @@ warehouse makes spans of them, because what they belong to may have come long ag
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -24,6 +25,11 @@ DAY_NS = 86_400_000_000_000
 _MAX_NS = 2**63 - 1
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _FLUSH_ROWS = 4096
+_LONG = ("attributes", "tool_args", "tool_result", "params")
+_IDS = ("system_ids", "input_ids", "output_ids")
+_long = itemgetter(*map(SPANS.get_field_index, _LONG))
+_ids = itemgetter(*map(SPANS.get_field_index, _IDS))
+_TRACE, _SPAN, _REVISED = (SPANS.get_field_index(name) for name in ("trace_id", "span_id", "revised_ns"))
 _ID_BYTES = 36
 """What the id of a message takes in a list of a column."""
 KINDS = frozenset(
@@ -87,16 +93,22 @@ class _Columns:
         self._schema = schema
         self._checks = Checks(schema)
         self._blocks: list[pa.RecordBatch] = []
-        self._open: dict[str, list[Any]] = {name: [] for name in schema.names}
+        self._open: list[Sequence[Any]] = []
         self.rows = 0
 
     def add(self, row: dict[str, Any]) -> int:
         """The row's place in the table; columns left out are NULL. Raises what `Checks` raises."""
+        self.check(row)
+        return self.add_checked([row.get(name) for name in self._schema.names])
+
+    def check(self, row: dict[str, Any]) -> None:
         self._checks.check(row)
-        for name, column in self._open.items():
-            column.append(row.get(name))
+
+    def add_checked(self, row: Sequence[Any]) -> int:
+        """As `add`, for values in the order of the columns that are what `Checks` asks for."""
+        self._open.append(row)
         self.rows += 1
-        if self.rows % _FLUSH_ROWS == 0:
+        if len(self._open) == _FLUSH_ROWS:
             self._flush()
         return self.rows - 1
 
@@ -105,10 +117,11 @@ class _Columns:
         return pa.Table.from_batches(self._blocks, schema=self._schema)
 
     def _flush(self) -> None:
-        if self._open[self._schema.names[0]]:
-            arrays = [pa.array(self._open[field.name], field.type) for field in self._schema]
+        if self._open:
+            columns = zip(*self._open, strict=True)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
             self._blocks.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-            self._open = {name: [] for name in self._schema.names}
+            self._open = []
 
 
 class SpanColumns:
@@ -135,14 +148,19 @@ class SpanColumns:
     def add(self, span: RawSpan, *, uri: str, source_format: str) -> None:
         """Adds a span. Of a span that comes several times the latest revision counts, without revisions the last."""
         row = self._row(span, uri, source_format)
-        self.size += sum(len(row[name]) for name in ("attributes", "tool_args", "tool_result", "params") if row[name])
-        self.size += _ID_BYTES * sum(len(row[name] or ()) for name in ("system_ids", "input_ids", "output_ids"))
         if span.partial:
+            self._count(map(row.__getitem__, _LONG), map(row.__getitem__, _IDS))
             self._parts.add(_change(row, says_prompt=span.input is not None))
             return
-        place = self._spans.add(row)
-        key = (row["trace_id"], row["span_id"])
-        mine = (row["revised_ns"] or -1, place, uri)
+        self._spans.check(row)
+        self.add_row([row.get(name) for name in SPANS.names], uri=uri)
+
+    def add_row(self, row: Sequence[Any], *, uri: str) -> None:
+        """Adds a span that is a row already, in the order of SPANS: redacted, and what its columns can hold."""
+        self._count(_long(row), _ids(row))
+        place = self._spans.add_checked(row)
+        key = (row[_TRACE], row[_SPAN])
+        mine = (row[_REVISED] or -1, place, uri)
         known = self._newest.get(key)
         if known is None:
             self._newest[key] = mine
@@ -151,6 +169,9 @@ class SpanColumns:
         self._newest[key] = kept
         self._older.append(left[1])
         self.duplicates[left[2]] += 1
+
+    def _count(self, texts: Iterable[str | None], ids: Iterable[Sequence[str] | None]) -> None:
+        self.size += sum(len(text) for text in texts if text) + _ID_BYTES * sum(len(listed) for listed in ids if listed)
 
     def add_late(self, content: LateContent, *, uri: str, source_format: str, seq: int) -> None:
         """Messages of a span that came apart from it; they fill what the span itself does not say."""
@@ -216,11 +237,11 @@ class SpanColumns:
             "output_ids": outputs,
             "tool_definitions_id": tools_id,
             "finish_reasons": [redactor.text(str(r)) for r in span.finish_reasons] if span.finish_reasons else None,
-            "tool_args": self._text(span.tool_args),
-            "tool_result": self._text(span.tool_result),
+            "tool_args": self.text(span.tool_args),
+            "tool_result": self.text(span.tool_result),
             "cost_usd": span.cost_usd if span.cost_usd is not None and math.isfinite(span.cost_usd) else None,
             "params": redactor.json(span.params or None),
-            "prompt_variables": self._text(span.prompt_variables),
+            "prompt_variables": self.text(span.prompt_variables),
             # Token ids spell the text out again: what had to be redacted cannot be kept as tokens either.
             "input_token_ids": None if private_in or private_tools else _ints(span.input_token_ids),
             "output_token_ids": None if private_out else _ints(span.output_token_ids),
@@ -254,7 +275,8 @@ class SpanColumns:
     def _ids(self, messages: Sequence[Message] | None, day: date | None) -> tuple[list[str] | None, bool]:
         return (None, False) if messages is None else self._book.add_all(messages, day)
 
-    def _text(self, value: Any) -> str | None:
+    def text(self, value: Any) -> str | None:
+        """A value as the text of a column, redacted."""
         if value is None:
             return None
         return self._redactor.text(value) if isinstance(value, str) else as_text(self._redactor.value(value))
@@ -262,13 +284,17 @@ class SpanColumns:
     def _attributes(self, span: RawSpan) -> str | None:
         if span.resource is None:
             return self._redactor.json(span.attributes or None)
-        if self._resource is None or self._resource[0] is not span.resource:
-            before = self._redactor.hits
-            text = self._redactor.json(span.resource) or "{}"
-            self._resource = (span.resource, msgspec.Raw(text.encode()), self._redactor.hits != before)
-        _, raw, touched = self._resource
+        raw, touched = self.resource(span.resource)
         self._redactor.hits += touched
         return msgspec.json.encode({**self._redactor.value(span.attributes), "resource": raw}).decode()
+
+    def resource(self, resource: dict[str, Any]) -> tuple[msgspec.Raw, bool]:
+        """A resource's JSON, redacted, and whether redaction changed it."""
+        if self._resource is None or self._resource[0] is not resource:
+            before = self._redactor.hits
+            text = self._redactor.json(resource) or "{}"
+            self._resource = (resource, msgspec.Raw(text.encode()), self._redactor.hits != before)
+        return self._resource[1], self._resource[2]
 
 
 def _change(row: dict[str, Any], *, says_prompt: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A new format is one file in `ingest/formats/` with a Reader, and one line in its
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
@@ -124,7 +124,46 @@ class BadRecord(msgspec.Struct, kw_only=True):
     excerpt: str = ""
 
 
-Item = RawSpan | RawScore | LateContent | BadRecord
+class Origin(msgspec.Struct, kw_only=True):
+    """What the OpenTelemetry spans of one resource and scope share."""
+
+    resource: dict[str, Any]
+    scope: str | None = None
+    service: str | None = None
+
+
+class Heard(msgspec.Struct, gc=False):
+    """An OpenTelemetry span as its envelope says it, of which the vocabulary is not read yet."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    """The ids are lower-case hex."""
+    name: str | None
+    start_ns: int | None
+    end_ns: int | None
+    status: int | str | None
+    message: str | None
+    names: tuple[str, ...]
+    values: list[Any]
+    """Of the attributes, in their order."""
+    events: list[Any] = []
+    """Of type dialects.event.Event."""
+    links: list[Any] | None = None
+    flags: list[str] = []
+
+
+class Bundle(msgspec.Struct, gc=False):
+    """Spans of one record that share their origin: understood together, or one by one, by whoever takes them in."""
+
+    spans: list[Heard]
+    origin: Origin
+    line: int | None
+    bad: Callable[[str], "BadRecord"]
+    """What stands for a span that turns out to be malformed."""
+
+
+Item = RawSpan | RawScore | LateContent | BadRecord | Bundle
 
 
 class Done(msgspec.Struct, kw_only=True):

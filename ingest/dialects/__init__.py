@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from tracemill.ingest.attributes import Attributes, as_float, take, take_numbers, take_text
 from tracemill.ingest.dialects import (
     adk,
@@ -30,6 +28,7 @@ from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import About, Item, RawSpan
+from tracemill.ingest.reader import Origin as Origin
 
 Speaks = Callable[[RawSpan, Mapping[str, Any], Words], bool]
 Prepare = Callable[[Attributes], None]
@@ -83,14 +82,6 @@ DIALECTS: tuple[Dialect, ...] = (
 """The first that a span speaks fills it; narrower vocabularies stand before wider ones."""
 
 
-class Origin(msgspec.Struct, kw_only=True):
-    """What the spans of one resource and scope share."""
-
-    resource: dict[str, Any]
-    scope: str | None = None
-    service: str | None = None
-
-
 def understand(span: RawSpan, attributes: Attributes, events: list[Event], origin: Origin) -> list[Item]:
     """Fills the span from its attributes and events; gives it, and the scores found in it."""
     words = Words(attributes, origin.scope)
@@ -101,7 +92,7 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
         return [span, *dialect.fill(span, attributes, events)]
     dialect.prepare(attributes)
     span.session_id = take_text(attributes, *_SESSIONS)
-    user = take(attributes, *_USERS)
+    user = take(attributes, *USERS)
     span.user = None if user is None else str(user)
     for name in PEOPLE:
         attributes.pop(name, None)
@@ -168,7 +159,7 @@ _SESSIONS = (
     "scope.agentic.session",
     "agentlightning.rollout_id",
 )
-_USERS = (
+USERS = (
     "user.id",
     "enduser.id",
     "gen_ai.user",
@@ -181,7 +172,7 @@ _USERS = (
     "kagent.user_id",
     "gcp.vertex.agent.user_id",
 )
-PEOPLE = (*_USERS, "user.email", "user.name")
+PEOPLE = (*USERS, "user.email", "user.name")
 """Whoever they name, they never stay in the attributes: only a pseudonym is kept."""
 _PROMPT_IDS = ("prompt_token_ids", "gen_ai.prompt_token_ids", "gen_ai.prompt.token_ids", "gen_ai.request.token_ids")
 _RESPONSE_IDS = ("response_token_ids", "gen_ai.response_token_ids", "gen_ai.response.token_ids")

@@ -15,7 +15,7 @@ from tracemill.ingest.providers.openai import chat_answer, chat_request
 from tracemill.ingest.reader import About, Item, RawScore, RawSpan
 
 _OWN = ("agentlightning.reward.", "agentlightning.message.", "agentlightning.object.", "agentlightning.operation.")
-_NAMES = tuple(
+NAMES = tuple(
     f"agentlightning.{kind}"
     for kind in ("annotation", "message", "object", "exception", "operation", "reward", "virtual")
 )
@@ -29,7 +29,7 @@ ABOUT = About(
 
 
 def speaks(span: RawSpan, attributes: Mapping[str, Any], words: Words) -> bool:
-    return (span.name or "").startswith(_NAMES) or words.begin(*_OWN) or _old_reward(attributes) is not None
+    return (span.name or "").startswith(NAMES) or words.begin(*_OWN) or _old_reward(attributes) is not None
 
 
 def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Item]:

@@ -20,7 +20,7 @@ from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import About, Item, Message, RawScore, RawSpan
 
-_OPERATIONS = {
+OPERATIONS = {
     "chat": "llm",
     "generate_content": "llm",
     "text_completion": "llm",
@@ -46,7 +46,7 @@ _OPERATIONS = {
     "agent": "agent",
     "tool": "tool",
 }
-_TOLD_BY_KIND = frozenset(("chat", "execute_tool", "embeddings", "retrieval", "workflow", "agent", "tool", "rerank"))
+TOLD_BY_KIND = frozenset(("chat", "execute_tool", "embeddings", "retrieval", "workflow", "agent", "tool", "rerank"))
 """Operations that the span's kind says as well; the others stay in the attributes."""
 _DETAILS = "gen_ai.client.inference.operation.details"
 _SAID = {
@@ -189,9 +189,9 @@ def _body(attributes: Attributes) -> dict[str, Any]:
 def _kind(span: RawSpan, attributes: Attributes) -> str:
     operation = take_text(attributes, "gen_ai.operation.name", "llm.request.type", "traceloop.span.kind")
     if operation is not None:
-        if operation not in _TOLD_BY_KIND:
+        if operation not in TOLD_BY_KIND:
             attributes["gen_ai.operation.name"] = operation
-        return _OPERATIONS.get(operation, "chain")
+        return OPERATIONS.get(operation, "chain")
     name = span.name or ""
     if name.startswith(("execute_tool ", "running tool")) or "gen_ai.tool.name" in attributes:
         return "tool"

@@ -4,35 +4,35 @@ Takes camelCase and snake_case names, ids as hex or base64 (protobuf's own JSON)
 as text or numbers, traces and logs, and Tempo's `batches` and `trace`.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from tracemill.ingest.attributes import as_float, as_int, hex_id
-from tracemill.ingest.dialects import Origin
 from tracemill.ingest.dialects.event import Event
-from tracemill.ingest.documents import Record, guarded, loads, records, told
+from tracemill.ingest.documents import MALFORMED, Record, guarded, loads, records, told
 from tracemill.ingest.formats.otlp_logs import SAYS_NOTHING, log_items
 from tracemill.ingest.otel.envelope import NoSpanError, origin_of, spoken
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Bundle, Done, Head, Heard, Item, Origin, Stream
 from tracemill.ingest.redact import encodable
 
 
-class _Array(msgspec.Struct):
+class _Array(msgspec.Struct, gc=False):
     values: "list[_Any | None]" = []
 
 
-class _Kv(msgspec.Struct):
+class _Kv(msgspec.Struct, gc=False):
     key: str
     value: "_Any | None" = None
 
 
-class _Kvs(msgspec.Struct):
+class _Kvs(msgspec.Struct, gc=False):
     values: list[_Kv] = []
 
 
-class _Any(msgspec.Struct):
+class _Any(msgspec.Struct, gc=False):
     stringValue: str | None = None  # noqa: N815
     intValue: str | int | float | None = None  # noqa: N815
     doubleValue: float | str | None = None  # noqa: N815
@@ -42,18 +42,18 @@ class _Any(msgspec.Struct):
     bytesValue: str | None = None  # noqa: N815
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, gc=False):
     code: int | str | None = None
     message: str | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     name: str = ""
     timeUnixNano: str | int | None = None  # noqa: N815
     attributes: list[_Kv] | None = None
 
 
-class _Span(msgspec.Struct):
+class _Span(msgspec.Struct, gc=False):
     traceId: str = ""  # noqa: N815
     spanId: str = ""  # noqa: N815
     parentSpanId: str | None = None  # noqa: N815
@@ -68,7 +68,7 @@ class _Span(msgspec.Struct):
     droppedEventsCount: int | None = None  # noqa: N815
 
 
-class _Log(msgspec.Struct):
+class _Log(msgspec.Struct, gc=False):
     timeUnixNano: str | int | None = None  # noqa: N815
     observedTimeUnixNano: str | int | None = None  # noqa: N815
     severityText: str | None = None  # noqa: N815
@@ -79,29 +79,29 @@ class _Log(msgspec.Struct):
     spanId: str | None = None  # noqa: N815
 
 
-class _Scope(msgspec.Struct):
+class _Scope(msgspec.Struct, gc=False):
     name: str | None = None
 
 
-class _Scoped(msgspec.Struct):
+class _Scoped(msgspec.Struct, gc=False):
     scope: _Scope | None = None
     instrumentationLibrary: _Scope | None = None  # noqa: N815
     spans: list[msgspec.Raw] | None = None
     logRecords: list[msgspec.Raw] | None = None  # noqa: N815
 
 
-class _Resource(msgspec.Struct):
+class _Resource(msgspec.Struct, gc=False):
     attributes: list[_Kv] | None = None
 
 
-class _Resourced(msgspec.Struct):
+class _Resourced(msgspec.Struct, gc=False):
     resource: _Resource | None = None
     scopeSpans: list[_Scoped] | None = None  # noqa: N815
     instrumentationLibrarySpans: list[_Scoped] | None = None  # noqa: N815
     scopeLogs: list[_Scoped] | None = None  # noqa: N815
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     resourceSpans: list[_Resourced] | None = None  # noqa: N815
     batches: list[_Resourced] | None = None
     resourceLogs: list[_Resourced] | None = None  # noqa: N815
@@ -109,6 +109,30 @@ class _Request(msgspec.Struct):
     """The whole, in answers of Tempo's newer API."""
 
 
+class _WholeScoped(msgspec.Struct, gc=False):
+    scope: _Scope | None = None
+    instrumentationLibrary: msgspec.Raw | None = None  # noqa: N815
+    spans: list[_Span] = []
+
+
+class _WholeResourced(msgspec.Struct, gc=False):
+    scopeSpans: list[_WholeScoped]  # noqa: N815
+    resource: _Resource | None = None
+    instrumentationLibrarySpans: msgspec.Raw | None = None  # noqa: N815
+    scopeLogs: msgspec.Raw | None = None  # noqa: N815
+
+
+class _Whole(msgspec.Struct, gc=False):
+    """A request as exporters of today write it: decoded in one go. Any other is taken piece by piece."""
+
+    resourceSpans: list[_WholeResourced]  # noqa: N815
+    resourceLogs: msgspec.Raw | None = None  # noqa: N815
+    batches: msgspec.Raw | None = None
+    trace: msgspec.Raw | None = None
+
+
+_WHOLE = msgspec.json.Decoder(_Whole)
+_HEX_IDS = re.compile(r"[0-9a-f]{32}:[0-9a-f]{16}:(?:[0-9a-f]{16})?").fullmatch
 _REQUEST = msgspec.json.Decoder(_Request)
 _SPAN = msgspec.json.Decoder(_Span)
 _LOG = msgspec.json.Decoder(_Log)
@@ -148,6 +172,9 @@ class OtlpJson:
 
 
 def _request(record: Record) -> Iterator[Item]:
+    if whole := _bundles(record):
+        yield from whole
+        return
     try:
         found = _held(_REQUEST.decode(record.raw))
         if found is None:
@@ -176,6 +203,61 @@ def _request(record: Record) -> Iterator[Item]:
                 yield from guarded(_log(bytes(raw), origin, record), record.bad)
 
 
+def _bundles(record: Record) -> list[Bundle]:
+    """The spans of a request as exporters of today write it; none where anything in it is otherwise or not in order."""
+    try:
+        request = _WHOLE.decode(record.raw)
+        if request.resourceLogs or request.batches or request.trace:
+            return []
+        found = []
+        for resourced in request.resourceSpans:
+            if resourced.instrumentationLibrarySpans or resourced.scopeLogs:
+                return []
+            resource = _attributes(resourced.resource.attributes) if resourced.resource else {}
+            for scoped in resourced.scopeSpans:
+                if scoped.instrumentationLibrary:
+                    return []
+                origin = origin_of(resource, scoped.scope.name if scoped.scope else None)
+                heard = list(map(_heard, scoped.spans))
+                if heard:
+                    found.append(Bundle(heard, origin, record.line, record.bad))
+        return found
+    except (msgspec.MsgspecError, *MALFORMED):
+        return []
+
+
+def _heard(span: _Span) -> Heard:
+    """Raises ValueError where an id is none."""
+    trace_id, span_id, parent_id = span.traceId, span.spanId, span.parentSpanId or ""
+    if not _HEX_IDS(f"{trace_id}:{span_id}:{parent_id}") or not trace_id.strip("0") or not span_id.strip("0"):
+        raise ValueError("ids in another writing")
+    pairs = span.attributes or ()
+    return Heard(
+        trace_id,
+        span_id,
+        parent_id if parent_id.strip("0") else None,
+        span.name,
+        as_int(span.startTimeUnixNano),
+        as_int(span.endTimeUnixNano),
+        span.status.code if span.status else None,
+        span.status.message if span.status else None,
+        tuple([pair.key for pair in pairs]),
+        [
+            value.stringValue if (value := pair.value) is not None and value.stringValue is not None else _value(value)
+            for pair in pairs
+        ],
+        _events(span.events),
+        span.links,
+        ["truncated"] if span.droppedAttributesCount or span.droppedEventsCount else [],
+    )
+
+
+def _events(events: list[_Event] | None) -> list[Event]:
+    return [
+        Event(name=e.name, attributes=_attributes(e.attributes), time_ns=as_int(e.timeUnixNano)) for e in events or ()
+    ]
+
+
 def _held(request: _Request) -> list[_Resourced] | None:
     """The resources with their spans and logs; None where this is no request."""
     request = request.trace or request
@@ -194,10 +276,6 @@ def _span(raw: bytes, origin: Origin, record: Record) -> Iterator[Item]:
     except (msgspec.MsgspecError, ValueError) as error:
         yield _bad(record, raw, f"no OTLP span: {error}")
         return
-    events = [
-        Event(name=e.name, attributes=_attributes(e.attributes), time_ns=as_int(e.timeUnixNano))
-        for e in found.events or []
-    ]
     status = found.status or _Status()
     try:
         yield from spoken(
@@ -210,7 +288,7 @@ def _span(raw: bytes, origin: Origin, record: Record) -> Iterator[Item]:
             status=status.code,
             message=status.message,
             attributes=_attributes(found.attributes),
-            events=events,
+            events=_events(found.events),
             links=found.links,
             origin=origin,
             line=record.line,

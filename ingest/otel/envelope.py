@@ -4,15 +4,15 @@ Envelopes differ (OTLP, Tempo, Jaeger, the SDKs' JSON, flat rows); what a span s
 in `spoken`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_ns, hex_id
-from tracemill.ingest.dialects import Origin, understand
+from tracemill.ingest.dialects import understand
 from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import unwrap
-from tracemill.ingest.reader import Item, RawSpan
+from tracemill.ingest.reader import Bundle, Heard, Item, Origin, RawSpan
 
 TRACE_BYTES, SPAN_BYTES = 16, 8
 _HEX = frozenset("0123456789abcdef")
@@ -73,6 +73,26 @@ def spoken(
         flags=list(flags),
     )
     return understand(span, attributes, list(events), origin)
+
+
+def understood(heard: Heard, bundle: Bundle) -> Iterator[Item]:
+    """One span of a bundle, and the scores found in it. Raises what decoding a malformed record raises."""
+    yield from spoken(
+        trace_id=heard.trace_id,
+        span_id=heard.span_id,
+        parent_id=heard.parent_id,
+        name=heard.name,
+        start_ns=heard.start_ns,
+        end_ns=heard.end_ns,
+        status=heard.status,
+        message=heard.message,
+        attributes=dict(zip(heard.names, heard.values, strict=True)),
+        events=heard.events,
+        links=heard.links,
+        origin=bundle.origin,
+        line=bundle.line,
+        flags=heard.flags,
+    )
 
 
 def origin_of(resource: Mapping[str, Any], scope: str | None) -> Origin:

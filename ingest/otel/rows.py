@@ -5,10 +5,9 @@ from typing import Any
 
 import msgspec
 
-from tracemill.ingest.dialects import Origin
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.otel.envelope import events_of, origin_of, own_id, spoken, time_of
-from tracemill.ingest.reader import Item, RawSpan
+from tracemill.ingest.reader import Item, Origin, RawSpan
 
 _TRACE = ("trace_id", "traceId", "traceID", "trace.id")
 _SPAN = ("span_id", "spanId", "spanID", "span.id")

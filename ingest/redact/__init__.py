@@ -7,7 +7,7 @@ key can guess a value from it. Another kind of thing is one `Rule` in the file o
 
 from tracemill.ingest.redact.detectors import Detector
 from tracemill.ingest.redact.policy import KINDS, Redaction, Ruleset
-from tracemill.ingest.redact.redactor import MAX_TEXT, Redactor, encodable
+from tracemill.ingest.redact.redactor import HARD, MAX_TEXT, Redactor, encodable
 from tracemill.ingest.redact.uris import unsigned
 
-__all__ = ["KINDS", "MAX_TEXT", "Detector", "Redaction", "Redactor", "Ruleset", "encodable", "unsigned"]
+__all__ = ["HARD", "KINDS", "MAX_TEXT", "Detector", "Redaction", "Redactor", "Ruleset", "encodable", "unsigned"]

@@ -9,7 +9,7 @@ import re2  # type: ignore[import-untyped]
 from tracemill.ids import PSEUDONYM, content_id
 from tracemill.ingest.redact import contacts, national, network, numbers, secrets
 from tracemill.ingest.redact.detectors import Detector, detector
-from tracemill.ingest.redact.rules import Rule, compiled, options
+from tracemill.ingest.redact.rules import Rule, Span, any_of, compiled, options
 
 REVISION = 1
 """Raised when a check or the way of writing pseudonyms changes; patterns count by themselves."""
@@ -85,6 +85,20 @@ class Ruleset:
         for rule, _ in self._ours:
             self._set.Add((rule.sign or rule.pattern).encode("latin-1"))
         self._set.Compile()
+        self._anywhere = any_of(rule.sign or rule.pattern for rule, _ in self._ours)
+
+    @property
+    def by_pattern(self) -> bool:
+        """Whether rules of ours find all that is found: nothing that is a project's own looks too."""
+        return not self.own and self.detector is None
+
+    def places(self, data: bytes) -> Iterator[Span]:
+        """Where a rule of ours may find something: each finding in a text overlaps a place in it.
+
+        Holds too for texts that stand between others, apart by line breaks: no pattern asks for the end of a text, and
+        a word ends at a line break as it does there.
+        """
+        return (match.span() for match in self._anywhere.finditer(data))
 
     def matching(self, data: bytes) -> Iterator[tuple[int, Rule, Any]]:
         """Rank, rule and compiled pattern of what may occur in a text: one pass for all rules of ours."""

@@ -6,7 +6,10 @@ was encoded. All rules look at the text as it came; where their findings overlap
 
 import math
 import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterable
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -14,25 +17,30 @@ import msgspec
 from tracemill.errors import ConfigError
 from tracemill.ids import PSEUDONYM, keyed_id
 from tracemill.ingest.redact.contacts import TELLING_PHONE
+from tracemill.ingest.redact.escapes import blanked, unescaped
 from tracemill.ingest.redact.national import TELLING_ID
 from tracemill.ingest.redact.network import canonical as canonical_address
 from tracemill.ingest.redact.numbers import TELLING_CARD
 from tracemill.ingest.redact.policy import KEEP, Ruleset
 from tracemill.ingest.redact.rules import digits, spans
-from tracemill.ingest.redact.secrets import SCHEME, TELLING, is_no_value, looks_random, loosely_telling
+from tracemill.ingest.redact.secrets import LEAST_RANDOM, SCHEME, TELLING, is_no_value, looks_random, loosely_telling
 from tracemill.ingest.redact.uris import unsigned
 
 _CACHE_NAMES = 10_000
 _CACHE_CHARS = 32_000_000
 """The cache of redacted strings is emptied when it holds this many characters, each string's own weight included."""
 _STRING_WEIGHT = 150
+_LEAST_NUMBER = 10**10
+HARD, FLOATS = 1, 2
+"""What `Redactor.gather` says of a value."""
+_SHORT = 64
+"""Texts up to this length are known again as clean: names and ids that many rows share."""
 _SHORTEST = 6
 """No rule of ours finds anything in less."""
 MAX_TEXT = 32 * 1024 * 1024
 
 _LONE = re.compile("[\ud800-\udfff]")
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/_-]{20,}+={0,2}")
-_ESCAPE = re.compile(r"(?<!\\)\\++(?:u00([2-7][0-9a-fA-F])|(/))")
 _PHONE_LIKE = re.compile(r"\+?[0-9 ()./-]{7,24}")
 _ID_LIKE = re.compile(r"[A-Za-z0-9 ./-]{5,24}")
 _PIN = re.compile(r"(?:pass(?:word|code|wd)|pwd|pin(?:[_-]?code)?|cvv2?|cvc2?)$", re.IGNORECASE)
@@ -57,6 +65,7 @@ class Redactor:
         self._cache: dict[str, str] = {}
         self._cached_chars = 0
         self._names: dict[Any, str | None] = {}
+        self._clean: set[str] = set()
         self.hits = 0
         """How many strings came out changed so far; compare before and after to know whether a row was touched."""
 
@@ -85,6 +94,80 @@ class Redactor:
         if found is not text and found != text:
             self.hits += 1
         return found
+
+    def changed(self, texts: Iterable[str]) -> set[str]:
+        """Those of the texts that `text` would not leave as they are; nothing counts as a hit.
+
+        All of them are looked at in one pass, so that many texts cost little more than their length.
+        """
+        unknown = {text for text in texts if len(text) >= self._shortest or not text.isascii()} - self._clean
+        before = self.hits
+        found = {text for text in self._unsure(unknown) if self.text(text) != text}
+        self.hits = before
+        if len(self._clean) > _CACHE_NAMES:
+            self._clean.clear()
+        self._clean.update(text for text in unknown - found if len(text) <= _SHORT)
+        return found
+
+    def _unsure(self, texts: Collection[str]) -> Collection[str]:
+        """The texts that the rules have to look at one by one."""
+        if not self._rules.by_pattern:
+            return texts
+        listed = list(texts)
+        try:
+            pieces = [blanked(unescaped(text).encode()) if "\\" in text else text.encode() for text in listed]
+        except UnicodeEncodeError:
+            return texts
+        ends = list(accumulate(len(piece) + 1 for piece in pieces))
+        found: dict[str, None] = {}
+        last = -1
+        for start, end in self._rules.places(b"\n".join(pieces)):
+            at = bisect_right(ends, start)
+            while at < len(ends) and (ends[at - 1] if at else 0) < end:
+                if at > last:
+                    found[listed[at]] = None
+                    last = at
+                at += 1
+        found.update(dict.fromkeys(text for text in listed if len(text) > self._max_text))
+        return found
+
+    def gather(self, value: Any, texts: list[str]) -> int:
+        """Adds the texts that decide whether `value` would change a value, keys too.
+
+        Returns bits: HARD where more than these texts decides, FLOATS where there are numbers with a fraction.
+        """
+        kind = type(value)
+        if kind is str:
+            texts.append(value)
+            return 0
+        if kind is dict:
+            found = 0
+            for name, inner in value.items():
+                texts.append(name)
+                found |= self.gather_keyed(name, inner, texts)
+            return found
+        if kind is list:
+            found = 0
+            for inner in value:
+                found |= self.gather(inner, texts)
+            return found
+        if kind is int:
+            return HARD if value >= _LEAST_NUMBER else 0
+        if kind is float:
+            return FLOATS if math.isfinite(value) else HARD
+        return 0 if value is None or kind is bool else HARD
+
+    def gather_keyed(self, name: str, value: Any, texts: list[str]) -> int:
+        """As `gather`, for a value that has a name; the name itself is not added."""
+        kind = type(value)
+        if kind is str or kind is int:
+            telling = self._names[name] if name in self._names else self._telling(name)
+            if telling is not None and (telling != "RANDOM" or len(str(value)) >= LEAST_RANDOM):
+                return HARD
+            if kind is str:
+                texts.append(value)
+                return 0
+        return self.gather(value, texts)
 
     def maybe(self, text: str | None) -> str | None:
         return None if text is None else self.text(text)
@@ -149,7 +232,7 @@ class Redactor:
 
     def _number(self, value: int) -> int | str:
         """Numbers long enough to be a card's or a person's go like their digits would."""
-        if not 10**10 <= value < 10**19:
+        if not _LEAST_NUMBER <= value < 10**19:
             return value
         text = str(value)
         found = self.text(text)
@@ -208,9 +291,9 @@ class Redactor:
         return known
 
     def _redact(self, text: str) -> str:
-        plain = _ESCAPE.sub(_unescape, text) if "\\" in text else text
+        plain = unescaped(text)
         data = plain.encode()
-        seen = _blanked(data) if b"\\" in data else data
+        seen = blanked(data)
         found: list[_Found] = []
         for rank, rule, pattern in self._rules.matching(seen):
             found.extend((start, end, rank, rule.kind) for start, end in spans(rule, pattern, seen))
@@ -245,20 +328,6 @@ class Redactor:
 
     def _pseudonym(self, kind: str, value: str) -> str:
         return f"[{kind}_{keyed_id(self._key, kind, _normal(kind, value))[:8]}]"
-
-
-def _blanked(data: bytes) -> bytes:
-    """JSON's escaped control characters as two blanks: a word may follow them, and their letter is no part of it."""
-    for letter in b"nrtbf":
-        data = data.replace(b"\\" + bytes((letter,)), b"  ")
-    return data
-
-
-def _unescape(match: re.Match[str]) -> str:
-    if match.group(2):
-        return "/"
-    char = chr(int(match.group(1), 16))
-    return match.group(0) if char in '"\\\x7f' else char
 
 
 def _resolved(found: list[_Found]) -> list[_Found]:

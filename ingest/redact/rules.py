@@ -4,7 +4,7 @@ Patterns are RE2 syntax over UTF-8 bytes, so none can be made slow by what a log
 would say is the check's work, which looks at a bounded piece around the candidate.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,13 @@ def options() -> Any:
     found.log_errors = False
     found.max_mem = 64 << 20
     return found
+
+
+def any_of(patterns: Iterable[str]) -> Any:
+    """One pattern over bytes that finds something wherever one of these does."""
+    found = options()
+    found.never_capture = True
+    return re2.compile("|".join(f"(?:{pattern})" for pattern in patterns).encode("latin-1"), found)
 
 
 def compiled(pattern: str) -> Any:

@@ -99,9 +99,13 @@ def _loosely_named(data: bytes, start: int, end: int) -> Span | None:
     return (start, end) if looks_random(data[start : min(end, start + 500)]) else None
 
 
+LEAST_RANDOM = 16
+"""No shorter value looks drawn at random."""
+
+
 def looks_random(value: bytes) -> bool:
     """Letters and digits mixed, as in a key: not a word, not a number, not a path, not a date."""
-    if len(value) < 16 or not value.isascii() or b"/" in value[:1] or b"://" in value:
+    if len(value) < LEAST_RANDOM or not value.isascii() or b"/" in value[:1] or b"://" in value:
         return False
     numbers = sum(48 <= byte <= 57 for byte in value)
     letters = sum(byte | 0x20 in range(97, 123) for byte in value)
@@ -136,7 +140,7 @@ RULES = (
         r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|(?s:.)*)",
         sign=r"PRIVATE KEY",
     ),
-    Rule(kind="SECRET", pattern=r"PuTTY-User-Key-File-[0-9](?s:.)*"),
+    Rule(kind="SECRET", pattern=r"PuTTY-User-Key-File-[0-9](?s:.)*", sign=r"PuTTY-User-Key-File-[0-9]"),
     Rule(kind="SECRET", pattern=r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){2,4}"),
     Rule(kind="SECRET", pattern=r"\b((?:sk|pk|rk)-[A-Za-z0-9_-]{16,})", check=_with_digit),
     Rule(
