@@ -17,11 +17,11 @@ BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def blocks(root: Path) -> dict[str, str]:
-    """Language → everything in its blocks."""
-    found: dict[str, str] = {}
+def blocks(root: Path) -> dict[str, list[str]]:
+    """Language → its blocks."""
+    found: dict[str, list[str]] = {}
     for language, text in BLOCK.findall((root / "README.md").read_text()):
-        found[language] = found.get(language, "") + text
+        found.setdefault(language, []).append(text)
     return found
 
 
@@ -37,13 +37,13 @@ def lake(here: Path) -> Lake:
     return Lake.create(here / ".tracemill/lake")
 
 
-def commands(shell: str) -> list[list[str]]:
+def commands(shell: list[str]) -> list[list[str]]:
     """The words of every `tracemill …` line, without comments."""
-    lines = [shlex.split(line, comments=True) for line in shell.splitlines()]
+    lines = [shlex.split(line, comments=True) for text in shell for line in text.splitlines()]
     return [words[1:] for words in lines if words[:1] == ["tracemill"]]
 
 
-def test_every_command_and_option_exists(blocks: dict[str, str]) -> None:
+def test_every_command_and_option_exists(blocks: dict[str, list[str]]) -> None:
     known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     typed = commands(blocks["sh"])
     assert len(typed) >= 8
@@ -61,13 +61,15 @@ def test_every_make_target_exists(root: Path) -> None:
             assert set(line.split()) <= targets, page
 
 
-def test_its_sql_runs_in_tracemill(blocks: dict[str, str], lake: Lake) -> None:
-    (query,) = [arguments[0] for name, *arguments in commands(blocks["sh"]) if name == "sql"]
-    assert sql.query(lake, query).num_rows == 0
+def test_its_sql_runs_in_tracemill(blocks: dict[str, list[str]], lake: Lake) -> None:
+    asked = [words for name, *words in commands(blocks["sh"]) if name == "sql"]
+    queries = [word for words in asked for word in words if word.startswith("SELECT")]
+    assert len(queries) == len(asked) == 4
+    assert [sql.query(lake, query).num_rows for query in queries] == [0, 0, 0, 1]
 
 
-def test_its_sql_runs_in_any_duckdb_client(blocks: dict[str, str], lake: Lake) -> None:
-    statements = [statement.strip() for statement in blocks["sql"].split(";") if statement.strip()]
+def test_its_sql_runs_in_any_duckdb_client(blocks: dict[str, list[str]], lake: Lake) -> None:
+    statements = [statement.strip() for statement in blocks["sql"][0].split(";") if statement.strip()]
     con = duckdb.connect(config={"autoinstall_known_extensions": False})
     # INSTALL wants the network; the same binaries come with our wheels.
     for extension in ("ducklake", "sqlite_scanner"):
@@ -77,7 +79,14 @@ def test_its_sql_runs_in_any_duckdb_client(blocks: dict[str, str], lake: Lake) -
     con.close()
 
 
-def test_its_python_renders_a_published_prompt(blocks: dict[str, str], here: Path) -> None:
+def test_its_python_reads_the_lake(blocks: dict[str, list[str]], lake: Lake) -> None:
+    pytest.importorskip("polars", reason="polars is not installed: pip install polars")
+    names: dict[str, object] = {}
+    exec(compile(blocks["python"][1], "README.md", "exec"), names)
+    assert names["calls"].columns == ["day", "model", "tokens_out"]  # type: ignore[attr-defined]
+
+
+def test_its_python_renders_a_published_prompt(blocks: dict[str, list[str]], here: Path) -> None:
     prompt = {
         "format": "tracemill.prompt/1",
         "model": "small",
@@ -88,5 +97,5 @@ def test_its_python_renders_a_published_prompt(blocks: dict[str, str], here: Pat
     (here / "published/prompt.json").write_text(json.dumps(prompt))
     (channel / "channel.json").write_text(json.dumps({"bundle_id": "b1", "prompt": "../prompt.json"}))
     names: dict[str, object] = {}
-    exec(compile(blocks["python"], "README.md", "exec"), names)
+    exec(compile(blocks["python"][0], "README.md", "exec"), names)
     assert names["messages"] == [{"role": "user", "content": "Route: My card was charged twice."}]
