@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from grafting import paths, planted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -165,19 +166,6 @@ CONTENTS: list[Any] = [
     [{"parts": [5, None, {"type": []}]}],
     "[{]",
 ]
-
-
-def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, below in inner for found in paths(below, (*path, key)))]
-
-
-def planted(value: Any, path: tuple[Any, ...], what: Any) -> Any:
-    if not path:
-        return what
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = planted(copy[path[0]], path[1:], what)
-    return copy
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

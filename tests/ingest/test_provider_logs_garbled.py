@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from grafting import paths, planted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,19 +134,6 @@ STRANGE = st.recursive(
     [MESSAGES, ITEMS, BLOCKS, {"type": []}, {"role": 1, "content": {}}, [[]], "[{", "data: {}", "x" * 99]
 )
 READERS = {reader.name: reader for reader in ingest.FORMATS}
-
-
-def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, below in inner for found in paths(below, (*path, key)))]
-
-
-def planted(value: Any, path: tuple[Any, ...], what: Any) -> Any:
-    if not path:
-        return what
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = planted(copy[path[0]], path[1:], what)
-    return copy
 
 
 def read(name: str, lines: list[Any]) -> list[Any]:
