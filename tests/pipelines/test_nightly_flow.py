@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tracemill import client
-from tracemill.errors import BusyError
-from tracemill.pipelines import flows, gating, learning, releasing
+from tracemill.errors import BusyError, QueryError
+from tracemill.pipelines import flows, forgetting, gating, ingesting, learning, releasing
+from tracemill.warehouse import sql
 
 pytest.importorskip("prefect")
 
@@ -166,3 +167,39 @@ def test_the_gate_judges_on_cases_that_the_branches_never_saw(desk: Any) -> None
     assert len(reserved) >= 20
     assert not seen & reserved
     assert not {case.task_group for case in lesson.train} & {case.task_group for case in lesson.tune}
+
+
+def test_what_a_night_learned_from_is_asked_as_it_was(desk: Any, endpoint: Any) -> None:
+    night = desk.night("2026-11-22T02-00")
+    quiet = replace(night, config=replace(desk.config, gate=replace(desk.config.gate, auto_promote=False)))
+    flows.nightly(quiet)
+    desk.log(range(100, 110))
+    ingesting.take_in_configured(desk.night("by hand"))
+
+    def ask(statement: str, snapshot: int | None = None) -> list[dict[str, Any]]:
+        return list(sql.query(desk.lake, statement, snapshot=snapshot).to_pylist())
+
+    read = sql.night_snapshot(desk.lake, "2026-11-22")
+    assert ask("SELECT night_id, status, snapshot_id FROM nights") == [
+        {"night_id": "2026-11-22T02-00", "status": "ok", "snapshot_id": read}
+    ]
+    assert {row["snapshot_id"] for row in ask("SELECT snapshot_id FROM candidates")} == {read}
+    assert {row["snapshot_id"] for row in ask("SELECT snapshot_id FROM verdicts")} == {read}
+    stages = {row["stage"]: row["snapshot_id"] for row in ask("SELECT stage, snapshot_id FROM runs")}
+    assert stages["ingest"] < stages["score"] < stages["mine"] < read
+    assert stages["optimize"] == stages["train"] == stages["gate"] == read < stages["upkeep"]
+
+    count = "SELECT count(*) AS n, count(pool) AS pooled FROM trajectories"
+    assert ask(count) == [{"n": 110, "pooled": 110}]
+    assert ask(count, read) == [{"n": 100, "pooled": 100}]
+    # What it read is whole: judged and mined, and nothing of what it then proposed.
+    assert ask("SELECT count(*) AS n FROM site_health WHERE mean_reward IS NOT NULL", read) == [{"n": 1}]
+    assert ask("SELECT count(*) AS n FROM candidates", read) == [{"n": 0}]
+    lineage = {one for row in ask("SELECT lineage FROM candidates") for one in row["lineage"] or []}
+    assert lineage
+    assert lineage <= {row["trajectory_id"] for row in ask("SELECT trajectory_id FROM trajectories", read)}
+
+    forgetting.forget(desk.night("forget"), trace=min(lineage), landing=desk.config.landing_path)
+    with pytest.raises(QueryError, match="somebody was forgotten since"):
+        sql.night_snapshot(desk.lake, "2026-11-22")
+    assert ask("SELECT count(*) AS n FROM trajectories") == [{"n": 109}]
