@@ -144,6 +144,28 @@ TRANSITIONS = _schema(
     untrainable_reason=pa.string(),  # why weights cannot learn from it; NULL where trainable
     day=pa.date32(),
     start_ns=pa.int64(),
+    # As its span tells it: counting calls must not join every call with its span.
+    parent_span_id=pa.string(),
+    seq=pa.int64(),  # order inside the trace as the source gives it
+    session_id=pa.string(),
+    user_key=pa.string(),  # keyed pseudonym of the user, never the raw id
+    end_ns=pa.int64(),
+    status=pa.string(),  # ok|error|unset
+    error_type=pa.string(),
+    error_message=pa.string(),
+    service=pa.string(),
+    agent_version=pa.string(),
+    provider=pa.string(),
+    tokens_in=pa.int64(),  # all input, cached included
+    tokens_cache_read=pa.int64(),
+    tokens_cache_write=pa.int64(),
+    tokens_out=pa.int64(),
+    tokens_reasoning=pa.int64(),
+    cost_usd=pa.float64(),
+    prompt_name=pa.string(),
+    prompt_version=pa.string(),
+    source_format=pa.string(),
+    flags=_STRINGS,  # the span's: redacted, truncated, …
 )
 
 SITES = _schema(
@@ -371,8 +393,13 @@ TABLES: dict[str, Table] = {
         ),
         Table(name="span_parts", schema=SPAN_PARTS, key=("trace_id", "span_id"), sort_by=("trace_id", "span_id")),
         Table(name="messages", schema=MESSAGES, key=("day", "message_id"), partition_by=("day",)),
-        Table(name="trajectories", schema=TRAJECTORIES, key=("trajectory_id",)),
-        Table(name="transitions", schema=TRANSITIONS, key=("trajectory_id", "step")),
+        Table(name="trajectories", schema=TRAJECTORIES, key=("trajectory_id",), sort_by=("trajectory_id",)),
+        Table(
+            name="transitions",
+            schema=TRANSITIONS,
+            key=("trajectory_id", "step"),
+            sort_by=("trajectory_id", "step"),
+        ),
         Table(name="sites", schema=SITES, key=("site_id", "site_version")),
         Table(name="scores", schema=SCORES, key=("score_id",), append_only=True),
         Table(name="credits", schema=CREDITS, key=("trajectory_id", "step", "method", "version")),
@@ -395,6 +422,6 @@ TABLES: dict[str, Table] = {
         Table(name="ingest_progress", schema=INGEST_PROGRESS, key=("source_uri", "content_hash")),
         Table(name="erased", schema=ERASED, key=("trace",), append_only=True),
         Table(name="receipts", schema=RECEIPTS, key=("receipt_id",), append_only=True),
-        Table(name="trace_days", schema=TRACE_DAYS, key=("trace_id", "day")),
+        Table(name="trace_days", schema=TRACE_DAYS, key=("trace_id", "day"), sort_by=("trace_id", "day")),
     )
 }

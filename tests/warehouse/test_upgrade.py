@@ -28,7 +28,12 @@ def old(tmp_path: Path) -> Path:
         "('t', 'child', 'root', 'llm', 'asked', ['orphan', 'redacted'], 'file:///old', 1), "
         "('t', 'other', NULL, 'llm', 'asked', ['redacted'], 'file:///old', 1)"
     )
-    con.execute("INSERT INTO trace_days VALUES ('t', NULL)")
+    con.execute(
+        "INSERT INTO spans (trace_id, span_id, kind, status, service, tokens_in, flags) VALUES "
+        "('u', 'call', 'llm', 'error', 'desk', 7, ['redacted'])"
+    )
+    con.execute("INSERT INTO transitions (trajectory_id, step, span_id, model) VALUES ('u', 0, 'call', 'm')")
+    con.execute("INSERT INTO trace_days VALUES ('t', NULL), ('u', NULL)")
     con.execute("INSERT INTO ingest_log (source_uri, content_hash, n_records) VALUES ('file:///old', '1', 2)")
     con.execute(
         "INSERT INTO quarantine (source_uri, content_hash, line, reason) VALUES ('file:///old', '1', 7, 'torn')"
@@ -45,11 +50,14 @@ def test_an_old_lake_has_every_table_and_column_and_keeps_its_rows(old: Path) ->
                 assert {row[0] for row in found} == set(table.schema.names), table.name
             assert layout.found(con) == (layout.VERSION, layout.views_digest())
             assert con.execute("SELECT span_id, flags, marks, revised_ns FROM spans ORDER BY span_id").fetchall() == [
+                ("call", ["redacted"], None, None),
                 ("child", ["orphan", "redacted"], ["orphan"], None),
                 ("other", ["redacted"], None, None),
             ]
             assert con.execute("SELECT n_records, n_items FROM ingest_log").fetchall() == [(2, None)]
-            assert con.execute("SELECT count(*) FROM llm_calls").fetchall() == [(0,)]
+            assert con.execute(
+                "SELECT model, status, service, tokens_in, cost_usd, flags FROM llm_calls"
+            ).fetchall() == [("m", "error", "desk", 7, None, ["redacted"])]
 
 
 def test_an_old_lake_takes_in_what_completes_it(old: Path, build: Callable[..., Any]) -> None:

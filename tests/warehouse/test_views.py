@@ -133,3 +133,52 @@ def test_corrections_are_the_latest_of_each_target(told: Callable[[str], Any]) -
 def test_site_health_is_one_row_per_version(told: Callable[[str], Any]) -> None:
     rows = told("SELECT site_version, n_calls, n_errors, n_judged, mean_reward, cost_usd FROM site_health ORDER BY 1")
     assert [tuple(row.values()) for row in rows] == [("v1", 2, 0, 2, 0.625, 1.0), ("v2", 1, 1, 0, None, None)]
+
+
+def test_calls_are_llm_calls_without_what_was_said(told: Callable[[str], Any]) -> None:
+    texts = {"input_text", "output_text", "input_messages", "output_messages"}
+    full = told("SELECT * FROM llm_calls ORDER BY trajectory_id, step")
+    assert told("SELECT * FROM calls ORDER BY trajectory_id, step") == [
+        {name: value for name, value in row.items() if name not in texts} for row in full
+    ]
+
+
+def test_calls_tell_what_their_spans_tell(told: Callable[[str], Any]) -> None:
+    columns = "session_id, user_key, status, error_type, service, provider, tokens_in, tokens_out, cost_usd, flags"
+    of_spans = told(
+        f"SELECT t.trajectory_id, t.step, {columns} FROM spans s "
+        "JOIN (SELECT trajectory_id, step, span_id FROM transitions) t ON t.trajectory_id = s.trace_id "
+        "AND t.span_id = s.span_id ORDER BY ALL"
+    )
+    assert told(f"SELECT trajectory_id, step, {columns} FROM calls ORDER BY ALL") == of_spans
+    assert {row["status"] for row in of_spans} == {"ok", "error"}
+
+
+@pytest.mark.parametrize("chosen", ["day IS NULL", "site_version = 'v1'", "step = 1", "status = 'error'"])
+def test_what_was_said_comes_for_calls_chosen_by_any_column(told: Callable[[str], Any], chosen: str) -> None:
+    every = {(row["trajectory_id"], row["step"]): row for row in told("SELECT * FROM llm_calls")}
+    rows = told(f"SELECT * FROM llm_calls WHERE {chosen}")
+    assert rows
+    assert all(row == every[row["trajectory_id"], row["step"]] for row in rows)
+
+
+@pytest.mark.parametrize("trace_id", ["a", "alone", "nowhere"])
+def test_trace_spans_are_the_spans_of_a_trace_dated_or_not(told: Callable[[str], Any], trace_id: str) -> None:
+    rows = told(f"SELECT * FROM trace_spans WHERE trace_id = '{trace_id}' ORDER BY seq")
+    assert rows == told(f"SELECT * FROM spans WHERE trace_id = '{trace_id}' ORDER BY seq")
+    assert len(rows) == (0 if trace_id == "nowhere" else 4)
+
+
+def test_what_is_stored_under_another_day_than_its_call_is_found(lake: Lake, build: Callable[..., Any]) -> None:
+    made = build()
+    made.call("t", "late", [("user", "said before")], "yes")
+    moved = made.rows["messages"][0]
+    moved["day"] = moved["day"].replace(day=2)
+    with lake.transaction("write") as tx:
+        tx.rebuild(tx.take(made.batch()).trace_ids)
+    with lake.reader() as con:
+        assert con.execute("SELECT input_text, output_text FROM llm_calls").fetchall() == [("user: said before", "yes")]
+        assert con.execute("SELECT turn, text FROM conversations ORDER BY turn").fetchall() == [
+            (0, "said before"),
+            (1, "yes"),
+        ]

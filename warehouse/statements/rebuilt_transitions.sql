@@ -62,7 +62,28 @@ SELECT
     j.reason IS NULL AS trainable,
     j.reason AS untrainable_reason,
     j.day,
-    j.start_ns
+    j.start_ns,
+    j.parent_span_id,
+    j.seq,
+    j.session_id,
+    j.user_key,
+    j.end_ns,
+    j.status,
+    j.error_type,
+    j.error_message,
+    j.service,
+    j.agent_version,
+    j.provider,
+    j.tokens_in,
+    j.tokens_cache_read,
+    j.tokens_cache_write,
+    j.tokens_out,
+    j.tokens_reasoning,
+    j.cost_usd,
+    j.prompt_name,
+    j.prompt_version,
+    j.source_format,
+    j.flags
 FROM judged j
 LEFT JOIN alone o ON o.trace_id = j.trace_id
 LEFT JOIN (SELECT * FROM transitions SEMI JOIN wanted ON transitions.trajectory_id = wanted.trace_id) old

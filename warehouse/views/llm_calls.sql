@@ -1,45 +1,5 @@
 -- One row per real model call: wrappers and calls logged twice are not here, so token sums are what was paid for.
 -- input_text and output_text hold the messages as text, input_messages and output_messages as JSON lists in order.
-WITH calls AS (
-    SELECT
-        t.trajectory_id, t.step, t.span_id, t.site_id, t.site_version, t.trainable, t.untrainable_reason,
-        s.day, s.session_id, s.user_key, s.name, s.start_ns, s.end_ns, s.status, s.error_type, s.error_message,
-        s.service, t.agent_name, s.agent_version, s.provider, t.model, s.params,
-        s.tokens_in, s.tokens_cache_read, s.tokens_cache_write, s.tokens_out, s.tokens_reasoning, s.cost_usd,
-        s.prompt_name, s.prompt_version, t.finish_reason, s.source_format, s.flags,
-        list_concat(coalesce(s.system_ids, []), coalesce(s.input_ids, [])) AS input_ids,
-        coalesce(s.output_ids, []) AS output_ids
-    FROM transitions t
-    JOIN spans s ON s.trace_id = t.trajectory_id AND s.span_id = t.span_id AND s.day IS NOT DISTINCT FROM t.day
-),
-places AS (
-    SELECT trajectory_id, step, 'in' AS side, unnest(input_ids) AS message_id, generate_subscripts(input_ids, 1) AS place
-    FROM calls
-    UNION ALL
-    SELECT trajectory_id, step, 'out', unnest(output_ids), generate_subscripts(output_ids, 1)
-    FROM calls
-),
-said AS (
-    -- A message is stored under each day that it was first said on: any of its rows will do.
-    SELECT
-        p.trajectory_id, p.step, p.side, p.place,
-        any_value(m.text) AS text,
-        {'role': any_value(m.role), 'name': any_value(m.name), 'parts': try_cast(any_value(m.parts) AS JSON)} AS message
-    FROM places p
-    JOIN messages m ON m.message_id = p.message_id
-    GROUP BY p.trajectory_id, p.step, p.side, p.place
-),
-given AS (
-    SELECT
-        trajectory_id,
-        step,
-        string_agg(message.role || ': ' || text, chr(10) ORDER BY place) FILTER (WHERE side = 'in') AS input_text,
-        string_agg(text, chr(10) ORDER BY place) FILTER (WHERE side = 'out') AS output_text,
-        to_json(list(message ORDER BY place) FILTER (WHERE side = 'in')) AS input_messages,
-        to_json(list(message ORDER BY place) FILTER (WHERE side = 'out')) AS output_messages
-    FROM said
-    GROUP BY trajectory_id, step
-)
 SELECT
     c.trajectory_id, c.step, c.span_id, c.site_id, c.site_version, c.day,
     make_timestamp_ns(c.start_ns) AS started_at,
@@ -49,5 +9,49 @@ SELECT
     g.input_text, g.output_text, g.input_messages, g.output_messages,
     c.tokens_in, c.tokens_cache_read, c.tokens_cache_write, c.tokens_out, c.tokens_reasoning, c.cost_usd,
     c.prompt_name, c.prompt_version, c.trainable, c.untrainable_reason, c.source_format, c.flags
-FROM calls c
-LEFT JOIN given g USING (trajectory_id, step)
+FROM transitions c
+-- Lateral, so that what is said is looked up for the calls that a query asks for, by whatever column it chooses them.
+LEFT JOIN LATERAL (
+    -- The lists are read once more instead of being passed in: by lists, DuckDB would number all calls there are.
+    WITH ids AS (
+        SELECT
+            list_concat(coalesce(t.system_ids, []), coalesce(t.input_ids, [])) AS input_ids,
+            coalesce(t.output_ids, []) AS output_ids
+        FROM transitions t
+        WHERE t.trajectory_id = c.trajectory_id AND t.step = c.step
+    ),
+    places AS (
+        SELECT 'in' AS side, unnest(input_ids) AS message_id, generate_subscripts(input_ids, 1) AS place FROM ids
+        UNION ALL
+        SELECT 'out', unnest(output_ids), generate_subscripts(output_ids, 1) FROM ids
+    ),
+    -- The day of the call is where its messages are, so that one day's file is read. Those that are not there (undated
+    -- or told in parts) are looked for everywhere.
+    near AS (
+        SELECT p.side, p.place, m.role, m.name, m.text, m.parts
+        FROM places p
+        JOIN messages m ON m.message_id = p.message_id AND m.day = c.day
+    ),
+    said AS (
+        SELECT * FROM near
+        UNION ALL
+        SELECT p.side, p.place, any_value(m.role), any_value(m.name), any_value(m.text), any_value(m.parts)
+        FROM (
+            SELECT p.side, p.place, p.message_id
+            FROM places p
+            LEFT JOIN near n ON n.side = p.side AND n.place = p.place
+            WHERE n.side IS NULL
+        ) p
+        JOIN messages m ON m.message_id = p.message_id
+        GROUP BY p.side, p.place
+    ),
+    told AS (
+        SELECT side, place, role, text, {'role': role, 'name': name, 'parts': try_cast(parts AS JSON)} AS message FROM said
+    )
+    SELECT
+        string_agg(role || ': ' || text, chr(10) ORDER BY place) FILTER (WHERE side = 'in') AS input_text,
+        string_agg(text, chr(10) ORDER BY place) FILTER (WHERE side = 'out') AS output_text,
+        to_json(list(message ORDER BY place) FILTER (WHERE side = 'in')) AS input_messages,
+        to_json(list(message ORDER BY place) FILTER (WHERE side = 'out')) AS output_messages
+    FROM told
+) g ON true

@@ -15,17 +15,16 @@ SELECT
     count(*) AS n_calls,
     count(DISTINCT t.trajectory_id) AS n_trajectories,
     count(*) FILTER (WHERE t.trainable) AS n_trainable,
-    count(*) FILTER (WHERE s.status = 'error') AS n_errors,
+    count(*) FILTER (WHERE t.status = 'error') AS n_errors,
     count(j.reward) AS n_judged,
     avg(j.reward) AS mean_reward,
-    avg(s.tokens_in) AS mean_tokens_in,
-    avg(s.tokens_out) AS mean_tokens_out,
-    sum(s.cost_usd) AS cost_usd,
-    median((s.end_ns - s.start_ns) / 1e6) AS median_latency_ms,
+    avg(t.tokens_in) AS mean_tokens_in,
+    avg(t.tokens_out) AS mean_tokens_out,
+    sum(t.cost_usd) AS cost_usd,
+    median((t.end_ns - t.start_ns) / 1e6) AS median_latency_ms,
     make_timestamp_ns(min(t.start_ns)) AS first_at,
     make_timestamp_ns(max(t.start_ns)) AS last_at
 FROM transitions t
-JOIN spans s ON s.trace_id = t.trajectory_id AND s.span_id = t.span_id AND s.day IS NOT DISTINCT FROM t.day
 LEFT JOIN judged j USING (trajectory_id)
 WHERE t.site_id IS NOT NULL
 GROUP BY t.site_id, t.site_version

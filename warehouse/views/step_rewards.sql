@@ -2,11 +2,10 @@
 -- the call) or `after` (it was given when this call was the last of those that had ended: the reward "of the step
 -- before"). sibling_step is the last such call with the reward's own parent. The trajectory's reward stays in `rewards`.
 WITH steps AS (
-    SELECT t.trajectory_id, t.step, t.span_id, s.parent_span_id, s.end_ns
-    FROM transitions t
-    JOIN spans s ON s.trace_id = t.trajectory_id AND s.span_id = t.span_id AND s.day IS NOT DISTINCT FROM t.day
+    SELECT trajectory_id, step, span_id, parent_span_id, end_ns
+    FROM transitions
     -- A judge's own call is nothing that is rewarded.
-    WHERE t.untrainable_reason IS DISTINCT FROM 'judge'
+    WHERE untrainable_reason IS DISTINCT FROM 'judge'
 ),
 linked AS (
     SELECT p.trajectory_id, p.step, c.score_id

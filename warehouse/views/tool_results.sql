@@ -2,9 +2,7 @@
 -- by the tree (the tool hangs below the call: `parent`), or by `order` (the last call before it of the same parent, else
 -- of the trajectory). asked_step is NULL where no model call came before it.
 WITH calls AS (
-    SELECT t.trajectory_id, t.step, t.span_id, t.output_ids, s.parent_span_id, s.start_ns, s.seq
-    FROM transitions t
-    JOIN spans s ON s.trace_id = t.trajectory_id AND s.span_id = t.span_id AND s.day IS NOT DISTINCT FROM t.day
+    SELECT trajectory_id, step, span_id, output_ids, parent_span_id, start_ns, seq FROM transitions
 ),
 tools AS (
     SELECT trace_id AS trajectory_id, span_id, parent_span_id, tool_call_id, start_ns, seq FROM spans WHERE kind = 'tool'
