@@ -69,7 +69,7 @@ def stream(
 ) -> Iterator[Answer]:
     """As `query`, batch by batch, so that an answer may be larger than memory."""
     with _Worker(timeout_s) as worker:
-        con = worker.run(lambda: _opened(lake.root, snapshot))
+        con = worker.run(lambda: fenced(lake, snapshot=snapshot))
         try:
             worker.interrupt = con.interrupt
             reader = worker.run(lambda: con.execute(readonly.checked(con, statement)).to_arrow_reader(batch_rows))
@@ -78,11 +78,12 @@ def stream(
             con.close()
 
 
-def _opened(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
-    con = _attached(root, snapshot)
+def fenced(lake: Lake, *, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
+    """What `query` runs on: an instance of its own, with the lake read-only and everything else out of reach."""
+    con = _attached(lake.root, snapshot)
     try:
-        with engine.translated(root):
-            fence(con, root)
+        with engine.translated(lake.root):
+            _fence(con, lake.root)
     except BaseException:
         con.close()
         raise
@@ -150,8 +151,12 @@ def night_snapshot(lake: Lake, night: str) -> int:
     return int(snapshot)
 
 
-def fence(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """No files but the lake's data, no extensions to load, no settings to change, for as long as `con` lives."""
+def _fence(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """No files but the lake's data, no extensions to load, no settings to change, for as long as `con` lives.
+
+    In an object store `..` leads out of the lake's data to other objects that the same keys open: that no text may name
+    a file (readonly.py) is what stands before it there.
+    """
     row = con.execute(
         "SELECT data_path, parse_formatted_bytes(current_setting('memory_limit')) "
         f"FROM ducklake_settings('{engine.CATALOG}')"

@@ -40,8 +40,7 @@ def full_lake(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Any
 @pytest.fixture(scope="module")
 def ask(full_lake: Lake) -> Iterator[Callable[[str], Any]]:
     """A statement to its rows as `sql.query` makes them, on one fenced connection for all: opening it takes long."""
-    con = engine.connect(full_lake.root, read_only=True)
-    sql.fence(con, full_lake.root)
+    con = sql.fenced(full_lake)
 
     def rows(statement: str) -> Any:
         checked = readonly.checked(con, statement)
@@ -136,8 +135,7 @@ def test_the_third_fence_holds_alone(full_lake: Lake) -> None:
 
     Not so ATTACH of a SQLite file, which opens files past DuckDB's rules: the first two fences stand before that.
     """
-    con = engine.connect(full_lake.root, read_only=True)
-    sql.fence(con, full_lake.root)
+    con = sql.fenced(full_lake)
     extension = full_lake.root / "data" / "planted.duckdb_extension"
     shutil.copy(engine.extension_path("ducklake"), extension)
     for statement in (
@@ -224,10 +222,8 @@ def test_an_answer_is_not_held_whole(full_lake: Lake) -> None:
 
 
 def test_a_query_has_half_of_the_memory_at_most(full_lake: Lake) -> None:
-    con = engine.connect(full_lake.root, read_only=True)
     size = "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
-    (before,) = con.execute(size).fetchall()[0]
-    sql.fence(con, full_lake.root)
-    (after,) = con.execute(size).fetchall()[0]
-    con.close()
+    with full_lake.reader() as usual, sql.fenced(full_lake) as con:
+        (before,) = usual.execute(size).fetchall()[0]
+        (after,) = con.execute(size).fetchall()[0]
     assert 0.6 * before < after < 0.65 * before
