@@ -8,6 +8,7 @@ _LETTER = r"(?:[A-Za-z0-9_%+]|[\xc3-\xc9][\x80-\xbf])"  # also the Latin letters
 _INNER = r"(?:[A-Za-z0-9._%+'-]|[\xc3-\xc9][\x80-\xbf])"
 _HOST = r"(?:[A-Za-z0-9]|[\xc3-\xc9][\x80-\xbf])"
 _AT = r"(?:@|%40|&#64;|&#x40;)"
+_DOT = r"(?:\.|%2[Ee])"
 
 _TWO = (7, 1, 20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, *range(43, 50), *range(51, 59), *range(60, 67), 81, 82, 84,
     86, *range(90, 96), 98)  # fmt: skip
@@ -87,7 +88,7 @@ EMAIL = (
     Rule(
         kind="EMAIL",
         pattern=rf"\b({_LETTER}(?:{_INNER}*{_LETTER})?{_AT}"
-        rf"(?:{_HOST}(?:(?:{_HOST}|-)*{_HOST})?\.)+[A-Za-z]{{2,24}})",
+        rf"(?:{_HOST}(?:(?:{_HOST}|-)*{_HOST})?{_DOT})+[A-Za-z]{{2,24}})",
     ),
 )
 

@@ -367,7 +367,8 @@ def _written(data: bytes, start: int, end: int, pseudonym: bytes) -> bytes:
 def _normal(kind: str, value: str) -> str:
     """The writing by which equal values are known as equal."""
     if kind == "EMAIL":
-        return value.lower().replace("%40", "@").replace("&#64;", "@").replace("&#x40;", "@")
+        plain = value.lower().replace("%2e", ".").replace("%40", "@")
+        return plain.replace("&#64;", "@").replace("&#x40;", "@")
     if kind == "PHONE":
         number = digits(value.encode())
         return "+" + number if value.startswith(("+", "%2")) else number

@@ -21,6 +21,7 @@ _DASHED = (  # letters, digits, _ and -
 _EXACT = (
     r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",
     r"AIza[A-Za-z0-9_-]{30,}",
+    r"hf_[A-Za-z]{34}\b",
     r"LTAI[A-Za-z0-9]{16,24}\b",
     r"AKID[A-Za-z0-9]{32}\b",
     r"SK[0-9a-f]{32}\b",
@@ -42,17 +43,19 @@ _EXACT = (
     r"FlyV1 fm[12][ar]?_[A-Za-z0-9+/=,_-]{60,}|fo1_[A-Za-z0-9_-]{30,}",
 )
 _EXACT_SIGNS = (
-    r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{8}", r"AIza[A-Za-z0-9_-]{4}", "LTAI", "AKID", r"\bSK[0-9a-f]{8}",
+    r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{8}", r"AIza[A-Za-z0-9_-]{4}", r"\bhf_[A-Za-z]{8}",
+    "LTAI", "AKID", r"\bSK[0-9a-f]{8}",
     r"\bkey-[0-9a-f]{8}", r"-us[0-9]", ":AA[A-Za-z0-9_-]{4}", r"[78]Q~", r"\.atlasv1\.", r"\bpat[A-Za-z0-9]{14}\.",
     r"\bEAA[A-Za-z0-9]", "AAAAAAAAAAAAAAAAAAAAA", "AKCp", "EZ[AT]K", "tk-us-", r"(?:sdk|api|mob)-[0-9a-f]{8}-",
     "xkeysib-", "FlyV1 ", "fo1_", r"\b[MNO][A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.",
 )  # fmt: skip
 """A cheap sign of each of the above."""
 _NAME = (
-    r"(?:pass(?:word|wd|phrase|code)|pwd|secret(?:[_-]?(?:access[_-]?)?key)?|client[_-]?secret|api[_-]?key|apikey|"
+    r"(?:pass(?:word|wd|wort|phrase|code)|pwd|secret(?:[_-]?(?:access[_-]?)?key)?|client[_-]?secret|api[_-]?key|apikey|"
     r"private[_-]?key|(?:access|auth|refresh|session|security|id|api|bearer|csrf|xsrf)[_-]?token|authorization|"
     r"(?:account|shared[_-]?access|encryption|signing|master|webhook|service)[_-]?key|shared[_-]?secret|"
-    r"connection[_-]?string|credentials?)"
+    r"connection[_-]?string|credentials?|"
+    r"(?:db|database|user|admin|root|smtp|mail|ftp|ssh|ldap|redis|mysql|postgres|pg|proxy)_pass)"
 )
 _LOOSE = r"(?:key|token|secret|auth|signature|credential|cookie|session|sid)s?"
 _VALUE = (  # in quotes up to the closing one, whatever level of JSON they stand in; bare up to a blank or a bracket
@@ -127,10 +130,19 @@ def _credential(data: bytes, start: int, end: int) -> Span | None:
     return None if word and len(value) < 24 else (start, end)
 
 
+def _given(data: bytes, start: int, end: int) -> Span | None:
+    """A password on a command line; a word alone is what a manual says there."""
+    value = data[start : min(end, start + 200)]
+    return None if value.isalpha() or value.startswith(b"-") else _named(data, start, end)
+
+
 def _with_digit(data: bytes, start: int, end: int) -> Span | None:
-    """Keys hold digits; `sk-learn-style-names` do not."""
-    tail = data[start : min(end, start + 200)]
-    return (start, end) if any(48 <= byte <= 57 for byte in tail[3:]) else None
+    """Keys hold digits, or where chance left these out, cases mixed; `sk-learn-style-names` and CamelCase do not."""
+    tail = data[start + 3 : min(end, start + 200)]
+    if any(48 <= byte <= 57 for byte in tail):
+        return start, end
+    letters = sum(map(len, runs := re.findall(rb"[A-Z]+|[a-z]+", tail)))
+    return (start, end) if letters >= 16 and len(runs) * 5 >= letters * 2 else None
 
 
 RULES = (
@@ -171,6 +183,24 @@ RULES = (
         kind="SECRET",
         pattern=rf"(?i)(?:{_NAME}|x-[a-z-]{{1,40}}-(?:key|token|secret)){_IS}(?:{_SCHEME}\s{{1,8}})?{_VALUE}",
         check=_named,
+    ),
+    Rule(  # as commands are given it
+        kind="SECRET",
+        pattern=rf"(?i)\s--(?:{_NAME}|pass)\s{{1,8}}{_VALUE}",
+        sign=r"(?i)\s--[a-z-]{0,20}(?:pass|pwd|secret|key|token|authorization|credential|connection)",
+        check=_given,
+    ),
+    Rule(
+        kind="SECRET",
+        pattern=r"\bcurl\s[^\r\n|;]{0,200}?(?:-u|--user)\s{0,4}(?:\\*[\"'])?[^\s:\"'\\]{1,80}:([^\s\"'\\]{3,})",
+        sign=r"\bcurl\s",
+        check=_valued,
+    ),
+    Rule(
+        kind="SECRET",
+        pattern=r"\b(?:mysql|mysqldump|mysqladmin|mariadb)\s(?:[^\r\n|;]{0,200}?\s)?-p(?:\\*[\"'])?([^\s\"'\\]{4,})",
+        sign=r"\b(?:mysql|mysqldump|mysqladmin|mariadb)\s",
+        check=_given,
     ),
     Rule(
         kind="SECRET",

@@ -78,6 +78,7 @@ def test_harmless_text_that_looks_private_stays_as_it_is() -> None:
         ("203.0.113.9", "IP"),
         ("2001:db8::8a2e:370:7334", "IP"),
         ("ghp_" + "a1B2" * 9, "SECRET"),
+        ("glpat-QwErTyUiOpAsDfGhJkLz", "SECRET"),
         ("RSSMRA85T10A562S", "ID"),
         ("1 85 05 78 006 084 91", "ID"),
         ("756.9217.0769.85", "ID"),
@@ -97,6 +98,10 @@ def test_a_pseudonym_says_its_kind(text: str, kind: str) -> None:
     "text",
     [
         "4111 1111 1111 1112",  # a wrong check digit
+        "hf_ModelForSequenceClassificationHeads",
+        "app --password PASSWORD --token string --secret-key <key>",
+        "mysql -u root -p app",
+        "is_pass: 12345, tests_pass = 3121",
         "0.4111111111111111",  # a fraction
         "GB29 NWBK 6016 1331 9268 18",
         "000-12-3456",
@@ -116,7 +121,7 @@ def test_what_fails_its_check_stays(text: str) -> None:
 @pytest.mark.parametrize(
     "writings",
     [
-        ("Ada@Example.org", "ada@example.org", "ada%40example.org"),
+        ("Ada@Example.org", "ada@example.org", "ada%40example.org", "ada%40example%2Eorg"),
         ("4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "4111\u00a01111\u00a01111\u00a01111"),
         ("DE89370400440532013000", "DE89 3704 0044 0532 0130 00", "de89 3704 0044 0532 0130 00"),
         ("+49 30 1234567", "+49-30-1234567", "+49 (30) 1234567", "+49.30.1234567", "+49\u202f30\u202f1234567"),
