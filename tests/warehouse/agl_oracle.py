@@ -42,7 +42,7 @@ class Oracle:
         self._process.stdout.close()
 
     def ask(self, adapter: str, spans: Sequence[Mapping[str, Any]], **options: Any) -> tuple[Any, float]:
-        """What `adapter` (tracer, proxy, messages, final) makes of `spans`, and the seconds that it took.
+        """What `adapter` (tracer, proxy, messages, final) makes of `spans`, and the CPU seconds that it took.
 
         Raises ValueError with the oracle's error.
         """
@@ -100,7 +100,7 @@ def _serve() -> None:
         options = asked["options"]
         if "reward_match" in options:
             options["reward_match"] = policy(options["reward_match"])
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             if asked["adapter"] == "final":
                 found: Any = final(spans)
@@ -110,7 +110,7 @@ def _serve() -> None:
                 found = [triplet.model_dump() for triplet in adapter.LlmProxyTraceToTriplet().adapt(spans)]
             else:
                 found = [triplet.model_dump() for triplet in adapter.TracerTraceToTriplet(**options).adapt(spans)]
-            answer = {"found": found, "seconds": time.perf_counter() - started}
+            answer = {"found": found, "seconds": time.process_time() - started}
         except Exception as error:  # noqa: BLE001 whatever an adapter raises is its answer
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer, default=list), flush=True)

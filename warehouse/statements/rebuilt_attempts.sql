@@ -1,23 +1,14 @@
 -- Which wanted traces are attempts at one rollout (their session), and which of those a later attempt has replaced.
 CREATE OR REPLACE TEMP TABLE rebuilt_attempts AS
-WITH told AS (
+WITH traces AS (
     SELECT
-        trace_id, session_id, nth, start_ns,
-        coalesce(
-            attributes ->> '$."agentlightning.attempt_id"', attributes ->> '$.resource."agentlightning.attempt_id"'
-        ) AS attempt_id
-    FROM temp.rebuilt_spans
-    WHERE session_id IS NOT NULL AND contains(attributes, '"agentlightning.attempt_id"')
-),
-traces AS (
-    SELECT
-        trace_id,
-        arg_min(session_id, nth) AS session_id,
-        arg_min(attempt_id, nth) AS attempt_id,
+        trace,
+        arg_min(session_id, rowid) AS session_id,
+        arg_min(attempt_id, rowid) AS attempt_id,
         min(start_ns) AS start_ns
-    FROM told
+    FROM temp.rebuilt_spans
     WHERE attempt_id IS NOT NULL
-    GROUP BY trace_id
+    GROUP BY trace
 ),
 -- An attempt may consist of several traces.
 attempts AS (
@@ -28,6 +19,6 @@ attempts AS (
     FROM traces
     GROUP BY session_id, attempt_id
 )
-SELECT t.trace_id, a.attempt, a.attempt < a.n_attempts AS superseded
+SELECT t.trace, t.session_id, a.attempt < a.n_attempts AS superseded
 FROM traces t
 JOIN attempts a USING (session_id, attempt_id)
