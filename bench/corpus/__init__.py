@@ -63,7 +63,7 @@ def spans(n: int, *, seed: int = 0, days: int = 30, users: int = 2000, per_line:
     writer = Writer(seed)
     draw = writer.random
     agents = agents_of(writer, 300, 2)
-    traffic = Traffic(writer=writer, tools=2, question=140, tool=220, answer=240)
+    traffic = Traffic(writer=writer, tools=2, question=140, aside=60, tool=220, answer=240)
     exporter = Exporter(per_line)
     going: list[Session] = []
     names = [f"user-{writer.id(5)}" for _ in range(users)]
@@ -89,21 +89,21 @@ def spans(n: int, *, seed: int = 0, days: int = 30, users: int = 2000, per_line:
 
 
 def sessions(
-    n: int, *, seed: int = 0, turns: int = 8, calls: int = 6, days: int = 10, per_line: int = 10
+    n: int, *, seed: int = 0, turns: int = 8, calls: int = 6, pace_s: int = 120, per_line: int = 10
 ) -> Iterator[bytes]:
     """Lines of `n` long sessions (one trace a turn) whose whole history stands in every call.
 
     A session has `turns` turns of `calls` model calls on average, each call but the last of a turn with a tool call and
-    its result: by default 48 calls, with a system prompt of 4,000 characters and 500 to 2,000 characters more each
-    time. Four sessions are under way at any moment.
+    its result: by default 48 calls, with a system prompt of 4,000 characters and 2,000 more each time; a message has
+    1,000 on average (1,200 in logs of pi and of OpenHands). Four sessions are under way at any
+    moment, and a turn begins every `pace_s`: a session takes about an hour.
     """
     writer = Writer(seed)
     draw = writer.random
     agents = agents_of(writer, 4000, 6)
-    traffic = Traffic(writer=writer, tools=6, question=300, tool=900, answer=700)
+    traffic = Traffic(writer=writer, tools=6, question=300, aside=300, tool=2000, answer=700)
     exporter = Exporter(per_line)
     going: list[tuple[Session, int]] = []
-    step = days * DAY // max(n * turns, 1)
     now, begun = FIRST_NS, 0
     while begun < n or going:
         while begun < n and len(going) < 4:
@@ -119,7 +119,7 @@ def sessions(
                 yield line
         if session.turns >= most:
             del going[place]
-        now += step
+        now += pace_s * SECOND
     yield from exporter.rest()
 
 

@@ -200,6 +200,7 @@ class Traffic:
     writer: Writer
     tools: int
     question: int
+    aside: int
     tool: int
     answer: int
 
@@ -239,7 +240,7 @@ class Traffic:
         prompt = b"[" + b",".join(session.history) + b"]"
         if wanted is None:
             turn.answer = writer.text(self._chars(self.answer))
-        parts = [_text(turn.answer or "")] if wanted is None else [_text(writer.text(60)), wanted]
+        parts = [_text(turn.answer or "")] if wanted is None else [_text(writer.text(self._chars(self.aside))), wanted]
         reason = "stop" if wanted is None else "tool_calls"
         output = _json([{"role": "assistant", "parts": parts, "finish_reason": reason}])
         turn.failed = ERRORS[0] if draw.random() < 0.01 else None
