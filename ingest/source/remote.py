@@ -122,7 +122,12 @@ def reason(error: Exception) -> str:
             return f"access denied ({said}); these credentials may not read it" if said else "access denied"
         return "permission denied; make it readable for this user"
     if isinstance(error, FileNotFoundError):
+        cause = error.__cause__  # web file systems say this of everything that goes wrong
+        if isinstance(cause, Exception) and getattr(cause, "status", 0) != 404:
+            return reason(cause)
         return "there is no such file or folder"
+    if isinstance(status := getattr(error, "status", None), int):
+        return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
     if isinstance(error, TimeoutError) or "Timeout" in kind:
         return f"it did not answer in time{f' ({said})' if said else ''}; it is tried again with the next call"
     if kind == "FileExpired":
@@ -153,6 +158,11 @@ def _infos(fs: Any, path: str, *, web: bool) -> dict[str, Any]:
     if has_magic(path.replace("?", "") if web else path):
         return dict(fs.glob(path, detail=True))
     if web:
+        if path.endswith("/"):
+            try:
+                fs.ls(path, detail=False)  # raises where nobody answers; the walk below passes over that
+            except FileNotFoundError:
+                return {}
         return dict(fs.find(path, detail=True)) if path.endswith("/") else {path: fs.info(path)}
     if fs.isfile(path):
         return {path: fs.info(path)}

@@ -273,6 +273,9 @@ def web(tmp_path: Path) -> Iterator[Web]:
 
         def do_GET(self) -> None:
             found.asked.append(f"GET {self.path}")
+            if self.path.startswith("/secret"):
+                self.send_error(403)
+                return
             if self.path.endswith("torn.jsonl"):  # says more than it gives
                 self.send_response(200)
                 self.send_header("content-length", "1000")
@@ -321,9 +324,20 @@ def test_a_web_folder_is_taken_in_once(web: Web, tmp_path: Path) -> None:
 def test_a_web_page_that_is_not_there_and_a_torn_download(web: Web, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         ingest.find([f"{web.url}/gone.jsonl"])
+    with pytest.raises(SourceError, match=r"answered 403 Forbidden$"):
+        ingest.find([f"{web.url}/secret.jsonl?sig=abcdef"])
     (tmp_path / "served" / "torn.jsonl").write_bytes(b"")
     (batch,) = ingest.batches(ingest.find([f"{web.url}/torn.jsonl"]), key=b"k", now_ns=NOW)
     assert batch.tables["spans"].num_rows == 0  # all of it or nothing
     assert batch.tables["ingest_log"].num_rows == 0
     (refused,) = batch.tables["quarantine"].to_pylist()
     assert "\n" not in refused["reason"]
+
+
+@pytest.mark.parametrize("path", ["run.jsonl", "logs/"])
+def test_a_web_server_that_does_not_answer_is_not_taken_for_one_that_has_nothing(path: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(SourceError, match="Connect call failed"):
+        ingest.find([f"http://127.0.0.1:{port}/{path}"])
