@@ -7,10 +7,14 @@ from pathlib import Path
 
 import duckdb
 
-from tracemill.errors import BusyError, StoreError
+from tracemill.errors import BusyError, ConflictError, StoreError
+from tracemill.warehouse.place import Place, hidden, located, secret
 
 CATALOG = "lake"
 """The name under which the lake is attached. Views are stored with bare table names, so any other name works too."""
+
+DATABASE = "catalog_database"
+"""The name under which `database` attaches the database of a shared catalog."""
 
 _BUSY_TIMEOUT_MS = 60_000
 
@@ -34,29 +38,63 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def attachment(root: Path, name: str, *, read_only: bool, snapshot: int | None) -> str:
-    """The statement that attaches the lake at `root` under `name`, at a fixed snapshot where one is given."""
+def attachment(place: Place, name: str, *, read_only: bool, snapshot: int | None) -> str:
+    """The statement that attaches the lake under `name`, at a fixed snapshot where one is given."""
     options = [
-        f"DATA_PATH {quoted(str(root / 'data') + '/')}",
+        f"DATA_PATH {quoted(place.data_url)}",
         "OVERRIDE_DATA_PATH true",  # a lake that was moved or copied is still a lake
-        "META_JOURNAL_MODE 'WAL'",
-        f"META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}",
     ]
+    if place.database is None:
+        options += ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}"]
     if read_only:
         options.append("READ_ONLY")
     if snapshot is not None:
         options.append(f"SNAPSHOT_VERSION {int(snapshot)}")
-    uri = quoted(f"ducklake:sqlite:{root / 'catalog.sqlite'}")
-    return f'ATTACH {uri} AS "{name}" ({", ".join(options)})'
+    kind = f"sqlite:{place.sqlite}" if place.database is None else f"postgres:{place.database}"
+    return f'ATTACH {quoted(f"ducklake:{kind}")} AS "{name}" ({", ".join(options)})'
 
 
-def attach(con: duckdb.DuckDBPyConnection, root: Path, name: str, *, read_only: bool, snapshot: int | None) -> None:
-    """Attach the lake at `root` under `name`, at a fixed snapshot where one is given."""
-    con.execute(attachment(root, name, read_only=read_only, snapshot=snapshot))
+def attach(
+    con: duckdb.DuckDBPyConnection, where: Place | Path, name: str, *, read_only: bool, snapshot: int | None
+) -> None:
+    """Attach the lake under `name`, at a fixed snapshot where one is given."""
+    con.execute(attachment(located(where), name, read_only=read_only, snapshot=snapshot))
 
 
-def connect(root: Path, *, read_only: bool, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
+def extensions(place: Place) -> tuple[str, ...]:
+    """What DuckDB needs to read and write the lake."""
+    catalog = "sqlite_scanner" if place.database is None else "postgres_scanner"
+    return (catalog, "ducklake") if place.local_data is not None else (catalog, "ducklake", "httpfs")
+
+
+def connect(where: Place | Path, *, read_only: bool, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB instance of its own with the lake attached and in use. Its cursors need `USE` again."""
+    place = located(where)
+    con = _instance(place, *extensions(place))
+    try:
+        con.execute("SET TimeZone = 'UTC'")
+        if (access := secret(place)) is not None:
+            con.execute(access)
+        attach(con, place, CATALOG, read_only=read_only, snapshot=snapshot)
+        con.execute(f"USE {CATALOG}")
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def database(place: Place) -> duckdb.DuckDBPyConnection:
+    """A DuckDB instance of its own with the database of the shared catalog attached as DATABASE."""
+    con = _instance(place, "postgres_scanner")
+    try:
+        con.execute(f"ATTACH {quoted(place.database or '')} AS {DATABASE} (TYPE postgres)")
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _instance(place: Place, *needed: str) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(
         config={
             "autoinstall_known_extensions": False,
@@ -64,15 +102,12 @@ def connect(root: Path, *, read_only: bool, snapshot: int | None = None) -> duck
             # Hashing 70 MB of signed binaries costs 0.26 s an instance. They come from the same site-packages as the
             # Python code that runs here, by absolute path; where a user's text runs (sql.py) nothing can be loaded.
             "allow_unsigned_extensions": True,
-            "temp_directory": str(root / "tmp"),
+            "temp_directory": str(place.root / "tmp"),
         }
     )
     try:
-        for extension in ("sqlite_scanner", "ducklake"):
+        for extension in needed:
             con.execute(f"LOAD {quoted(str(extension_path(extension)))}")
-        con.execute("SET TimeZone = 'UTC'")
-        attach(con, root, CATALOG, read_only=read_only, snapshot=snapshot)
-        con.execute(f"USE {CATALOG}")
     except BaseException:
         con.close()
         raise
@@ -90,6 +125,22 @@ def cursor(con: duckdb.DuckDBPyConnection, name: str = CATALOG) -> duckdb.DuckDB
 _FULL = ("no space left", "disk is full", "file too large", "disk quota", "could not write all bytes", "disk i/o error")
 _UNWRITABLE = ("permission denied", "readonly database", "read-only file system", "attempt to write a readonly")
 _BUSY = ("database is locked",)
+_CONFLICT = (
+    "transaction conflict",
+    "conflict",
+    "could not serialize",
+    "deadlock detected",
+    "failed to commit ducklake transaction",
+)
+_AWAY = (
+    "unable to connect",
+    "connection to server",
+    "server closed the connection",
+    "terminating connection",
+    "connection refused",
+    "could not connect",
+    "ssl connection has been closed",
+)
 _DAMAGED = (
     "not a database",
     "malformed",
@@ -104,27 +155,37 @@ _DAMAGED = (
 )
 
 
-def explained(error: Exception, root: Path) -> StoreError:
+def told(error: Exception) -> str:
+    """What DuckDB, a database or the operating system says, without passwords."""
+    return hidden(str(error).strip())
+
+
+def explained(error: Exception, where: Place | Path) -> StoreError:
     """Our error for one of DuckDB's or the operating system's."""
-    text = str(error).strip()
+    place = located(where)
+    text = told(error)
     lower = text.lower()
     if any(words in lower for words in _FULL):
         return StoreError(
-            f"the disk of the lake {root} is full or failing; nothing was written: free space and run again ({text})"
+            f"the disk of the lake {place} is full or failing; nothing was written: free space and run again ({text})"
         )
     if any(words in lower for words in _UNWRITABLE):
-        return StoreError(f"the lake {root} cannot be written: check the owner and mode of the folder ({text})")
+        return StoreError(f"the lake {place} cannot be written: check the owner and mode of the folder ({text})")
     if any(words in lower for words in _BUSY):
-        return BusyError(f"another program holds the catalog of the lake {root}: try again ({text})")
+        return BusyError(f"another program holds the catalog of the lake {place}: try again ({text})")
+    if place.database is not None and any(words in lower for words in _CONFLICT):
+        return ConflictError(f"another writer of the lake {place} was faster: try again ({text})")
+    if place.database is not None and any(words in lower for words in _AWAY):
+        return ConflictError(f"the database of the lake {place} does not answer: is it up? ({text})")
     if any(words in lower for words in _DAMAGED):
-        return StoreError(f"the lake {root} is damaged: restore the folder from a backup ({text})")
-    return StoreError(f"the lake {root} refused: {text}")
+        return StoreError(f"the lake {place} is damaged: restore the folder from a backup ({text})")
+    return StoreError(f"the lake {place} refused: {text}")
 
 
 @contextmanager
-def translated(root: Path) -> Iterator[None]:
+def translated(where: Place | Path) -> Iterator[None]:
     """Turns what DuckDB and the operating system raise inside into StoreErrors."""
     try:
         yield
     except (duckdb.Error, OSError) as error:
-        raise explained(error, root) from error
+        raise explained(error, where) from error

@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 import duckdb
 
+from tracemill.warehouse import engine
 from tracemill.warehouse.engine import CATALOG
 from tracemill.warehouse.layout import statement
+from tracemill.warehouse.place import Place
 
 Scope = Literal["user", "trace", "older_than"]
 _CHOICE = {"user": "erased_by_user", "trace": "erased_by_trace", "older_than": "erased_by_age"}
@@ -103,3 +105,11 @@ def scrub(catalog: Path) -> None:
         con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         con.close()
+
+
+def scrub_shared(place: Place) -> None:
+    """As `scrub`, of a catalog in PostgreSQL. What the server keeps of its own (its log of changes) is the server's."""
+    with engine.database(place) as con:
+        run = "CALL postgres_execute(?, ?, use_transaction := false)"
+        con.execute(run, [engine.DATABASE, statement("scrub_statistics")])
+        con.execute(run, [engine.DATABASE, "VACUUM"])

@@ -1,7 +1,9 @@
-"""The lake as a folder: create, open, write one transaction at a time, read beside the writers.
+"""The lake: create, open, write one transaction at a time, read beside the writers.
 
 root/catalog.sqlite   SQL catalog (SQLite, WAL)      root/data/   Parquet files
 root/key              32 secret bytes, mode 0600     root/lock    queues the writers of all processes
+
+Of a shared lake (place.py) each machine has a folder with the key and a lock; catalog and data are elsewhere.
 """
 
 import os
@@ -9,15 +11,17 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import duckdb
-from filelock import FileLock, Timeout
 
-from tracemill.errors import BusyError, StoreError
+from tracemill.errors import StoreError
+from tracemill.ids import keyed_id
 from tracemill.warehouse import engine, erasing, layout, upkeep
+from tracemill.warehouse.place import Place, located
+from tracemill.warehouse.queue import Queue
 from tracemill.warehouse.transaction import Transaction
 
 _KEY_BYTES = 32
@@ -30,58 +34,88 @@ class Lake:
     the file drops the POSIX locks that SQLite holds on it.
     """
 
-    def __init__(self, root: Path, key: bytes) -> None:
-        self.root = root
+    def __init__(self, place: Place, key: bytes) -> None:
+        self.place = place
         self.key = key
         """The lake's secret: keys message ids, pseudonyms and the split into pools."""
         self._guard = threading.Lock()
         self._reading: duckdb.DuckDBPyConnection | None = None
         self._writing: duckdb.DuckDBPyConnection | None = None
         self._pinned: set[int] = set()
-        self._owner: int | None = None  # the thread that holds the writer lock through this object
+        self._queue = Queue(place)
+
+    @property
+    def root(self) -> Path:
+        """The lake's folder on this machine."""
+        return self.place.root
 
     @classmethod
-    def create(cls, root: Path) -> "Lake":
-        """A new, empty lake in `root`, which is made where it is missing. Interrupted, it can be called again.
+    def create(cls, where: Path | Place) -> "Lake":
+        """A new, empty lake; its folder is made where it is missing. Interrupted, it can be called again.
 
-        Raises StoreError where `root` already holds a lake or cannot be written.
+        Raises StoreError where there already is a lake, or none can be written.
         """
-        root = Path(root).absolute()
-        try:
-            (root / "data").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"no lake can be made in {root}: {error.strerror}; choose another folder") from error
-        with engine.translated(root), _locked(root, wait_s=120):
-            key = _make_key(root)
-            con = engine.connect(root, read_only=False)
+        place = located(where)
+        for folder in (place.root, place.local_data):
+            try:
+                if folder is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"no lake can be made in {folder}: {error.strerror}; choose another folder") from error
+        queue = Queue(place)
+        with engine.translated(place), closing(queue), queue.turn(120):
+            con = engine.connect(place, read_only=False)
             try:
                 if layout.found(con) is not None:
-                    raise StoreError(f"there is already a lake in {root}: open it, or choose another folder")
+                    raise StoreError(f"there is already a lake in {place}: open it, or choose another folder")
+                key = _make_key(place.root)
                 layout.create(con)
+                if place.catalog is not None:
+                    con.execute("CREATE OR REPLACE TABLE lake_key (digest VARCHAR)")
+                    con.execute("INSERT INTO lake_key VALUES (?)", [_digest(key)])
             finally:
                 con.close()
-        return cls(root, key)
+        return cls(place, key)
 
     @classmethod
-    def open(cls, root: Path) -> "Lake":
-        """The lake in `root`, brought to this version's layout where an earlier tracemill made it.
+    def there(cls, where: Path | Place) -> bool:
+        """Whether a lake was made there. Raises StoreError where a shared catalog does not answer."""
+        place = located(where)
+        if place.catalog is None:
+            return place.root.exists()
+        place.root.mkdir(parents=True, exist_ok=True)
+        with engine.translated(place):
+            try:
+                with engine.connect(place, read_only=True) as con:
+                    return layout.found(con) is not None
+            except duckdb.Error as error:
+                if "existing ducklake" in str(error).lower() or "does not exist" in str(error).lower():
+                    return False
+                raise
 
-        Raises StoreError where it is missing, damaged or of a later layout.
+    @classmethod
+    def open(cls, where: Path | Place) -> "Lake":
+        """The lake, brought to this version's layout where an earlier tracemill made it.
+
+        Raises StoreError where it is missing, damaged, of a later layout, or of another key.
         """
-        root = Path(root).absolute()
-        if not (root / "catalog.sqlite").is_file():
-            raise StoreError(f"there is no lake in {root}: create one with tracemill init")
-        if (root / "catalog.sqlite").stat().st_size == 0:
-            raise StoreError(f"the lake {root} is damaged: its catalog is empty; restore the folder from a backup")
-        with engine.translated(root):
-            lake = cls(root, _read_key(root))
+        place = located(where)
+        if place.catalog is None:
+            if not place.sqlite.is_file():
+                raise StoreError(f"there is no lake in {place}: create one with tracemill init")
+            if place.sqlite.stat().st_size == 0:
+                raise StoreError(f"the lake {place} is damaged: its catalog is empty; restore the folder from a backup")
+        with engine.translated(place):
+            lake = cls(place, _read_key(place))
             try:
                 with lake.reader() as con:
                     old = layout.found(con)
                 if old is not None and old[0] < layout.VERSION:
                     lake._upgrade()
                 with lake.reader() as con:
-                    layout.check(con, root)
+                    layout.check(con, str(place))
+                    if place.catalog is not None:
+                        _check_key(con, place, lake.key)
             except BaseException:
                 lake.close()
                 raise
@@ -97,6 +131,10 @@ class Lake:
 
     def close(self) -> None:
         """Close every connection, readers that were handed out included. The lake may be used again afterwards."""
+        self._close_connections()
+        self._queue.close()
+
+    def _close_connections(self) -> None:
         with self._guard:
             for con in (self._reading, self._writing):
                 if con is not None:
@@ -111,16 +149,17 @@ class Lake:
         Raises BusyError where other writers hold the lake longer than `wait_s`. Prepare rows before entering:
         everybody else waits meanwhile.
         """
-        with self._alone(wait_s):
-            with engine.translated(self.root):
+        with self._queue.turn(wait_s):
+            with engine.translated(self.place):
                 con = self._writer()
             try:
-                with engine.translated(self.root):
+                with engine.translated(self.place):
                     con.execute("BEGIN")
-                    layout.refresh_views(con, layout.check(con, self.root))
+                    layout.refresh_views(con, layout.check(con, str(self.place)))
                 # Outside of `translated`: what the caller's own code raises in between stays what it is.
-                yield Transaction(con, self.root)
-                with engine.translated(self.root):
+                yield Transaction(con, self.place)
+                self._queue.check()
+                with engine.translated(self.place):
                     con.execute(f"CALL {engine.CATALOG}.set_commit_message('tracemill', {engine.quoted(message)})")
                     con.execute("COMMIT")
             except BaseException:
@@ -134,30 +173,30 @@ class Lake:
         Each statement sees the newest snapshot; BEGIN … COMMIT holds one. With `snapshot` all statements see that one.
         Raises StoreError where the snapshot does not exist or has expired.
         """
-        with self._guard, engine.translated(self.root):
+        with self._guard, engine.translated(self.place):
             if self._reading is None:
-                self._reading = engine.connect(self.root, read_only=True)
+                self._reading = engine.connect(self.place, read_only=True)
             if snapshot is None:
                 return engine.cursor(self._reading)
             name = f"{engine.CATALOG}_{int(snapshot)}"
             if snapshot not in self._pinned:
                 try:
-                    engine.attach(self._reading, self.root, name, read_only=True, snapshot=snapshot)
+                    engine.attach(self._reading, self.place, name, read_only=True, snapshot=snapshot)
                 except duckdb.Error as error:
                     if "snapshot" not in str(error).lower():
                         raise
                     raise StoreError(
-                        f"the lake {self.root} has no snapshot {snapshot}: it never had, or it has expired"
+                        f"the lake {self.place} has no snapshot {snapshot}: it never had, or it has expired"
                     ) from error
                 self._pinned.add(snapshot)
             return engine.cursor(self._reading, name)
 
     def snapshot_id(self) -> int:
         """The newest snapshot: what `reader(snapshot)` takes to see the lake as it is now."""
-        with engine.translated(self.root), self.reader() as con:
+        with engine.translated(self.place), self.reader() as con:
             row = con.execute(f"SELECT id FROM {engine.CATALOG}.current_snapshot()").fetchone()
         if row is None:
-            raise StoreError(f"the lake {self.root} is damaged: it has no snapshot; restore it from a backup")
+            raise StoreError(f"the lake {self.place} is damaged: it has no snapshot; restore it from a backup")
         return int(row[0])
 
     def checkpoint(
@@ -168,7 +207,7 @@ class Lake:
         Kept are the snapshots of the last `keep_days`, those in `keep` and those that a release names. Files are
         deleted a day after nothing refers to them, so readers at work are not disturbed.
         """
-        with self._alone(wait_s), engine.translated(self.root):
+        with self._queue.turn(wait_s), engine.translated(self.place):
             con = self._writer()
             try:
                 done = upkeep.checkpoint(con, now_ns=now_ns, keep_days=keep_days, keep=keep)
@@ -184,53 +223,43 @@ class Lake:
         Earlier snapshots can no longer be read, those that releases name included. Readers at work may fail; readers
         that this object handed out are closed.
         """
-        with self._alone(wait_s), engine.translated(self.root):
+        with self._queue.turn(wait_s), engine.translated(self.place):
             con = self._writer()
             try:
                 erasing.purge(con)
             finally:
                 con.close()
-            self.close()  # SQLite's locks are the process's: no other handle may be open
             try:
-                erasing.scrub(self.root / "catalog.sqlite")
-            except sqlite3.Error as error:
+                if self.place.database is None:
+                    self._close_connections()  # SQLite's locks are the process's: no other handle may be open
+                    erasing.scrub(self.place.sqlite)
+                else:
+                    erasing.scrub_shared(self.place)
+            except (sqlite3.Error, duckdb.Error) as error:
                 raise StoreError(
-                    f"the catalog of the lake {self.root} still holds traces of what was erased ({error}): "
-                    "close what reads it and run the same command again"
+                    f"the catalog of the lake {self.place} still holds traces of what was erased "
+                    f"({engine.told(error)}): close what reads it and run the same command again"
                 ) from error
 
     def _upgrade(self) -> None:
-        with self._alone(120):
+        with self._queue.turn(120):
             con = self._writer()
             try:
                 con.execute("BEGIN")
                 layout.upgrade(con)
-                layout.refresh_views(con, layout.check(con, self.root))
+                layout.refresh_views(con, layout.check(con, str(self.place)))
                 con.execute(f"CALL {engine.CATALOG}.set_commit_message('tracemill', 'layout {layout.VERSION}')")
                 con.execute("COMMIT")
             except BaseException:
                 self._undo(con)
                 raise
             con.close()
-        self.close()  # readers made before it know the tables as they were
-
-    @contextmanager
-    def _alone(self, wait_s: float) -> Iterator[None]:
-        """The writer lock; asked for twice by one thread it would wait for itself."""
-        me = threading.get_ident()
-        if self._owner == me:
-            raise StoreError("this thread already has a transaction open: finish it first")
-        with _locked(self.root, wait_s=wait_s):
-            self._owner = me
-            try:
-                yield
-            finally:
-                self._owner = None
+        self._close_connections()  # readers made before it know the tables as they were
 
     def _writer(self) -> duckdb.DuckDBPyConnection:
         with self._guard:
             if self._writing is None:
-                self._writing = engine.connect(self.root, read_only=False)
+                self._writing = engine.connect(self.place, read_only=False)
             return engine.cursor(self._writing)
 
     def _undo(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -247,30 +276,25 @@ class Lake:
                 self._writing = None
 
 
-@contextmanager
-def _locked(root: Path, *, wait_s: float) -> Iterator[None]:
-    """Hold the lake's writer lock; the kernel releases it when the process dies, however it dies."""
-    if not root.is_dir():
-        raise StoreError(f"there is no lake in {root}: create one with tracemill init")
-    lock = FileLock(root / "lock", poll_interval=0.01)
-    with engine.translated(root):
-        try:
-            lock.acquire(timeout=wait_s)
-        except Timeout as error:
-            raise BusyError(
-                f"another process has been writing to the lake {root} for {wait_s:g} s: wait for it to finish"
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _digest(key: bytes) -> str:
+    """By which a shared lake knows its key."""
+    return keyed_id(key, "the key of this lake")
+
+
+def _check_key(con: duckdb.DuckDBPyConnection, place: Place, key: bytes) -> None:
+    found = con.execute("SELECT digest FROM lake_key").fetchone()
+    if found is None or found[0] != _digest(key):
+        raise StoreError(
+            f"the key {place.root / 'key'} is not that of the lake {place}: "
+            "copy the file from the machine that made the lake"
+        )
 
 
 def _make_key(root: Path) -> bytes:
     """Write the key once; whoever finds one keeps it, because ids already made depend on it."""
     path = root / "key"
     if path.exists():
-        return _read_key(root)
+        return _read_key(Place(root=root))
     fresh = root / "key.new"
     fresh.unlink(missing_ok=True)
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -279,15 +303,17 @@ def _make_key(root: Path) -> bytes:
         file.flush()
         os.fsync(file.fileno())
     fresh.rename(path)
-    return _read_key(root)
+    return _read_key(Place(root=root))
 
 
-def _read_key(root: Path) -> bytes:
-    path = root / "key"
+def _read_key(place: Place) -> bytes:
+    path = place.root / "key"
     try:
         key = path.read_bytes()
     except FileNotFoundError as error:
-        raise StoreError(f"the lake {root} has lost its key: restore {path} from a backup") from error
+        if place.catalog is not None:
+            raise StoreError(f"the key of the lake {place} is not on this machine: copy it to {path} first") from error
+        raise StoreError(f"the lake {place} has lost its key: restore {path} from a backup") from error
     if len(key) != _KEY_BYTES:
         raise StoreError(f"the key {path} has {len(key)} bytes instead of {_KEY_BYTES}: restore it from a backup")
     return key

@@ -22,6 +22,7 @@ import pyarrow as pa
 from tracemill.errors import QueryError, StoreError
 from tracemill.warehouse import engine, layout, readonly
 from tracemill.warehouse.lake import Lake
+from tracemill.warehouse.place import Place, located
 
 _BATCH_ROWS = 10_000
 _Result = TypeVar("_Result")
@@ -80,24 +81,24 @@ def stream(
 
 def fenced(lake: Lake, *, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
     """What `query` runs on: an instance of its own, with the lake read-only and everything else out of reach."""
-    con = _attached(lake.root, snapshot)
+    con = _attached(lake.place, snapshot)
     try:
-        with engine.translated(lake.root):
-            _fence(con, lake.root)
+        with engine.translated(lake.place):
+            _fence(con, lake.place)
     except BaseException:
         con.close()
         raise
     return con
 
 
-def _attached(root: Path, snapshot: int | None) -> duckdb.DuckDBPyConnection:
-    with engine.translated(root):
+def _attached(place: Place, snapshot: int | None) -> duckdb.DuckDBPyConnection:
+    with engine.translated(place):
         try:
-            return engine.connect(root, read_only=True, snapshot=snapshot)
+            return engine.connect(place, read_only=True, snapshot=snapshot)
         except duckdb.Error as error:
             if snapshot is None or "snapshot" not in str(error).lower():
                 raise
-            raise StoreError(f"the lake {root} has no snapshot {snapshot}: it never had, or it has expired") from error
+            raise StoreError(f"the lake {place} has no snapshot {snapshot}: it never had, or it has expired") from error
 
 
 def _batches(worker: "_Worker", reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -105,23 +106,24 @@ def _batches(worker: "_Worker", reader: pa.RecordBatchReader) -> Iterator[pa.Rec
         yield batch
 
 
-def connect(path: Path | str, *, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
-    """A DuckDB of the caller's own with the lake in the folder `path` attached read-only, and in use.
+def connect(where: Place | Path | str, *, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB of the caller's own with the lake in the folder `where` attached read-only, and in use.
 
     For programs that read beside tracemill: polars, Ray, notebooks. It needs no network and never waits for writers.
     With `snapshot`, the lake as it was. Raises StoreError where there is no lake. Not fenced: for SQL of one's own.
     """
-    root = Path(path).absolute()
-    if not (root / "catalog.sqlite").is_file():
-        raise StoreError(f"there is no lake in {root}: give the folder that holds catalog.sqlite")
-    return _attached(root, snapshot)
+    place = located(Path(where) if isinstance(where, str) else where)
+    if place.database is None and not place.sqlite.is_file():
+        raise StoreError(f"there is no lake in {place.root}: give the folder that holds catalog.sqlite")
+    return _attached(place, snapshot)
 
 
 def attachment(lake: Lake, *, snapshot: int | None = None) -> str:
     """What any DuckDB client runs to have the lake before it, read-only; at a fixed snapshot where one is given."""
+    wanted = " ".join(f"INSTALL {name.removesuffix('_scanner')};" for name in reversed(engine.extensions(lake.place)))
     return (
-        "INSTALL ducklake; INSTALL sqlite;\n"
-        f"{engine.attachment(lake.root, engine.CATALOG, read_only=True, snapshot=snapshot)};\n"
+        f"{wanted}\n"
+        f"{engine.attachment(lake.place, engine.CATALOG, read_only=True, snapshot=snapshot)};\n"
         f"USE {engine.CATALOG};\n"
     )
 
@@ -131,7 +133,7 @@ def night_snapshot(lake: Lake, night: str) -> int:
 
     Raises QueryError where that is no night or several, and where its snapshot can no longer be read.
     """
-    with engine.translated(lake.root), lake.reader() as con:
+    with engine.translated(lake.place), lake.reader() as con:
         found = con.execute(layout.statement("night_snapshots"), {"night": night}).fetchall()
         known = {int(row[0]) for row in con.execute(f"SELECT snapshot_id FROM {engine.CATALOG}.snapshots()").fetchall()}
         forgotten = con.execute("SELECT max(snapshot_id) FROM receipts").fetchone()
@@ -151,7 +153,7 @@ def night_snapshot(lake: Lake, night: str) -> int:
     return int(snapshot)
 
 
-def _fence(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+def _fence(con: duckdb.DuckDBPyConnection, place: Place) -> None:
     """No files but the lake's data, no extensions to load, no settings to change, for as long as `con` lives.
 
     In an object store `..` leads out of the lake's data to other objects that the same keys open: that no text may name
@@ -161,11 +163,11 @@ def _fence(con: duckdb.DuckDBPyConnection, root: Path) -> None:
         "SELECT data_path, parse_formatted_bytes(current_setting('memory_limit')) "
         f"FROM ducklake_settings('{engine.CATALOG}')"
     ).fetchone()
-    data, memory = (str(row[0]), int(row[1])) if row else (str(root / "data") + "/", 0)
+    data, memory = (str(row[0]), int(row[1])) if row else (place.data_url, 0)
     for setting in (
         # DuckDB's own limit is 80 % of what the machine or the container has.
         f"memory_limit = '{memory * 5 // 8} bytes'",
-        f"max_temp_directory_size = '{shutil.disk_usage(root).free // 2} bytes'",
+        f"max_temp_directory_size = '{shutil.disk_usage(place.root).free // 2} bytes'",
         f"allowed_directories = [{engine.quoted(data)}]",
         "python_enable_replacements = false",
         "allow_community_extensions = false",

@@ -1,7 +1,6 @@
 """One write to the lake: what may be done between BEGIN and COMMIT."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -14,6 +13,7 @@ from tracemill.warehouse import rebuild as building
 from tracemill.warehouse import take as taking
 from tracemill.warehouse.erasing import Erased, Scope
 from tracemill.warehouse.layout import statement
+from tracemill.warehouse.place import Place
 from tracemill.warehouse.take import Taken
 
 _OWN_WAY = {
@@ -30,10 +30,10 @@ _OWN_WAY = {
 class Transaction:
     """Made by Lake.transaction. Every method is idempotent and sees what earlier ones in the transaction wrote."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, root: Path) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, place: Place) -> None:
         self.con = con
         """For reading inside the transaction, its own writes included. Write through the methods."""
-        self._root = root
+        self._place = place
 
     def take(self, batch: Batch) -> Taken:
         """Write what ingest made of some source objects; objects and rows already in the lake are not written again.
@@ -42,7 +42,7 @@ class Transaction:
         revisions the later batch. Parts of spans are laid upon what is known of them, in any order of arrival.
         Raises StoreError where rows do not fit.
         """
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             return taking.take(self.con, batch)
 
     def reopen(self, objects: Sequence[tuple[str, str]]) -> None:
@@ -53,7 +53,7 @@ class Transaction:
         if not objects:
             return
         names = ("source_uri", "content_hash")
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             self.con.register(
                 "reopened", pa.table([list(column) for column in zip(*objects, strict=True)], names=names)
             )
@@ -68,7 +68,7 @@ class Transaction:
         logs: messages that name it go also where others refer to them. The erased do not come back when their source
         is read again. The bytes go with Lake.purge.
         """
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             return erasing.erase(self.con, scope, subject, names=names, receipt_id=receipt_id)
 
     def renew(self, objects: Sequence[tuple[str, str, str]]) -> None:
@@ -76,20 +76,20 @@ class Transaction:
         if not objects:
             return
         names = ("source_uri", "content_hash", "fingerprint")
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             self.con.register("renewed", pa.table([list(column) for column in zip(*objects, strict=True)], names=names))
             self.con.execute(statement("renew"))
             self.con.unregister("renewed")
 
     def insert(self, name: str, table: pa.Table) -> int:
         """Add rows whose key is new to table `name`; returns how many were. Raises StoreError where rows do not fit."""
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             target = self._target(name)
             return rows.insert(self.con, target, rows.checked(table, target.schema, name, target.key))
 
     def replace(self, name: str, table: pa.Table) -> int:
         """Add rows or put them in place of those with the same key; returns how many were new or different."""
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             target = self._target(name)
             if target.append_only:
                 raise StoreError(f"table {name} is only ever added to: use insert")
@@ -101,7 +101,7 @@ class Transaction:
         Task groups, pools and sites once assigned are kept; a site only while the call's prompt is the same.
         Returns those that have no task group yet: trajectory_id, task_key, task_text (either may be NULL).
         """
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             return building.rebuild(self.con, trace_ids)
 
     def assign_groups(self, assigned: pa.Table, new_groups: pa.Table) -> int:
@@ -110,7 +110,7 @@ class Transaction:
         A trajectory that has a group keeps it. Returns how many were assigned. Raises StoreError where a group would
         lie in two pools.
         """
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             return groups.assign_groups(
                 self.con,
                 rows.checked(assigned, groups.ASSIGNED_GROUPS, "assign_groups", ("trajectory_id",)),
@@ -119,7 +119,7 @@ class Transaction:
 
     def assign_sites(self, assigned: pa.Table) -> int:
         """Give transitions (trajectory_id, step, site_id, site_version) their site; returns how many changed."""
-        with engine.translated(self._root):
+        with engine.translated(self._place):
             return groups.assign_sites(
                 self.con, rows.checked(assigned, groups.ASSIGNED_SITES, "assign_sites", ("trajectory_id", "step"))
             )

@@ -7,6 +7,7 @@ TracemillError
 │   └── FormatError        nobody recognises the format
 ├── StoreError             the lake is missing, broken, full or of another version
 │   └── BusyError          another process holds it; transient
+│       └── ConflictError  another writer was faster, or the catalog's database is away; the same work may be done again
 ├── QueryError             a SQL statement was refused or failed
 ├── EndpointError          a model endpoint is dead or misbehaves; transient
 ├── BudgetError            a budget in calls, tokens, money or seconds is used up
@@ -77,6 +78,10 @@ class BusyError(StoreError):
     """Another process holds the lake, or a nightly run is already going."""
 
     transient = True
+
+
+class ConflictError(BusyError):
+    """Another writer of a shared lake was faster, or its database was away: nothing was written."""
 
 
 class QueryError(TracemillError):
