@@ -27,6 +27,9 @@ _OWN = {
     "agent_name": "s.called_by",
     "model": "coalesce(s.model, s.model_requested)",
     "finish_reason": "s.finish_reasons[1]",
+    "input_token_ids": "coalesce(s.input_token_ids, e.input_token_ids)",
+    "output_token_ids": "coalesce(s.output_token_ids, e.output_token_ids)",
+    "output_logprobs": "coalesce(s.output_logprobs, e.output_logprobs)",
     "trainable": "s.untrainable_reason IS NULL",
     "untrainable_reason": "s.untrainable_reason",
 }

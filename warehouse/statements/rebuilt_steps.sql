@@ -7,6 +7,17 @@ WITH alone AS (
     WHERE agent_name IS NOT NULL
     GROUP BY trace
     HAVING min(agent_name) = max(agent_name)
+),
+-- A proxy logs what the engine answered as a span of its own below the call: there are the token ids. Where something in
+-- the call's text had to be redacted, they would still say it.
+engine AS (
+    SELECT c.id, arg_min(e.span_id, e.rowid) AS engine_id
+    FROM temp.rebuilt_calls c
+    JOIN temp.rebuilt_spans s ON s.rowid = c.id
+    JOIN temp.rebuilt_spans e ON e.trace = s.trace AND e.parent_span_id = s.span_id
+    WHERE NOT e.no_tokens AND e.kind <> 'llm' AND s.no_tokens
+      AND NOT list_has_any(list_concat(coalesce(s.flags, []), coalesce(e.flags, [])), ['redacted'])
+    GROUP BY c.id
 )
 SELECT
     w.trace_id, s.span_id,
@@ -14,9 +25,11 @@ SELECT
     coalesce(c.called_by, o.agent_name) AS called_by,
     c.judging,
     coalesce(list_contains(s.flags, 'redacted'), false) AS redacted,
-    coalesce(a.superseded, false) AS superseded
+    coalesce(a.superseded, false) AS superseded,
+    e.engine_id
 FROM temp.rebuilt_calls c
 JOIN temp.rebuilt_spans s ON s.rowid = c.id
 JOIN wanted w ON w.trace = c.trace
 LEFT JOIN alone o ON o.trace = c.trace
 LEFT JOIN temp.rebuilt_attempts a ON a.trace = c.trace
+LEFT JOIN engine e ON e.id = c.id

@@ -1,7 +1,7 @@
 -- One row per real model call, in the order of the calls. A site stays with the call while its prompt is the same.
 INSERT INTO transitions ({columns})
 WITH calls AS (
-    SELECT c.step, c.called_by, c.judging, c.superseded, s.*, coalesce(s.flags, []) AS its
+    SELECT c.step, c.called_by, c.judging, c.superseded, c.engine_id, s.*, coalesce(s.flags, []) AS its
     FROM spans s
     JOIN temp.rebuilt_steps c ON c.trace_id = s.trace_id AND c.span_id = s.span_id
     WHERE s.kind = 'llm' AND {near}
@@ -18,6 +18,12 @@ redacted AS (
     JOIN messages m USING (message_id)
     -- Of both sides, so that only these messages are searched and not all that the lake has.
     WHERE regexp_matches(CASE WHEN o.message_id IS NOT NULL THEN m.parts END, '{pseudonym}')
+),
+engine AS (
+    SELECT c.trace_id, c.span_id, s.input_token_ids, s.output_token_ids, s.output_logprobs
+    FROM spans s
+    JOIN (FROM temp.rebuilt_steps WHERE engine_id IS NOT NULL) c ON c.trace_id = s.trace_id AND c.engine_id = s.span_id
+    WHERE {near}
 ),
 judged AS (
     SELECT
@@ -43,6 +49,7 @@ judged AS (
 )
 SELECT {values}
 FROM judged s
+LEFT JOIN engine e ON e.trace_id = s.trace_id AND e.span_id = s.span_id
 LEFT JOIN temp.rebuilt_sites old
     ON old.trajectory_id = s.trace_id
    AND old.span_id = s.span_id
