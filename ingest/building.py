@@ -184,7 +184,9 @@ class Building:
             else:
                 at.items += 1
                 at.seq += 1
-                self._spans.add_row(row, uri=uri)
+                self._spans.add_row(row[0], uri=uri)
+                for score in row[1]:
+                    self.add(score)
 
     def fail(self, reason: str) -> None:
         """The current object cannot be read (any further); it gets no ledger row, so that it is tried again."""

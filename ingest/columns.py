@@ -24,7 +24,7 @@ from tracemill.schema import SPAN_PARTS, SPANS
 DAY_NS = 86_400_000_000_000
 _MAX_NS = 2**63 - 1
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_FLUSH_ROWS = 4096
+_FLUSH_ROWS = 1024
 _LONG = ("attributes", "tool_args", "tool_result", "params")
 _IDS = ("system_ids", "input_ids", "output_ids")
 _long = itemgetter(*map(SPANS.get_field_index, _LONG))

@@ -75,6 +75,36 @@ def is_cut(message: Message) -> bool:
     return False
 
 
+_WRITTEN = frozenset(("role", "parts", "finish_reason"))
+_ROLES = frozenset(("system", "user", "assistant", "tool"))
+_PARTS = {
+    "text": frozenset(("type", "content")),
+    "tool_call": frozenset(("type", "id", "name", "arguments")),
+    "tool_call_response": frozenset(("type", "id", "response")),
+}
+
+
+def _as_written(message: Any) -> list[Message] | None:
+    """A message in the spelling of OTel GenAI, which is the canonical one; None where it is in another."""
+    if type(message) is not dict or not message.keys() <= _WRITTEN:
+        return None
+    role, parts = message.get("role"), message.get("parts")
+    if role not in _ROLES or type(parts) is not list:
+        return None
+    for part in parts:
+        if type(part) is not dict:
+            return None
+        kind = part.get("type")
+        if type(kind) is not str or part.keys() != _PARTS.get(kind):
+            return None
+        if kind == "text":
+            if type(part["content"]) is not str:
+                return None
+        elif kind == "tool_call_response" and (role != "tool" or len(parts) > 1 or part["id"] is None):
+            return None
+    return [(role, None, parts)]
+
+
 def tool_message(tools: Sequence[Any]) -> Message | None:
     """The message that holds tool definitions; None where there are none."""
     parts = tools_from_openai([unwrap(tool) for tool in tools])
@@ -149,7 +179,7 @@ class Known(msgspec.Struct, gc=False):
     """The day on which it was said last."""
 
 
-Told = tuple[list[Known], str | None]
+Told = tuple[tuple[Known, ...], str | None]
 """What one message of a log is in canonical ones, and its finish reason."""
 
 
@@ -213,7 +243,8 @@ class MessageBook:
                     known.clear()
                     self._told_bytes = len(raw)
                 message = msgspec.json.decode(raw)
-                told = known[raw] = (self.known(canonical(message, default_role)), finish_reason(message))
+                said = _as_written(message) or canonical(message, default_role)
+                told = known[raw] = (tuple(self.known(said)), finish_reason(message))
             found.append(told)
         return found
 

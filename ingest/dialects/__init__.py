@@ -103,7 +103,7 @@ def understand(span: RawSpan, attributes: Attributes, events: list[Event], origi
     if span.output_logprobs is None:
         span.output_logprobs = _content_logprobs(attributes)
     span.error_type = take_text(attributes, "error.type")
-    _exceptions(span, attributes, events)
+    exceptions(span, attributes, events)
     scores = dialect.fill(span, attributes, events)
     if span.session_id is None and origin.resource.get("agentlightning.rollout_id") is not None:
         span.session_id = str(origin.resource["agentlightning.rollout_id"])
@@ -132,7 +132,8 @@ def _listed(value: Any) -> bool:
     return isinstance(value, list) and bool(value)
 
 
-def _exceptions(span: RawSpan, attributes: Attributes, events: list[Event]) -> None:
+def exceptions(span: RawSpan, attributes: Attributes, events: list[Event]) -> None:
+    """Moves what went wrong out of the events."""
     for event in list(events):
         if event.name == "exception":
             events.remove(event)

@@ -102,7 +102,7 @@ def fill(span: RawSpan, attributes: Attributes, events: list[Event]) -> list[Ite
     for name, plain in _PARAMETERS:
         if plain not in span.params and (value := take(attributes, name)) is not None:
             span.params[plain] = value
-    scores = _events(span, events)
+    scores = told_in_events(span, events)
     reasons = unwrap(take(attributes, "gen_ai.response.finish_reasons", "gen_ai.response.finish_reason"))
     if reasons is not None:
         span.finish_reasons = [str(r) for r in reasons] if isinstance(reasons, list) else [str(reasons)]
@@ -267,7 +267,7 @@ def _messages(span: RawSpan, attributes: Attributes) -> None:
     span.tools = tools if isinstance(tools, list) else None
 
 
-def _events(span: RawSpan, events: list[Event]) -> list[Item]:
+def told_in_events(span: RawSpan, events: list[Event]) -> list[Item]:
     """Messages and judgements that were logged as events of the span."""
     prompt: list[Message] = []
     answer: list[Message] = []

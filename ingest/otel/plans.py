@@ -49,7 +49,7 @@ _REQUEST = "gen_ai.request."
 _SPREAD = ("gen_ai.prompt", "gen_ai.completion", "llm.", "traceloop.")
 """Vocabulary that is spread over names with numbers in them, or found by the beginnings of names."""
 _OPERATION = "gen_ai.operation.name"
-_KEPT = (_OPERATION, "gen_ai.response.id", "otel.scope.name")
+_KEPT = (_OPERATION, "gen_ai.response.id", "otel.scope.name", "exception")
 """Names that come among those that stay in the attributes."""
 _MAX_SHAPES = 2000
 

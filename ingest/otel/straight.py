@@ -17,15 +17,20 @@ import msgspec
 from tracemill.chat import as_text
 from tracemill.ingest.columns import DAY_NS, SpanColumns, day_of, nanoseconds
 from tracemill.ingest.content.messages import Known, MessageBook, canonical, tool_message
+from tracemill.ingest.dialects import exceptions
 from tracemill.ingest.dialects.agent_lightning import NAMES as LIGHTNING
-from tracemill.ingest.dialects.genai import TOLD_BY_KIND
+from tracemill.ingest.dialects.event import Event
+from tracemill.ingest.dialects.genai import TOLD_BY_KIND, told_in_events
 from tracemill.ingest.documents import MALFORMED, unwrap
 from tracemill.ingest.otel.envelope import status_of
 from tracemill.ingest.otel.plans import N_NUMBERS, N_TEXTS, Plan, Plans
-from tracemill.ingest.reader import Bundle, Heard, Origin
+from tracemill.ingest.reader import Bundle, Heard, Item, Origin, RawSpan
 from tracemill.ingest.redact import HARD, Redactor
 from tracemill.schema import SPANS
 
+Row = tuple[list[Any], list[Item]]
+"""The values of a span in the order of SPANS, and the scores found in it."""
+_EVENTS = ("exception", "gen_ai.evaluation.result")
 _MAX_CACHED = 2000
 _MAX_INT = 2**63 - 1
 
@@ -70,6 +75,7 @@ class _Draft(msgspec.Struct, gc=False):
     hard: bool
     """Whether the attributes, arguments and result have to be redacted value by value."""
     touched: bool
+    scores: list[Item]
 
 
 class Straight:
@@ -87,9 +93,9 @@ class Straight:
         self._tools: dict[str, list[Known] | None] = {}
         self._params: dict[bytes, tuple[str | None, bool]] = {}
 
-    def rows(self, bundle: Bundle, *, uri: str, source_format: str, seq: int) -> list[list[Any] | None]:
-        """The rows of the spans in the order of SPANS; None for every span that has to go the general way."""
-        none: list[list[Any] | None] = [None] * len(bundle.spans)
+    def rows(self, bundle: Bundle, *, uri: str, source_format: str, seq: int) -> list[Row | None]:
+        """The rows of the spans; None for every span that has to go the general way."""
+        none: list[Row | None] = [None] * len(bundle.spans)
         origin = bundle.origin
         if "agentlightning.rollout_id" in origin.resource:
             return none
@@ -114,9 +120,7 @@ class Straight:
             return none
         return [None if draft is None else self._finished(draft, bundle, uri, source_format, dirty) for draft in drafts]
 
-    def _finished(
-        self, draft: _Draft, bundle: Bundle, uri: str, source_format: str, dirty: set[str]
-    ) -> list[Any] | None:
+    def _finished(self, draft: _Draft, bundle: Bundle, uri: str, source_format: str, dirty: set[str]) -> Row | None:
         row, redactor, free = draft.row, self._redactor, draft.free
         touched = draft.touched
         day = row[_DAY]
@@ -153,10 +157,14 @@ class Straight:
         if touched:
             row[_FLAGS].append("redacted")
         row[_SERVICE], row[_URI], row[_LINE], row[_FORMAT] = bundle.origin.service, uri, bundle.line, source_format
-        return row
+        return row, draft.scores
 
     def _draft(self, heard: Heard, origin: Origin) -> _Draft | None:
-        if heard.events or heard.links or (heard.name or "").startswith(LIGHTNING):
+        if (
+            heard.links
+            or not all(event.name in _EVENTS for event in heard.events)
+            or (heard.name or "").startswith(LIGHTNING)
+        ):
             return None
         plan = self._plans.of(heard, origin)
         if plan is None:
@@ -214,11 +222,27 @@ class Straight:
         if start is not None and end is not None and end < start:
             flags.append("clock")
         free = dict(zip(plan.free_names, plan.free(values), strict=True))
+        status, message = status_of(heard.status), heard.message or None
+        scores: list[Item] = []
+        if heard.events:
+            events = [Event(name=e.name, attributes=dict(e.attributes), time_ns=e.time_ns) for e in heard.events]
+            span = RawSpan(
+                trace_id=heard.trace_id,
+                span_id=heard.span_id,
+                kind=plan.kind,
+                status=status,
+                error_type=error_type,
+                error_message=message,
+            )
+            exceptions(span, free, events)
+            scores = told_in_events(span, events)
+            status, error_type, message = span.status, span.error_type, span.error_message
+        elif error_type is not None and status == "unset":
+            status = "error"
         if operation not in TOLD_BY_KIND:
             free["gen_ai.operation.name"] = operation
         if response_id is not None:
             free["gen_ai.response.id"] = response_id
-        status = status_of(heard.status)
         args = unwrap(args)
         texts: list[str] = []
         hard = self._redactor.gather(args, texts) | self._redactor.gather(result, texts)
@@ -232,8 +256,7 @@ class Straight:
         row[_SESSION], row[_USER] = session, None if user is None else self._user(user)
         row[_DAY], row[_START], row[_END] = day, start, end
         row[_KIND], row[_NAME], row[_DIALECT] = plan.kind, heard.name, plan.dialect
-        row[_STATUS] = "error" if error_type is not None and status == "unset" else status
-        row[_ERROR], row[_MESSAGE] = error_type, heard.message or None
+        row[_STATUS], row[_ERROR], row[_MESSAGE] = status, error_type, message
         row[_AGENT], row[_AGENT_VERSION], row[_PROVIDER] = agent, agent_version, provider
         row[_REQUESTED], row[_MODEL], row[_RESPONSE] = model_requested, model or model_requested, response_id
         row[_CALLED], row[_CALL], row[_ARGS], row[_RESULT] = tool_name, call_id, args, result
@@ -243,7 +266,9 @@ class Straight:
         row[_COST] = float(cost) if cost is not None and math.isfinite(cost) else None
         row[_PARAMS], row[_FLAGS], row[_INGESTED] = params, flags, self._now_ns
         texts += [text for text in map(row.__getitem__, _CORE) if text is not None]
-        return _Draft(row, texts, free, [asked, given, opening or None, definitions], bool(hard & HARD), params_touched)
+        return _Draft(
+            row, texts, free, [asked, given, opening or None, definitions], bool(hard & HARD), params_touched, scores
+        )
 
     def _day(self, start: int) -> Any:
         found = self._days.get(start // DAY_NS)
