@@ -60,12 +60,12 @@ def checked(con: duckdb.DuckDBPyConnection, text: str) -> str:
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise QueryError("this is not SQL that DuckDB understands: it holds a character that no text has")
     explain = _EXPLAIN.fullmatch(text)
-    select = explain.group(2) if explain else text
+    select = subject(text)
     relations, hidden = _relations(con)
     known = relations | SYSTEM_VIEWS
-    tree = _tree(con, select)
+    tree = parsed(con, select)
     common = _common(tree, hidden)
-    for node in _nodes(tree):
+    for node in nodes(tree):
         kind = node.get("type")
         if kind == "TABLE_FUNCTION":
             _check_function(str(node.get("function", {}).get("function_name", "")).lower(), in_from=True)
@@ -80,6 +80,12 @@ def checked(con: duckdb.DuckDBPyConnection, text: str) -> str:
             if isinstance(inner, dict) and inner.get("type") not in _REFERENCES:
                 raise QueryError(f"{_ONLY}; FROM may not hold {inner.get('type')}")
     return f"EXPLAIN {explain.group(1) or ''}{select}" if explain else select
+
+
+def subject(text: str) -> str:
+    """The SELECT that a statement is, or that it explains."""
+    explain = _EXPLAIN.fullmatch(text)
+    return explain.group(2) if explain else text
 
 
 def told(error: Exception) -> str:
@@ -97,7 +103,7 @@ def _relations(con: duckdb.DuckDBPyConnection) -> tuple[Set[str], Set[str]]:
     return {str(name).lower() for (name,) in own}, {str(name).lower() for (name,) in hidden}
 
 
-def _tree(con: duckdb.DuckDBPyConnection, select: str) -> Any:
+def parsed(con: duckdb.DuckDBPyConnection, select: str) -> Any:
     """The statement as DuckDB's parser reads it. Raises QueryError where it is not one SELECT."""
     try:
         found = con.extract_statements(select)
@@ -124,7 +130,7 @@ def _common(tree: Any, hidden: Set[str]) -> Set[str]:
     So none may be named as what must stay out of reach where the expression is out of scope: a file, a view of DuckDB.
     """
     names = set()
-    for node in _nodes(tree):
+    for node in nodes(tree):
         found = [entry.get("key") for entry in (node.get("cte_map") or {}).get("map", [])]
         for name in (str(one).lower() for one in (*found, node.get("cte_name")) if one):
             if not _PLAIN.fullmatch(name) or name in hidden:
@@ -165,7 +171,7 @@ def _check_relation(node: dict[str, Any], known: Set[str], common: Set[str]) -> 
         raise QueryError(f"the lake has no table or view {said}: {hint}")
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
     """Every object of a parse tree."""
     pending = [tree]
     while pending:

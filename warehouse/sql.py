@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from tracemill.errors import QueryError, StoreError
-from tracemill.warehouse import engine, layout, readonly
+from tracemill.warehouse import engine, layout, lighter, readonly
 from tracemill.warehouse.lake import Lake
 from tracemill.warehouse.place import Place, located
 
@@ -73,7 +73,8 @@ def stream(
         con = worker.run(lambda: fenced(lake, snapshot=snapshot))
         try:
             worker.interrupt = con.interrupt
-            reader = worker.run(lambda: con.execute(readonly.checked(con, statement)).to_arrow_reader(batch_rows))
+            text = worker.run(lambda: lighter.lightened(con, readonly.checked(con, statement)))
+            reader = worker.run(lambda: con.execute(text).to_arrow_reader(batch_rows))
             yield Answer(schema=reader.schema, batches=_batches(worker, reader))
         finally:
             con.close()
