@@ -83,20 +83,7 @@ def _near(con: duckdb.DuckDBPyConnection, table: Table) -> str:
 
 def insert(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> int:
     """Add the rows whose key is new; of equal keys the first. Returns how many were added."""
-    if rows.num_rows == 0:
-        return 0
-    stage(con, "staged", rows)
-    try:
-        names = columns(table.schema.names)
-        return _count(
-            con,
-            f'INSERT INTO "{table.name}" ({names}) SELECT {columns(table.schema.names, "s")} FROM staged s '
-            f"WHERE NOT EXISTS (SELECT 1 FROM {_near(con, table)} t WHERE {same_key(table, 's', 't')}) "
-            f"QUALIFY row_number() OVER (PARTITION BY {columns(table.key, 's')} ORDER BY s.{ROW}) = 1 "
-            f"ORDER BY s.{ROW}",
-        )
-    finally:
-        con.unregister("staged")
+    return len(insert_new(con, table, rows))
 
 
 def insert_new(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> list[int]:
@@ -111,16 +98,17 @@ def insert_new(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> 
             f"QUALIFY row_number() OVER (PARTITION BY {columns(table.key, 's')} ORDER BY s.{ROW}) = 1 "
             f"ORDER BY s.{ROW}"
         ).to_arrow_table()
-        con.register("new_rows", new)
-        names = table.schema.names
-        con.execute(
-            f'INSERT INTO "{table.name}" ({columns(names)}) '
-            f"SELECT {columns(names, 's')} FROM staged s SEMI JOIN new_rows USING ({ROW}) ORDER BY s.{ROW}"
-        )
-        con.unregister("new_rows")
+        places = new.column(0).combine_chunks()
+        if len(places) < rows.num_rows:
+            rows = rows.take(places)
+        if len(places):
+            con.register("new_rows", rows)
+            names = columns(table.schema.names)
+            con.execute(f'INSERT INTO "{table.name}" ({names}) SELECT {names} FROM new_rows')
+            con.unregister("new_rows")
     finally:
         con.unregister("staged")
-    return [int(place) for place in new.column(0).to_pylist()]
+    return [int(place) for place in places.to_pylist()]
 
 
 def replace(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> int:

@@ -25,7 +25,7 @@ _OWN_FOLD = frozenset(
 """Columns that `folded.sql` does not simply take from the topmost layer."""
 _OWN_JOIN = frozenset((*_MESSAGES, *_TOKENS, "kind", "status", "start_ns"))
 _TEMPORARY = (
-    *("span_keys", "part_keys", "deliveries", "folded"),
+    *("span_keys", "part_keys", "deliveries", "folded", "known_spans"),
     *("span_changes", "span_tree", "span_marks", "remarked_spans"),
 )
 
@@ -128,11 +128,14 @@ def write(
         else:
             run("deliveries")
             run("folded")
-        run("span_changes")
+        run("known_spans")
+        again = con.execute("SELECT 1 FROM temp.known_spans LIMIT 1").fetchone() is not None
+        run("span_changes" if again else "span_arrivals")
         run("span_tree")
         run("span_marks")
         run("remarked_spans")
         run("drop_old_spans")
+        _arrive(con, spans)
         run("write_spans")
         if in_parts:
             run("drop_old_parts")
@@ -151,4 +154,11 @@ def write(
         con.unregister("staged")
         con.unregister("staged_parts")
         con.unregister("known_objects")
+        con.unregister("arrivals")
     return fates, [row[0] for row in traces]
+
+
+def _arrive(con: duckdb.DuckDBPyConnection, spans: pa.Table) -> None:
+    """Makes the rows that are to be written readable as `arrivals`; picked here, as a join would carry all columns."""
+    kept = con.execute("SELECT _row FROM temp.span_changes WHERE NOT of_parts ORDER BY _row").to_arrow_table()
+    con.register("arrivals", spans if kept.num_rows == spans.num_rows else spans.take(kept.column(0)))

@@ -1,7 +1,8 @@
 -- The rows to write: new keys, and known keys with other content that is not older than what the lake has.
+-- Where the lake knows none of them, `span_arrivals` says the same for less.
 CREATE OR REPLACE TEMP TABLE span_changes AS
 WITH old AS (
-    SELECT * FROM spans WHERE {near}
+    SELECT * FROM spans SEMI JOIN temp.known_spans USING (trace_id, span_id) WHERE {near}
 ),
 came AS (
     SELECT k._row, s.* EXCLUDE (_row), false AS of_parts

@@ -1,7 +1,7 @@
--- What came in, and what got other marks by it.
+-- What came in, and what got other marks by it. The table's own order sorts them.
 INSERT INTO spans ({columns})
 WITH came AS (
-    SELECT {columns} FROM staged SEMI JOIN (FROM temp.span_changes WHERE NOT of_parts) USING (_row)
+    SELECT {columns} FROM arrivals
     UNION ALL
     SELECT {columns} FROM temp.folded SEMI JOIN (FROM temp.span_changes WHERE of_parts) USING (trace_id, span_id)
     UNION ALL
@@ -10,4 +10,3 @@ WITH came AS (
 SELECT {marked}
 FROM came s
 LEFT JOIN temp.span_marks m USING (trace_id, span_id)
-ORDER BY s.trace_id, s.seq
