@@ -55,7 +55,7 @@ def rebuild(con: duckdb.DuckDBPyConnection, trace_ids: Sequence[str]) -> pa.Tabl
                 )
         con.execute(_filled("rebuilt_transitions", fillings))
         listed = rows.columns(TABLES["trajectories"].schema.names)
-        con.execute(f"INSERT INTO trajectories ({listed}) SELECT {listed} FROM temp.rebuilt_trajectories ORDER BY 1")
+        con.execute(f"INSERT INTO trajectories ({listed}) SELECT {listed} FROM temp.rebuilt_trajectories")
         ungrouped = con.execute(_filled("ungrouped", fillings)).to_arrow_table()
         for step in (*_FIRST, *_THEN):
             con.execute(f"DROP TABLE temp.{step}")

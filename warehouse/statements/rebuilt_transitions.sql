@@ -1,4 +1,4 @@
--- One row per real model call, in the order of the calls. A site stays with the call while its prompt is the same.
+-- One row per real model call; the lake itself keeps them in order. A site stays with the call while its prompt is the same.
 INSERT INTO transitions ({columns})
 WITH calls AS (
     SELECT c.step, c.called_by, c.judging, c.superseded, c.engine_id, s.*, coalesce(s.flags, []) AS its
@@ -38,6 +38,8 @@ judged AS (
             WHEN coalesce(len(output_ids), 0) = 0 THEN 'no_output'
             WHEN list_contains(its, 'truncated') THEN 'truncated'
             WHEN list_contains(its, 'history_external') THEN 'history_external'
+            -- A prompt of system messages alone is one: then `input_ids` is there, and empty.
+            WHEN input_ids IS NULL OR len(input_ids) + coalesce(len(system_ids), 0) = 0 THEN 'no_input'
             WHEN list_contains(its, 'cache_hit') THEN 'cache_hit'
             WHEN list_contains(its, 'weight_0') THEN 'weight_0'
             WHEN list_contains(its, 'branch') THEN 'branch'
@@ -56,4 +58,3 @@ LEFT JOIN temp.rebuilt_sites old
    AND old.system_ids IS NOT DISTINCT FROM s.system_ids
    AND old.input_ids IS NOT DISTINCT FROM s.input_ids
    AND old.tool_definitions_id IS NOT DISTINCT FROM s.tool_definitions_id
-ORDER BY s.trace_id, s.step
