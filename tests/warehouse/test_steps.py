@@ -85,6 +85,13 @@ def test_every_reason_why_a_call_teaches_nothing(lake: Lake, build: Build) -> No
     made.call("a", "judge", [("user", "x")], "y", parent_span_id="within")
     made.call("a", "error", [("user", "x")], "y", status="error")
     made.call("a", "no_output", [("user", "x")], None)
+    for name, said in {
+        "no_input": {"input_ids": None},
+        "instructions": {"input_ids": None, "system_ids": [made.say("system", "s")]},
+        "nothing": {"input_ids": []},
+        "system alone": {"input_ids": [], "system_ids": [made.say("system", "s")]},
+    }.items():
+        made.call("a", name, [], "y", **said)
     # A pseudonym that the model read is one thing, one that it said another.
     made.call("a", "read", [("user", "I am [EMAIL_0123abcd]")], "Hello.", flags=["redacted"])
     made.call("a", "redacted", [("user", "x")], "Hello [NAME_0123abcd]!", flags=["redacted"])
@@ -93,8 +100,9 @@ def test_every_reason_why_a_call_teaches_nothing(lake: Lake, build: Build) -> No
         made.call("a", flag, [("user", "x")], "y", flags=[flag])
     land(lake, made)
     found = dict(rows(lake, "SELECT span_id, untrainable_reason FROM transitions"))
-    expected |= {name: name for name in ("judge", "error", "no_output", "redacted")}
-    assert found == {**expected, "read": None, "quoted": None}
+    expected |= {name: name for name in ("judge", "error", "no_output", "no_input", "redacted")}
+    expected |= {"instructions": "no_input", "nothing": "no_input"}
+    assert found == {**expected, "read": None, "quoted": None, "system alone": None}
     assert rows(lake, "SELECT count(*) FROM transitions WHERE trainable <> (untrainable_reason IS NULL)") == [(0,)]
 
 
