@@ -15,7 +15,6 @@ from tracemill.ingest.dialects.words import Words
 from tracemill.ingest.documents import unwrap
 from tracemill.ingest.reader import About, Item, Message, RawSpan
 
-_OUTER = "ai."
 _STEPS = (".doGenerate", ".doStream")
 _MIRRORED = (
     *("gen_ai.system", "gen_ai.request.model", "gen_ai.response.model", "gen_ai.response.id"),
