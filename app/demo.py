@@ -156,7 +156,7 @@ def _set_up(folder: Path, seed: int, nights: int, output: Output) -> Stage:
     (folder / "tracemill.toml").write_text(settings, encoding="utf-8")
     for name in ("feedback", "desk"):
         (folder / name).mkdir()
-    Lake.create(project.load(folder).lake_path).close()
+    Lake.create(project.load(folder).lake_place).close()
     days = _days(nights)
     sizes, copies = ([str(day[place]) for day in days] for place in (0, 1))
     tickets: list[str | Path] = [sys.executable, example / "tickets.py", "--out", "tickets", "--seed", str(seed)]
@@ -247,7 +247,7 @@ def _rename_sessions(folder: Path, source: str, target: str, *, suffix: str) -> 
 
 def _candidates(stage: Stage, night: int) -> list[Arm]:
     """The artifacts that reached a night's gate: production reads its channel, the other one a shadow channel."""
-    with Lake.open(project.load(stage.folder).lake_path) as lake, lake.reader() as con:
+    with Lake.open(project.load(stage.folder).lake_place) as lake, lake.reader() as con:
         rows = con.execute(_REACHED_THE_GATE).fetchall()
     arms = []
     for branch, candidate_id, channel in rows:
@@ -272,7 +272,7 @@ ORDER BY c.branch
 
 def _report(stage: Stage, arms: Sequence[Arm], began: float) -> None:
     config = project.load(stage.folder)
-    with Lake.open(config.lake_path) as lake:
+    with Lake.open(config.lake_place) as lake:
         found = facts.gather(
             lake,
             title="tracemill demo: an agent that learns from its own night",

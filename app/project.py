@@ -20,16 +20,16 @@ def load(project: Path | None) -> Config:
 
 def open_lake(config: Config) -> Lake:
     """The project's lake; ConfigError with the way out where there is none yet."""
-    if not config.lake_path.exists():
-        raise ConfigError(f"no lake at {config.lake_path}; make one with: tracemill init --project {config.root}")
-    return Lake.open(config.lake_path)
+    if not Lake.there(config.lake_place):
+        raise ConfigError(f"no lake at {config.lake_place}; make one with: tracemill init --project {config.root}")
+    return Lake.open(config.lake_place)
 
 
 def ensure_lake(config: Config) -> Lake:
     """The project's lake, made on first use."""
-    if not config.lake_path.exists():
-        return Lake.create(config.lake_path)
-    return Lake.open(config.lake_path)
+    if not Lake.there(config.lake_place):
+        return Lake.create(config.lake_place)
+    return Lake.open(config.lake_place)
 
 
 def night_id(now_ns: int) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from tracemill.ingest import Limits, Redaction, RowMapping
+from tracemill.warehouse.place import Place
 
 
 def _regex(text: str) -> str:
@@ -27,6 +28,11 @@ def _distinct(formats: tuple[RowMapping, ...]) -> tuple[RowMapping, ...]:
     return formats
 
 
+def _whole(lake: Any) -> Any:
+    """`lake = "folder"` as the table that it is short for."""
+    return {"path": lake} if isinstance(lake, str) else lake
+
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -34,6 +40,30 @@ Price = Annotated[float, Field(ge=0)]
 Days = Annotated[float, Field(ge=0)]
 Pattern = Annotated[str, AfterValidator(_regex)]
 Engine = Literal["local", "processes", "ray"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeConfig:
+    """`[lake]`: where the lake lies. `lake = "folder"` is short for its path."""
+
+    path: str = ".tracemill/lake"
+    """Folder of this machine; with nothing else said, all of the lake is in it."""
+    catalog: str | None = None
+    """A database that several machines share: `postgres:host=… dbname=…`."""
+    data: str | None = None
+    """Where they share the data: `s3://bucket/prefix`, or a folder that all of them see."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the object store: endpoint_url, region; nothing secret."""
+
+    def __post_init__(self) -> None:
+        self.place(Path())
+
+    def place(self, root: Path) -> Place:
+        """Where the lake of the project in the folder `root` lies."""
+        data = self.data
+        if data is not None and "://" not in data:
+            data = str(root / data)
+        return Place(root=root / self.path, catalog=self.catalog, data=data, options=self.options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +233,7 @@ class Config:
 
     root: Path
     name: str = "tracemill"
-    lake: str = ".tracemill/lake"
+    lake: Annotated[LakeConfig, BeforeValidator(_whole)] = LakeConfig()
     seed: int = 0
     sites_per_night: Count = 1
     sources: tuple[SourceConfig, ...] = ()
@@ -240,7 +270,12 @@ class Config:
 
     @property
     def lake_path(self) -> Path:
-        return self.path(self.lake)
+        """The lake's folder on this machine."""
+        return self.path(self.lake.path)
+
+    @property
+    def lake_place(self) -> Place:
+        return self.lake.place(self.root)
 
     @property
     def landing_path(self) -> Path:

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 
 from tracemill import ingest
+from tracemill.errors import ConflictError
 from tracemill.mining import groups
 from tracemill.pipelines import engines, joining, landed
 from tracemill.pipelines.config import Config, SourceConfig
@@ -127,7 +129,10 @@ def take_in(
     )
     ledger = Ledger.of(night.select(TAKEN), night.select(BEGUN), readers=job.readers, retry_refused=retry_refused)
     todo = engines.tasks(objects, ledger, ingest.Names(night.lake.key, rules), batch_bytes)
-    staging = engines.Staging(url=str(night.lake.root / "data" / "staging" / night.night_id))
+    place = night.lake.place
+    staging = engines.Staging(
+        url=f"{place.data_url}staging/{night.night_id}-{uuid4().hex[:8]}", options=place.store_options
+    )
     renewed: list[tuple[str, str, str]] = []
     night.tell("ingest", "reading logs", 0, len(objects))
     made = engines.deliveries(night.config.ingest, job, todo, key=night.lake.key, rules=rules, staging=staging)
@@ -158,11 +163,24 @@ def _objects(batch: Batch) -> list[tuple[str, str]]:
     return list(zip(ledger["source_uri"].to_pylist(), ledger["content_hash"].to_pylist(), strict=True))
 
 
+_PATIENCE_S = (0.1, 0.5, 2.0, 5.0, 10.0)
+
+
 def write(night: Night, batch: Batch, *, again: Sequence[tuple[str, str]] = ()) -> Mapping[str, int]:
     """One batch, one transaction: its rows, its ledger rows, and the trajectories that it touches with their pools.
 
-    `again` names objects of the batch (uri, content hash) whose earlier ledger rows it replaces.
+    `again` names objects of the batch (uri, content hash) whose earlier ledger rows it replaces. Where another writer
+    of a shared lake was faster, it is written anew.
     """
+    for patience_s in _PATIENCE_S:
+        try:
+            return _written(night, batch, again)
+        except ConflictError:
+            sleep(patience_s)
+    return _written(night, batch, again)
+
+
+def _written(night: Night, batch: Batch, again: Sequence[tuple[str, str]]) -> Mapping[str, int]:
     with night.lake.transaction(f"{night.night_id}: ingest {batch.batch_id}") as tx:
         tx.reopen(again)
         taken = tx.take(batch)

@@ -22,7 +22,9 @@ def init(folder: Path, *, as_json: bool, dry_run: bool) -> None:
     output = Output(as_json=as_json)
     if dry_run:
         config = settings.load(folder.resolve())
-        missing = [path for path in (folder.resolve() / settings.SETTINGS_FILE, config.lake_path) if not path.exists()]
+        place = config.lake_place
+        missing = [path for path in (folder.resolve() / settings.SETTINGS_FILE,) if not path.exists()]
+        missing += [] if Lake.there(place) else [place.root]
         text = "\n".join(f"would make {path}" for path in missing) or "would keep everything as it is"
         output.result({"would_make": [str(path) for path in missing]}, text)
         return
@@ -35,14 +37,11 @@ def init(folder: Path, *, as_json: bool, dry_run: bool) -> None:
     except OSError as error:
         raise ConfigError(f"{folder}: cannot write there: {error.strerror or error}") from error
     config = settings.load(folder.resolve())
-    made = not config.lake_path.exists()
-    if made:
-        Lake.create(config.lake_path).close()
-    else:
-        Lake.open(config.lake_path).close()
+    made = not Lake.there(config.lake_place)
+    project.ensure_lake(config).close()
     output.result(
-        {"settings": str(path), "lake": str(config.lake_path), "wrote_settings": wrote, "made_lake": made},
-        f"{'Wrote' if wrote else 'Kept'} {path}\n{'Made' if made else 'Kept'} the lake at {config.lake_path}\n"
+        {"settings": str(path), "lake": str(config.lake_place), "wrote_settings": wrote, "made_lake": made},
+        f"{'Wrote' if wrote else 'Kept'} {path}\n{'Made' if made else 'Kept'} the lake at {config.lake_place}\n"
         "Next: tracemill ingest PATH…, then: "
         "tracemill sql 'SELECT agent_name, model, input_text, output_text FROM llm_calls LIMIT 5'",
     )

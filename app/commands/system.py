@@ -178,11 +178,11 @@ def _publish(config: Config) -> str:
 
 def _lake(config: Config) -> Check:
     try:
-        with Lake.open(config.lake_path) as lake:
+        with Lake.open(config.lake_place) as lake:
             row = lake.reader().execute("SELECT count(*) FROM trajectories").fetchone()
     except TracemillError as error:
         return Check(name="lake", health="fail", detail=f"{error}")
-    return Check(name="lake", health="ok", detail=f"{config.lake_path}, {row[0] if row else 0} trajectories")
+    return Check(name="lake", health="ok", detail=f"{config.lake_place}, {row[0] if row else 0} trajectories")
 
 
 def _disk(config: Config) -> Check:

@@ -40,11 +40,13 @@ class Staging:
     def reached(self) -> bool:
         """Whether this machine sees the folder that was opened."""
         fs, path = _place(self.url, self.options)
+        fs.invalidate_cache()
         return bool(fs.exists(posixpath.join(path, _MARK)))
 
     def close(self) -> None:
         """Removes the folder with all that is in it."""
         fs, path = _place(self.url, self.options)
+        fs.invalidate_cache()  # others have written there
         with suppress(FileNotFoundError):
             fs.rm(path, recursive=True)
 

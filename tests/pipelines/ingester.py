@@ -23,7 +23,7 @@ NOW = 1_790_000_000_000_000_000
 
 def work(project: Path, logs: Path) -> None:
     config = settings.load(project)
-    with Lake.open(config.lake_path) as lake:
+    with Lake.open(config.lake_place) as lake:
         print("begin", flush=True)
         night = Night(night_id="n", config=config, lake=lake, clock=lambda: NOW)
         ingesting.take_in(night, [logs], batch_bytes=9_000)

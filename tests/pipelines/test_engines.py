@@ -1,14 +1,10 @@
 """Whoever decodes and redacts, the lake holds the same rows; workers may die on the way."""
 
 import importlib.util
-import io
-import json
 import os
-import random
 import shutil
 import signal
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_logs import write_logs
 
 from tracemill import ingest
 from tracemill.app import settings
@@ -31,76 +28,12 @@ from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
 
 NOW = 1_790_000_000_000_000_000
-START = 1_780_000_000_000_000_000
 UNIT = 40_000
 LOCAL = IngestConfig()
 TWO = IngestConfig(engine="processes", workers=2)
 RAY = IngestConfig(engine="ray", workers=2)
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: extra ray")
-
-
-def texts(**values: Any) -> list[dict[str, Any]]:
-    return [{"key": name.replace("__", "."), "value": {"stringValue": str(value)}} for name, value in values.items()]
-
-
-def span(trace: int, number: int, parent: int | None, said: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "traceId": f"{trace:032x}",
-        "spanId": f"{trace * 100 + number:016x}",
-        "name": f"step {number}",
-        "startTimeUnixNano": str(START + trace * 10**11 + number),
-        "endTimeUnixNano": str(START + trace * 10**11 + number + 5),
-        "attributes": texts(gen_ai__operation__name="chat", gen_ai__request__model="m", note=said),
-    }
-    if parent is not None:
-        found["parentSpanId"] = f"{trace * 100 + parent:016x}"
-    return found
-
-
-def spans(*found: dict[str, Any]) -> str:
-    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(found)}]}]}) + "\n"
-
-
-def told(trace: int, number: int, text: str) -> str:
-    """What a model was asked, logged apart from its span."""
-    record = {
-        "eventName": "gen_ai.user.message",
-        "traceId": f"{trace:032x}",
-        "spanId": f"{trace * 100 + number:016x}",
-        "timeUnixNano": str(START),
-        "body": {"kvlistValue": {"values": texts(content=text)}},
-    }
-    return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) + "\n"
-
-
-def write_logs(folder: Path) -> Path:
-    """Files of all sizes: traces that lie in several, messages apart from their spans, scores, archives, bad ones."""
-    folder.mkdir()
-    noise = random.Random(0)
-    for number in range(6):
-        lines = []
-        for trace in range(number * 8, number * 8 + 10):  # the last two are told again by the next file
-            said = noise.randbytes(100).hex()
-            lines.append(spans(*(span(trace, child, 0, f"{said} {child}") for child in (1, 2))))
-            lines.append(told(trace, 1, f"question {trace % 7} of someone{trace}@example.org"))
-        lines.insert(5, "{torn in the midst\n")
-        (folder / f"a{number}-children.jsonl").write_text("".join(lines))
-    (folder / "b-roots.jsonl").write_text("".join(spans(span(trace, 0, None, "root")) for trace in range(52)))
-    huge = [spans(span(trace, 0, None, noise.randbytes(200).hex())) for trace in range(1000, 1150)]
-    (folder / "c-huge.jsonl").write_text("".join(huge) + huge[0][:-40])
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for number in range(3):
-            archive.writestr(f"{number}.jsonl", "".join(huge[number * 20 : number * 20 + 30]))
-        archive.writestr("strange.bin", b"\x00\x01\x02" * 50)
-    (folder / "d-packed.zip").write_bytes(packed.getvalue())
-    (folder / "e-unknown.json").write_text('{"nobody": "knows this"}')
-    (folder / "f-empty.jsonl").write_text("")
-    (folder / "g-gone.jsonl").symlink_to(folder / "nowhere.jsonl")
-    feedback = [{"trace_id": f"{trace:032x}", "value": trace % 2} for trace in range(40)]
-    (folder / "h-feedback.jsonl").write_text("".join(json.dumps(row) + "\n" for row in feedback))
-    return folder
 
 
 @pytest.fixture(scope="module")
