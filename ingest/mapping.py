@@ -142,11 +142,32 @@ class MappedRows:
             return
         span = _span(given, row, of.name)
         span.line = line
-        mapped = {path for path in (*of.columns.values(), *of.scores.values()) if path in row}
-        span.attributes = {name: value for name, value in row.items() if name not in mapped and value is not None}
+        left = _left(row, self._taken(row)) or {}
+        span.attributes = {name: value for name, value in left.items() if value is not None}
         scores = list(self._scores(row, span))  # before anything is given: a row is good or bad as a whole
         yield span
         yield from scores
+
+    def _taken(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The places of the row that are mapped, as a tree of steps; what is taken whole has no steps below it."""
+        of = self.mapping
+        tree: dict[str, Any] = {}
+        for name, path in (*of.columns.items(), *of.scores.items()):
+            steps = [path] if path in row else path.split(".")
+            value = row[path] if path in row else _below(row, path)
+            if value is None:
+                continue
+            value = unwrap(value) if name in _TALK else None
+            if isinstance(value, Mapping) and isinstance(value.get("messages"), list):
+                steps = [*steps, "messages"]  # a request: only its messages became columns
+            place = tree
+            for step in steps:
+                if place.get(step) == {}:
+                    break
+                place = place.setdefault(step, {})
+            else:
+                place.clear()
+        return tree
 
     def _scores(self, row: Mapping[str, Any], span: RawSpan) -> Iterator[RawScore]:
         of = self.mapping
@@ -189,6 +210,20 @@ def _below(row: Mapping[str, Any], path: str) -> Any:
             value = value[int(step)]
         else:
             return None
+    return value
+
+
+def _left(value: Any, taken: Mapping[str, Any]) -> Any:
+    """What is left of a value without what was taken out of it; None where nothing is."""
+    if not taken:
+        return None
+    value = unwrap(value)
+    if isinstance(value, Mapping):
+        rest = {name: _left(held, taken[name]) if name in taken else held for name, held in value.items()}
+        return {name: held for name, held in rest.items() if held is not None or name not in taken} or None
+    if isinstance(value, list):
+        items = [_left(item, taken[str(at)]) if str(at) in taken else item for at, item in enumerate(value)]
+        return items if any(item is not None for item in items) else None
     return value
 
 

@@ -60,7 +60,7 @@ def test_a_row_becomes_a_call_with_its_scores(take: Any) -> None:
     assert (span["task_key"], span["status"]) == ("9", "unset")
     assert taken.said(span["input_ids"]) == [("user", [{"type": "text", "content": "Where is my parcel?"}])]
     assert taken.said(span["output_ids"]) == [("assistant", [{"type": "text", "content": "On its way."}])]
-    assert json.loads(span["attributes"]) == {"meta": ROW["meta"], "note": "kept"}
+    assert json.loads(span["attributes"]) == {"note": "kept"}
     (score,) = taken.scores
     assert (score["name"], score["value"], score["source"], score["target_kind"], score["target_id"]) == (
         "csat",
@@ -138,6 +138,44 @@ def test_messages_paths_and_tool_rows(take: Any) -> None:
         "nothing",
     )
     assert json.loads(tool["tool_args"]) == {"at": 1}
+
+
+def test_what_is_mapped_is_kept_once_and_what_stands_around_it_stays(take: Any) -> None:
+    columns = {
+        "input": "call.req.body",
+        "output": "call.choices.1.text",
+        "model": "call.meta.model",
+        "session_id": "a.b",
+        "user": "who",
+        "tokens_in": "who.tokens",
+        "tokens_out": "call.raw.n",
+    }
+    mapped = ingest.MappedRows(ingest.RowMapping(name="own", columns=columns))
+    body = {"messages": [{"role": "user", "content": "What is mapped?"}], "temperature": 0.5}
+    row = {
+        "call": {
+            "req": {"body": json.dumps(body), "id": 7},
+            "choices": [{"text": "not this"}, {"text": "This once."}],
+            "meta": json.dumps({"model": "small-1"}),
+            "raw": "[1, 2 ]",
+        },
+        "a.b": "s",
+        "a": {"b": "another"},
+        "who": {"name": "x"},
+    }
+    taken = take(lines=[row], extra=[mapped])
+    span = taken.span
+    assert (taken.texts(span["input_ids"]), taken.texts(span["output_ids"])) == (["What is mapped?"], ["This once."])
+    assert (span["model"], span["session_id"]) == ("small-1", "s")
+    assert json.loads(span["attributes"]) == {
+        "call": {
+            "req": {"body": {"temperature": 0.5}, "id": 7},
+            "choices": [{"text": "not this"}, None],
+            "raw": "[1, 2 ]",
+        },
+        "a": {"b": "another"},
+    }
+    assert "What is mapped?" not in json.dumps(span)
 
 
 @pytest.mark.parametrize(
