@@ -21,8 +21,8 @@ The rooms, in the order in which a log goes through them
     exports     the way out: trajectories as files of other formats, one file a target, and their registry
 
 Beside them, in the same order: `archives` (`zipped`) and `detect` find what a file is, `documents`, `tables` and `runs`
-give readers their records, `reader` is what a reader promises, `limits` what is too large for it; `columns`, `building`
-and `batching` make redacted, checked batches of what it gave. `catalogue` writes docs/formats.md from the registries.
+give readers their records, `reader` is what a reader promises, `limits` what is too large for it; `columns`, `tokens`,
+`building` and `batching` make redacted, checked batches of what it gave. `catalogue` writes docs/formats.md from the registries.
 
 Never opens the warehouse.
 """

@@ -19,6 +19,7 @@ from tracemill.chat import as_text
 from tracemill.ingest.content.messages import MessageBook
 from tracemill.ingest.reader import LateContent, Message, RawSpan
 from tracemill.ingest.redact import Redactor
+from tracemill.ingest.tokens import withheld
 from tracemill.schema import SPAN_PARTS, SPANS
 
 DAY_NS = 86_400_000_000_000
@@ -208,7 +209,7 @@ class SpanColumns:
             kept = np.ones(spans.num_rows, dtype=bool)
             kept[self._older] = False
             spans = spans.filter(pa.array(kept))
-        return spans, self._parts.table()
+        return withheld(spans), self._parts.table()
 
     def _row(self, span: RawSpan, uri: str, source_format: str) -> dict[str, Any]:
         redactor = self._redactor

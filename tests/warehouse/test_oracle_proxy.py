@@ -86,6 +86,18 @@ def test_the_engines_token_ids_do_not_say_what_was_redacted(asked: Oracle, tmp_p
     warehouse = Warehouse()
     warehouse.take(tmp_path / "log.jsonl", log)
     assert steps(warehouse) == [(None, None, "chatcmpl-1"), ([2, 1], [2, 2], "chatcmpl-2")]
+    raw = warehouse.rows("SELECT * FROM spans WHERE name = 'raw_gen_ai_request' ORDER BY start_ns")
+    assert [(row["input_token_ids"], row["output_token_ids"]) for row in raw] == [(None, None), ([2, 1], [2, 2])]
+    assert ["redacted" in row["flags"] for row in raw] == [True, False]
+    assert '"[1, ' not in str([row["attributes"] for row in raw])
+
+
+def test_token_ids_whose_call_is_not_known_are_not_kept(tmp_path: Path) -> None:
+    (call,) = logged(Node(name="proxy", below=proxied(1).below))[1:] or [None]
+    warehouse = Warehouse()
+    warehouse.take(tmp_path / "log.jsonl", [call])
+    (raw,) = warehouse.rows("SELECT * FROM spans WHERE name = 'raw_gen_ai_request'")
+    assert (raw["input_token_ids"], raw["output_token_ids"], raw["output_logprobs"]) == (None, None, None)
 
 
 def test_an_engines_answer_without_a_call_is_no_step(asked: Oracle, tmp_path: Path) -> None:
