@@ -1,4 +1,11 @@
-"""Upkeep of the lake's files and history: merge, expire, clean up."""
+"""Upkeep of the lake's files and history: flush, merge, expire, clean up, all with DuckLake's own calls.
+
+Ingests leave files as small as they are, and rows in the catalog where they are a few. A night's upkeep writes the rows
+of the catalog into files and merges what is small, in two tiers, so that a night costs what the night brought and not
+what the lake holds: files below SMALL are merged every night, those that have grown to it only when MANY of a table
+are there, and those of BIG never again. Merged files are sorted as the table is, and tell which row belongs to which
+snapshot: history stays readable. DuckLake keeps the statistics of its files and tables itself.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +17,11 @@ from tracemill.warehouse.engine import CATALOG
 from tracemill.warehouse.layout import statement
 
 _GRACE = timedelta(days=1)
+SMALL = 16 << 20
+BIG = 256 << 20
+MANY = 8
+_DELETED = 0.1
+"""Of a file's rows. A file with deleted rows is not merged; with fewer it is worth no rewriting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +32,10 @@ class Checkpoint:
     """Snapshots that can no longer be read."""
     deleted: int
     """Files removed from disk."""
+    merged: int
+    """Data files that went into others."""
+    files: int
+    """Data files that hold the lake as it is now."""
 
 
 def checkpoint(con: duckdb.DuckDBPyConnection, *, now_ns: int, keep_days: int, keep: Sequence[int]) -> Checkpoint:
@@ -31,10 +47,45 @@ def checkpoint(con: duckdb.DuckDBPyConnection, *, now_ns: int, keep_days: int, k
     if expired:
         con.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => {expired})")
     con.execute(f"CALL ducklake_flush_inlined_data('{CATALOG}')")
-    con.execute(f"CALL ducklake_rewrite_data_files('{CATALOG}')")
-    con.execute(f"CALL ducklake_merge_adjacent_files('{CATALOG}')")
+    merged = _compact(con)
     before = (now - _GRACE).isoformat(sep=" ")
     deleted = 0
     for cleanup in ("ducklake_cleanup_old_files", "ducklake_delete_orphaned_files"):
         deleted += len(con.execute(f"CALL {cleanup}('{CATALOG}', older_than => TIMESTAMPTZ '{before}')").fetchall())
-    return Checkpoint(expired=len(expired), deleted=deleted)
+    return Checkpoint(expired=len(expired), deleted=deleted, merged=merged, files=sum(_file_counts(con).values()))
+
+
+def _compact(con: duckdb.DuckDBPyConnection) -> int:
+    """Few files of each table; returns how many went into others."""
+    counts = _file_counts(con)
+    merged = 0
+    for table in counts:
+        crumbled = sum(1 for size, has_deleted in _files(con, table) if has_deleted and size < SMALL)
+        # Small files that cannot be merged for a deleted row or two pile up all the same.
+        threshold = 0.0 if crumbled > MANY else _DELETED
+        here = f"'{CATALOG}', '{table}'"
+        merged += _processed(con, f"ducklake_rewrite_data_files({here}, delete_threshold => {threshold})")
+        merged += _processed(con, f"ducklake_merge_adjacent_files({here}, max_file_size => {SMALL})")
+        grown = sum(1 for size, has_deleted in _files(con, table) if SMALL <= size < BIG and not has_deleted)
+        if grown >= MANY:
+            tier = f"min_file_size => {SMALL}, max_file_size => {BIG}"
+            merged += _processed(con, f"ducklake_merge_adjacent_files({here}, {tier})")
+    return merged
+
+
+def _processed(con: duckdb.DuckDBPyConnection, call: str) -> int:
+    return sum(int(row[0]) for row in con.execute(f"SELECT files_processed FROM {call}").fetchall())
+
+
+def _file_counts(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Tables that have data files, and how many."""
+    found = con.execute(f"SELECT table_name, file_count FROM ducklake_table_info('{CATALOG}') WHERE file_count > 0")
+    return {str(name): int(count) for name, count in found.fetchall()}
+
+
+def _files(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[int, bool]]:
+    """The size of each data file of a table, and whether rows of it were deleted."""
+    found = con.execute(
+        f"SELECT data_file_size_bytes, delete_file IS NOT NULL FROM ducklake_list_files('{CATALOG}', '{table}')"
+    )
+    return [(int(size), bool(deleted)) for size, deleted in found.fetchall()]

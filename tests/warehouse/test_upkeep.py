@@ -1,0 +1,173 @@
+"""Many small ingests with a night's upkeep now and then: few files, the same rows, and no history lost."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from writer import write
+
+from tracemill.schema import TABLES
+from tracemill.warehouse import Lake, layout, upkeep
+
+DAY_NS = 86_400 * 10**9
+NIGHTS, INGESTS = 3, 8
+READ = (*TABLES, "llm_calls", "conversations", "costs_daily", "trace_spans")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """What was there before a night's upkeep, what it did, and what it left."""
+
+    snapshot: int
+    rows: Mapping[str, list[Any]]
+    done: upkeep.Checkpoint
+    files: int
+    on_disk: int
+
+
+def contents(lake: Lake, snapshot: int | None = None) -> dict[str, list[Any]]:
+    with lake.reader(snapshot) as con:
+        return {name: con.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall() for name in READ}
+
+
+def data_files(lake: Lake) -> int:
+    """Those that hold the lake as it is now."""
+    with lake.reader() as con:
+        row = con.execute("SELECT sum(file_count) FROM ducklake_table_info('lake')").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def ingest(lake: Lake, build: Callable[..., Any], number: int) -> None:
+    """One object with a few traces on one of three days, and now and then more of an older trace."""
+    made = build(uri=f"file:///logs/{number}.jsonl", content=str(number), at=number)
+    start = 1_760_000_000_000_000_000 + number % 3 * DAY_NS
+    for trace in range(3 if number % 2 else 1):  # few rows stay in the catalog, more become a file at once
+        made.episode(f"t{number}-{trace}", f"refund {number} {trace}", start_ns=start, session_id=f"s{number % 5}")
+    if number >= 3:
+        made.span(f"t{number - 3}-0", f"late{number}", kind="tool", parent_span_id="root", start_ns=start)
+    made.score(f"t{number}-0", 0.5)
+    write(lake, made.batch())
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Any]) -> Iterator[tuple[Lake, list[Night]]]:
+    """A lake after some nights, each a day after the other."""
+    nights = []
+    with Lake.create(tmp_path_factory.mktemp("upkeep") / "lake") as lake:
+        for night in range(NIGHTS):
+            for number in range(night * INGESTS, (night + 1) * INGESTS):
+                ingest(lake, build, number)
+            snapshot, rows = lake.snapshot_id(), contents(lake)
+            done = lake.checkpoint(now_ns=time.time_ns() + night * 2 * DAY_NS)
+            nights.append(
+                Night(
+                    snapshot=snapshot,
+                    rows=rows,
+                    done=done,
+                    files=data_files(lake),
+                    on_disk=sum(1 for _ in (lake.root / "data").rglob("*.parquet")),
+                )
+            )
+            assert contents(lake) == rows
+        yield lake, nights
+
+
+def test_files_do_not_pile_up_and_a_night_costs_what_it_brought(lived: tuple[Lake, list[Night]]) -> None:
+    lake, nights = lived
+    with lake.reader() as con:
+        tables = con.execute("SELECT count(*) FROM ducklake_table_info('lake') WHERE file_count > 0").fetchone()
+    assert tables is not None
+    assert [night.files for night in nights] == [night.done.files for night in nights]
+    # One file a table, one a day of those that lie by day, and one where too few rows were deleted to rewrite it.
+    assert all(night.files <= tables[0] + 2 * 3 + 2 for night in nights)
+    # The first night had nothing from before to merge with.
+    assert nights[0].done.merged > INGESTS // 2
+    assert nights[-1].done.merged <= nights[1].done.merged + 2
+
+
+def test_every_night_is_read_as_it_was(lived: tuple[Lake, list[Night]]) -> None:
+    lake, nights = lived
+    for night in nights:
+        assert contents(lake, night.snapshot) == night.rows
+
+
+def test_files_that_no_snapshot_needs_leave_the_disk(lived: tuple[Lake, list[Night]]) -> None:
+    lake, nights = lived
+    assert nights[-1].on_disk > nights[-1].files
+    keep = [nights[1].snapshot]
+    for days in (100, 102):  # what nothing needs any more is deleted a day later
+        lake.checkpoint(now_ns=time.time_ns() + days * DAY_NS, keep=keep)
+    lake.close()
+    assert contents(lake, nights[1].snapshot) == nights[1].rows
+    assert contents(lake) == nights[-1].rows
+    assert sum(1 for _ in (lake.root / "data").rglob("*.parquet")) < nights[-1].on_disk
+
+
+def tasks(first: int, count: int, table: Callable[..., pa.Table]) -> pa.Table:
+    return table("tasks", [{"task_key": f"{number:06}"} for number in range(first, first + count)])
+
+
+def file_names(lake: Lake) -> set[str]:
+    with lake.reader() as con:
+        return {
+            Path(row[0]).name
+            for row in con.execute("SELECT data_file FROM ducklake_list_files('lake', 'tasks')").fetchall()
+        }
+
+
+def test_what_has_grown_is_merged_only_when_there_is_much_of_it(
+    lake: Lake, rows_of: Callable[..., pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "SMALL", 2048)
+    monkeypatch.setattr(upkeep, "MANY", 4)
+    nights = 10
+    names: list[set[str]] = []
+    for night in range(nights):
+        for part in range(2):
+            with lake.transaction("write") as tx:
+                tx.insert("tasks", tasks(night * 10_000 + part * 1000, 1000, rows_of))
+        lake.checkpoint(now_ns=time.time_ns())
+        names.append(file_names(lake))
+    assert max(len(night) for night in names) <= upkeep.MANY
+    assert any(one & two & three for one, two, three in zip(names, names[1:], names[2:], strict=False))
+    assert any(len(two) < len(one) for one, two in pairwise(names))
+    with lake.reader() as con:
+        found = con.execute("SELECT count(*), count(DISTINCT task_key) FROM tasks").fetchall()
+    assert found == [(nights * 2000, nights * 2000)]
+
+
+def test_small_files_with_a_deleted_row_each_do_not_pile_up(lake: Lake, rows_of: Callable[..., pa.Table]) -> None:
+    for part in range(upkeep.MANY + 2):
+        with lake.transaction("write") as tx:
+            tx.insert("tasks", tasks(part * 100, 50, rows_of))
+    with lake.transaction("change one row of each") as tx:
+        changed = [{"task_key": f"{part * 100:06}", "attributes": "{}"} for part in range(upkeep.MANY + 2)]
+        tx.replace("tasks", rows_of("tasks", changed))
+    before = lake.snapshot_id()
+    lake.checkpoint(now_ns=time.time_ns())
+    assert len(file_names(lake)) <= 2
+    for snapshot in (None, before):
+        with lake.reader(snapshot) as con:
+            assert con.execute("SELECT count(*), count(attributes) FROM tasks").fetchall() == [(500, 10)]
+
+
+@pytest.mark.slow
+def test_a_thousand_small_ingests_leave_few_files(lake: Lake, build: Callable[..., Any]) -> None:
+    most = 0
+    for number in range(1000):
+        ingest(lake, build, number)
+        if number % 100 == 99:
+            rows = contents(lake)
+            done = lake.checkpoint(now_ns=time.time_ns() + number * DAY_NS // 50)
+            assert contents(lake) == rows
+            most = max(most, done.files)
+    assert most <= len(TABLES) + len(layout.views())
+    with lake.reader() as con:
+        assert con.execute("SELECT count(*) FROM ingest_log").fetchone() == (1000,)
+        assert con.execute("SELECT count(*) FROM trajectories").fetchone() == (2000,)
