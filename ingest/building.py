@@ -72,6 +72,7 @@ class Building:
         self._progress: list[dict[str, Any]] = []
         self._quarantine: list[dict[str, Any]] = []
         self._content: list[tuple[str, str | None, int]] = []
+        self._outgrown: list[tuple[str, str]] = []
         self._at: _Source | None = None
         self.bytes_in = 0
         """Bytes of the whole objects taken in."""
@@ -103,6 +104,11 @@ class Building:
         uri = self.written(source.uri)
         self._at = _Source(source, uri, content_hash, position, fingerprint)
         self._content.append((uri, content_hash, position))
+
+    def outgrow(self, content_hash: str) -> None:
+        """The current object begins with what had that hash, and was taken in under its name before."""
+        assert self._at is not None
+        self._outgrown.append((self._at.uri, content_hash))
 
     def written(self, uri: str) -> str:
         """A source's URI as the lake holds it: without what signs it, redacted like any text."""
@@ -204,7 +210,7 @@ class Building:
         return {
             "source_uri": at.uri,
             "content_hash": at.content_hash,
-            "size_bytes": at.source.size_bytes,
+            "size_bytes": at.source.hashed_bytes,
             "source_format": at.format,
             "format_reason": self._redactor.text(at.reason),
             "n_records": at.records,
@@ -239,6 +245,7 @@ class Building:
             },
             score_uris=tuple(self._score_uris),
             duplicates=self._spans.duplicates.total(),
+            outgrown=tuple(self._outgrown),
         )
 
     def _add_score(self, score: RawScore, uri: str) -> None:

@@ -15,7 +15,7 @@ from tracemill.errors import ConflictError
 from tracemill.mining import groups
 from tracemill.pipelines import engines, joining, landed
 from tracemill.pipelines.config import Config, SourceConfig
-from tracemill.pipelines.ledger import BEGUN, TAKEN, Ledger
+from tracemill.pipelines.ledger import BEGUN, REFUSED, TAKEN, Ledger
 from tracemill.pipelines.night import Night
 from tracemill.records import Batch
 from tracemill.warehouse import Transaction
@@ -127,7 +127,13 @@ def take_in(
         limits=night.config.limits,
         batch_bytes=batch_bytes,
     )
-    ledger = Ledger.of(night.select(TAKEN), night.select(BEGUN), readers=job.readers, retry_refused=retry_refused)
+    ledger = Ledger.of(
+        night.select(TAKEN),
+        night.select(BEGUN),
+        night.select(REFUSED),
+        readers=job.readers,
+        retry_refused=retry_refused,
+    )
     todo = engines.tasks(objects, ledger, ingest.Names(night.lake.key, rules), batch_bytes)
     place = night.lake.place
     staging = engines.Staging(

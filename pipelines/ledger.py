@@ -6,6 +6,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 TAKEN = "SELECT source_uri, content_hash, source_format, readers, n_quarantined, fingerprint FROM ingest_log"
+REFUSED = (
+    "SELECT source_uri, content_hash, any_value(size_bytes) AS size_bytes "
+    "FROM ingest_log SEMI JOIN quarantine USING (source_uri, content_hash) GROUP BY ALL"
+)
 BEGUN = "SELECT source_uri, content_hash, readers, position FROM ingest_progress"
 
 Object = tuple[str, str]
@@ -19,17 +23,27 @@ class Ledger:
     What it is told meanwhile is taken from it by `reopened` and `renewed`.
     """
 
-    def __init__(self, *, taken: Mapping[Object, bool], begun: Mapping[Object, int], known: frozenset[str]) -> None:
+    def __init__(
+        self,
+        *,
+        taken: Mapping[Object, bool],
+        begun: Mapping[Object, int],
+        refused: Mapping[Object, int],
+        known: frozenset[str],
+    ) -> None:
         self._taken = dict(taken)
         """Whether it is to be read once more."""
         self._begun = dict(begun)
+        self._refused: dict[str, dict[str, int]] = {}
+        for (uri, digest), size in refused.items():
+            self._refused.setdefault(uri, {})[digest] = size
         self._known = known
         self._again: list[Object] = []
         self._renewed: list[tuple[str, str, str]] = []
 
     @classmethod
-    def of(cls, taken: pa.Table, begun: pa.Table, *, readers: str, retry_refused: bool) -> "Ledger":
-        """From the rows of TAKEN and BEGUN, for a call with these readers (`ingest.readers`)."""
+    def of(cls, taken: pa.Table, begun: pa.Table, refused: pa.Table, *, readers: str, retry_refused: bool) -> "Ledger":
+        """From the rows of TAKEN, BEGUN and REFUSED, for a call with these readers (`ingest.readers`)."""
 
         def to_retry(row: Mapping[str, Any]) -> bool:
             refused = row["source_format"] is None and row["readers"] != readers
@@ -46,6 +60,7 @@ class Ledger:
                 for row in begun.to_pylist()
                 if row["readers"] == readers
             },
+            refused={(row["source_uri"], row["content_hash"]): int(row["size_bytes"]) for row in refused.to_pylist()},
             known=frozenset(
                 row["fingerprint"] for row in rows if row["fingerprint"] is not None and id(row) not in again
             ),
@@ -66,9 +81,10 @@ class Ledger:
                         parts[number][one] = value
             return parts
 
+        states = {(uri, digest): size for uri, found in self._refused.items() for digest, size in found.items()}
         return [
-            Ledger(taken=taken, begun=begun, known=frozenset())
-            for taken, begun in zip(split(self._taken), split(self._begun), strict=True)
+            Ledger(taken=taken, begun=begun, refused=refused, known=frozenset())
+            for taken, begun, refused in zip(split(self._taken), split(self._begun), split(states), strict=True)
         ]
 
     def known(self, fingerprint: str) -> bool:
@@ -87,6 +103,10 @@ class Ledger:
     def position(self, uri: str, digest: str) -> int:
         """After how many records a stopped call left off."""
         return self._begun.get((uri, digest), 0)
+
+    def refused(self, uri: str) -> Mapping[str, int]:
+        """The earlier states of an object, content hash and bytes, of which records were refused."""
+        return self._refused.get(uri, {})
 
     def reopened(self) -> list[Object]:
         """The objects that the batch just made reads again."""

@@ -67,7 +67,7 @@ def take(con: duckdb.DuckDBPyConnection, batch: Batch) -> Taken:
     _join_responses(con, tables["scores"], tables["spans"])
     rows.replace(con, TABLES["tasks"], tables["tasks"])
     new = [one for one in objects if one["source_uri"] not in known]
-    _take_quarantine(con, tables["quarantine"], new, account)
+    _take_quarantine(con, tables["quarantine"], new, batch.outgrown, account)
     files = _take_ledger(con, tables, new, account)
     total: Counter[str] = sum(account.values(), Counter())
     total["n_duplicates"] += batch.duplicates
@@ -154,9 +154,13 @@ def _join_responses(con: duckdb.DuckDBPyConnection, scores: pa.Table, spans: pa.
 
 
 def _take_quarantine(
-    con: duckdb.DuckDBPyConnection, refused: pa.Table, objects: Sequence[Mapping[str, Any]], account: _Account
+    con: duckdb.DuckDBPyConnection,
+    refused: pa.Table,
+    objects: Sequence[Mapping[str, Any]],
+    outgrown: Sequence[tuple[str, str]],
+    account: _Account,
 ) -> None:
-    settled = [
+    settled = [*outgrown] + [
         (one["source_uri"], digest)
         for one in objects
         if one["refused"]

@@ -5,7 +5,7 @@ import hashlib
 import io
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -43,16 +43,40 @@ class SourceObject:
     digest: str | None = field(default=None, repr=False, compare=False)
     """The content hash, where it was taken already."""
 
-    @cached_property
+    @property
     def content_hash(self) -> str:
         """SHA-256 (hex). Raises SourceError where the object cannot be read any more."""
+        return self._hashed[0]
+
+    @property
+    def hashed_bytes(self) -> int:
+        """How many bytes `content_hash` is of: a file that is being written has more by then than it was found with."""
+        return self._hashed[1]
+
+    @cached_property
+    def _hashed(self) -> tuple[str, int]:
         if self.digest is not None:
-            return self.digest
-        digest = hashlib.sha256()
+            return self.digest, self.size_bytes
+        digest, size = hashlib.sha256(), 0
         with self.open() as file:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
-        return digest.hexdigest()
+                size += len(chunk)
+        return digest.hexdigest(), size
+
+    def beginnings(self, sizes: Iterable[int]) -> dict[int, str]:
+        """The content hashes of its first so many bytes, of those sizes that it has."""
+        found: dict[int, str] = {}
+        digest, at = hashlib.sha256(), 0
+        with self.open() as file:
+            for size in sorted(set(sizes)):
+                while at < size and (chunk := file.read(min(CHUNK, size - at))):
+                    digest.update(chunk)
+                    at += len(chunk)
+                if at < size:
+                    break
+                found[size] = digest.hexdigest()
+        return found
 
     @property
     def name(self) -> str:

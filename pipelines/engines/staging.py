@@ -8,7 +8,7 @@ import posixpath
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -63,7 +63,7 @@ class Staging:
                 with fs.open(files[name], "wb") as file:
                     # Read once and soon: dictionaries and statistics would cost more than they save.
                     pq.write_table(table, file, compression="lz4", use_dictionary=False, write_statistics=False)
-        rest = Batch(batch_id=batch.batch_id, tables=small, score_uris=batch.score_uris, duplicates=batch.duplicates)
+        rest = replace(batch, tables=small)
         return _Staged(at=self, rest=rest, files=files, names=tuple(batch.tables))
 
 
@@ -86,13 +86,7 @@ class _Staged:
                     tables[name] = pq.read_table(file, schema=TABLES[name].schema)
             except (FileNotFoundError, pa.ArrowInvalid) as error:
                 raise LostError(f"the staged file {path} is gone") from error
-        rest = self.rest
-        return Batch(
-            batch_id=rest.batch_id,
-            tables={name: tables[name] for name in self.names},
-            score_uris=rest.score_uris,
-            duplicates=rest.duplicates,
-        )
+        return replace(self.rest, tables={name: tables[name] for name in self.names})
 
     def discard(self) -> None:
         fs, _ = _place(self.at.url, self.at.options)

@@ -143,6 +143,7 @@ class Worker:
             seen=ledger.seen,
             same=ledger.same,
             position=ledger.position,
+            refused=ledger.refused,
             format=job.format,
             extra=self._extra,
             rules=self._rules,

@@ -27,6 +27,8 @@ class Batch:
     """The source of each row of `scores`, for the account of its object."""
     duplicates: int = 0
     """Items left out because the batch holds them already, or holds a newer version."""
+    outgrown: tuple[tuple[str, str], ...] = ()
+    """Objects (uri, content hash) that objects of the batch begin with: what was refused of them is read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -265,11 +265,7 @@ def test_a_batch_comes_out_of_its_parcel_as_it_was(tmp_path: Path, logs: Path, s
         parcel = staging.pack(batch)
         found = parcel.load()
         assert isinstance(found, Batch)
-        assert (found.batch_id, found.score_uris, found.duplicates) == (
-            batch.batch_id,
-            batch.score_uris,
-            batch.duplicates,
-        )
+        assert replace(found, tables={}) == replace(batch, tables={})
         assert list(found.tables) == list(batch.tables)
         for name, table in batch.tables.items():
             assert found.tables[name].schema == table.schema

@@ -112,6 +112,33 @@ def test_what_was_refused_is_read_again_although_nothing_changed(project: Projec
     assert project.select("SELECT count(*) FROM ingest_log") == [(4,)]
 
 
+def test_a_torn_line_that_was_finished_later_is_no_refusal_any_more(project: Project) -> None:
+    path, whole = project.logs / "a.jsonl", call("two")
+    path.write_text(call("one") + "{broken\n" + whole[:40])
+    first = project.take()
+    assert (first.quarantined, project.select("SELECT line FROM quarantine ORDER BY 1")) == (2, [(2,), (3,)])
+    with path.open("a") as file:
+        file.write(whole[40:] + call("three")[:40])
+    again = project.take()
+    assert (again.spans, again.quarantined) == (2, 2)
+    # The broken line is refused of the file as it is now, once; of the torn ones only the new one.
+    assert project.select("SELECT line FROM quarantine ORDER BY 1") == [(2,), (4,)]
+    with path.open("a") as file:
+        file.write(call("three")[40:])
+    project.take()
+    assert project.select("SELECT line, reason LIKE '%JSON%' FROM quarantine") == [(2, True)]
+    assert project.select("SELECT count(*) FROM spans WHERE kind = 'llm'") == [(3,)]
+
+
+def test_what_was_refused_of_a_file_that_another_has_replaced_stays_refused(project: Project) -> None:
+    path = project.logs / "a.jsonl"
+    path.write_text(call("one") + call("two")[:40])
+    assert project.take().quarantined == 1
+    path.write_text(call("another") + call("and another"))
+    assert project.take().quarantined == 0
+    assert project.select("SELECT line FROM quarantine") == [(2,)]
+
+
 def test_new_readers_look_again_at_what_nobody_understood_in_an_archive(project: Project) -> None:
     with tarfile.open(project.logs / "a.tar", "w") as packed:
         source = project.logs.parent / "own.csv"
