@@ -1,7 +1,7 @@
 """Source objects into batches: bounded groups of rows, each written to the lake in one transaction."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -45,6 +45,11 @@ def nothing(uri: str, content_hash: str) -> int:
     return 0
 
 
+def none(uri: str) -> Mapping[str, int]:
+    """Nothing was refused before."""
+    return {}
+
+
 def readers(format: str = "auto", extra: Sequence[Reader] = ()) -> str:
     """Names the readers that look at sources: others may understand what these refused."""
     looking = [[reader.name, reader.about.maps] for reader in (*extra, *FORMATS)]
@@ -60,6 +65,7 @@ def batches(
     seen: Callable[[str, str], bool] = never,
     same: Callable[[str, str, str], None] = unheeded,
     position: Callable[[str, str], int] = nothing,
+    refused: Callable[[str], Mapping[str, int]] = none,
     format: str = "auto",
     extra: Sequence[Reader] = (),
     rules: Ruleset | None = None,
@@ -76,6 +82,8 @@ def batches(
     row of `ingest_progress` that says after how many source records it ends. A stopped run is continued there: that
     number is what `position` answers. What nobody can read is a quarantine row, not an exception; a file that cannot
     be opened or fails on the way gets no ledger row, so that it is tried again.
+    `refused` answers for a URI with the states (content hash, bytes) that records were refused of: what an object has
+    grown out of is said in its batch (`outgrown`).
     `key` is the lake's secret; `now_ns` a time not after `objects` were found; `extra` are readers asked before the
     built-in ones. `rules` say what is redacted (default: every kind), `limits` what is too large to be read. `seen` and
     `position` are asked for URIs as they are written: without what signs them, redacted.
@@ -86,7 +94,16 @@ def batches(
         names = ", ".join(reader.name for reader in (*extra, *FORMATS))
         raise ConfigError(f"unknown format {format!r}; known: auto, {names}")
     make = partial(Building, key=key, now_ns=now_ns, readers=readers(format, extra), rules=rules, limits=limits)
-    making = _Making(make, seen=seen, same=same, position=position, format=format, extra=extra, max_bytes=max_bytes)
+    making = _Making(
+        make,
+        seen=seen,
+        same=same,
+        position=position,
+        refused=refused,
+        format=format,
+        extra=extra,
+        max_bytes=max_bytes,
+    )
     with _few_collections():
         for source in objects:
             fingerprint = making.building.fingerprint(source)
@@ -117,6 +134,7 @@ class _Making:
         seen: Callable[[str, str], bool],
         same: Callable[[str, str, str], None],
         position: Callable[[str, str], int],
+        refused: Callable[[str], Mapping[str, int]],
         format: str,
         extra: Sequence[Reader],
         max_bytes: int,
@@ -126,6 +144,7 @@ class _Making:
         self._seen = seen
         self._same = same
         self._position = position
+        self._refused = refused
         self._format = format
         self._extra = extra
         self._asked = tuple(reader for reader in (*extra, *FORMATS) if format in ("auto", reader.name))
@@ -155,6 +174,7 @@ class _Making:
                 self.building.begin(
                     near, content_hash=digest, position=self._position(uri, digest), fingerprint=fingerprint
                 )
+                self._outgrow(near, digest, self._refused(uri))
                 yield from self._read(near)
         except FormatError as error:
             if within is None:
@@ -190,6 +210,14 @@ class _Making:
             self.building.add(bad)
         self.building.add(Done(count=count))
         self.building.end()
+
+    def _outgrow(self, near: SourceObject, digest: str, refused: Mapping[str, int]) -> None:
+        """Says which of those states the object that was begun has grown out of."""
+        smaller = {old: size for old, size in refused.items() if old != digest and size <= near.hashed_bytes}
+        found = near.beginnings(smaller.values()) if smaller else {}
+        for old, size in smaller.items():
+            if found.get(size) == old:
+                self.building.outgrow(old)
 
     def _read(self, near: SourceObject) -> Iterator[Batch]:
         """The object that was begun, to its end."""
