@@ -22,7 +22,8 @@ The rooms, in the order in which a log goes through them
 
 Beside them, in the same order: `archives` (`zipped`) and `detect` find what a file is, `documents`, `tables` and `runs`
 give readers their records, `reader` is what a reader promises, `limits` what is too large for it; `columns`, `tokens`,
-`building` and `batching` make redacted, checked batches of what it gave. `catalogue` writes docs/formats.md from the registries.
+`building` and `batching` make redacted, checked batches of what it gave. `catalogue` writes docs/formats.md from the
+registries.
 
 Never opens the warehouse.
 """
