@@ -14,6 +14,8 @@ from tracemill.ingest.documents import Record, loads, scan
 from tracemill.ingest.reader import HEAD_BYTES, Head, Reader, Stream
 from tracemill.ingest.zipped import is_zip, names_in
 
+_NAMES, _NAME_CHARS = 12, 60
+"""How many keys or columns a reason names, and how long a name is at most."""
 _SAMPLE = 50
 _BINARY = {
     b"SQLite format 3": "an SQLite database",
@@ -66,13 +68,19 @@ def choose(head: Head, readers: Sequence[Reader], wanted: str = "auto") -> tuple
     if head.shape == "binary":
         return None, "unknown format: neither JSON nor protobuf nor a table"
     if head.shape == "zip":
-        return None, f"unknown format: a zip archive of {', '.join(head.columns[:12]) or 'nothing that is known'}"
+        return None, f"unknown format: a zip archive of {_named(head.columns) or 'nothing that is known'}"
     if head.columns:
-        return None, f"unknown format: a table with the columns {', '.join(head.columns[:12])}"
-    keys = next((", ".join(list(r)[:12]) for r in head.records if isinstance(r, dict)), None)
+        return None, f"unknown format: a table with the columns {_named(head.columns)}"
+    keys = next((_named(list(r)) for r in head.records if isinstance(r, dict)), None)
     if keys is None:
         return None, "unknown format: no JSON record could be read"
     return None, f"unknown format: JSON records with the keys {keys}"
+
+
+def _named(names: Sequence[str]) -> str:
+    """The first of the names. A long one is told by its length: cut, half of a secret would pass redaction."""
+    shown = [name if len(name) <= _NAME_CHARS else f"(one of {len(name)} characters)" for name in names[:_NAMES]]
+    return ", ".join([*shown, "…"] if len(names) > _NAMES else shown)
 
 
 def _json_head(stream: Stream, data: bytes) -> Head:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 from typing import cast, get_args
 
 import pyarrow as pa
@@ -115,18 +116,20 @@ def ingest(
         return True
     with project.ensure_lake(config) as lake, output.progress() as tell:
         night = project.night(config, lake, tell)
-        began = night.clock()
+        began, started = night.clock(), perf_counter()
         if sources or scores:
             report = ingesting.take_in(night, sources, format=format, scores=scores, on=on, retry_refused=retry_refused)
         else:
             report = ingesting.take_in_configured(night, retry_refused=retry_refused)
         if report.spans or judging.unmined(night):
             judging.mine(night)
+        report = replace(report, seconds=round(perf_counter() - started, 3))
         refused = night.select(_REFUSED, began) if report.quarantined else None
     told = asdict(report)
     if not report.joins:
         del told["joins"]
-    output.result(told, _told(report, refused))
+    collecting = config.landing_path.is_dir() and any(config.landing_path.iterdir())
+    output.result(told, _told(report, refused, collecting=collecting))
     return not report.all_refused
 
 
@@ -156,19 +159,17 @@ ORDER BY n DESC, reason
 """
 
 
-def _told(report: ingesting.IngestReport, refused: pa.Table | None) -> str:
+def _told(report: ingesting.IngestReport, refused: pa.Table | None, *, collecting: bool) -> str:
     """What was taken in, and why the rest was not; then what feedback files and the lake have without the other."""
     joins = [line for join in report.joins for line in joining.told(join)]
-    return "\n".join([_taken(report, refused), *joins])
+    return "\n".join([_taken(report, refused, collecting), *joins])
 
 
-def _taken(report: ingesting.IngestReport, refused: pa.Table | None) -> str:
+def _taken(report: ingesting.IngestReport, refused: pa.Table | None, collecting: bool) -> str:
     """The counts, and the three most frequent reasons of refusals, each with a place to look at."""
     if not report.files and not report.spans and not report.scores and not report.quarantined:
-        return (
-            "Nothing new: what is there is empty or was taken in before. "
-            "(tracemill collect hands a file over when it is a minute old.)"
-        )
+        hint = " (tracemill collect hands a file over when it is a minute old.)" if collecting else ""
+        return f"Nothing new: what is there is empty or was taken in before.{hint}"
     lines = [
         f"{count(report.files, 'new file')}: {count(report.spans, 'span')}, {count(report.messages, 'message')}, "
         f"{count(report.trajectories, 'trajectory', 'trajectories')}, {count(report.scores, 'score')} "

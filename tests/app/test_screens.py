@@ -1,5 +1,6 @@
 """What a person reads: results at any width, refusals with their reasons, settings that are checked."""
 
+import fcntl
 import io
 import json
 from pathlib import Path
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 from tracemill.app.cli import app
 from tracemill.app.project import night_id
 from tracemill.app.tables import Rows
+from tracemill.pipelines import judging
+from tracemill.pipelines.night import Night
 
 
 def run(*arguments: str, project: Path) -> Any:
@@ -97,7 +100,42 @@ def test_refusals_are_told_with_their_reasons(project: Path, tmp_path: Path) -> 
     assert "4 records refused" in shown
     assert "3 × unknown format: JSON records with the keys what" in shown
     assert "1 × the file is empty" in shown
-    assert "Nothing new" in run("ingest", str(logs), project=project).stdout
+    again = run("ingest", str(logs), project=project).stdout
+    assert "Nothing new" in again
+    assert "collect" not in again
+    landing = project / ".tracemill" / "landing"
+    landing.mkdir(parents=True)
+    with (landing / "1760000000000000-1-0001.traces.jsonl.part").open("w") as file:  # as a running collector has it
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "tracemill collect" in run("ingest", str(logs), project=project).stdout
+
+
+def test_a_reason_names_few_keys_and_none_that_is_a_text(project: Path, tmp_path: Path) -> None:
+    log, secret = tmp_path / "a.json", "sk-" + "a1B2" * 60
+    log.write_text(json.dumps({secret: 1} | {f"key_{number}": number for number in range(40)}))
+    shown = run("ingest", str(log), project=project).stdout
+    assert "with the keys (one of 243 characters), key_0, key_1" in shown
+    found = run("sql", "SELECT reason FROM quarantine", "--json", project=project).stdout
+    reason = json.loads(found)["rows"][0][0]
+    assert reason.endswith("key_10, …")
+    assert "a1B2" not in reason
+
+
+def test_the_time_told_is_that_of_the_whole_command(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "a.jsonl"
+    log.write_text('{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    clock = [0.0]
+    real = judging.mine
+
+    def mine(night: Night) -> Any:
+        clock[0] += 86
+        return real(night)
+
+    monkeypatch.setattr("tracemill.app.commands.data.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(judging, "mine", mine)
+    assert "in 86.0 s" in run("ingest", str(log), project=project).stdout
 
 
 def test_a_dry_run_makes_no_lake(tmp_path: Path) -> None:
