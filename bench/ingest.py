@@ -125,7 +125,8 @@ def table(rows: Sequence[tuple[str, Sequence[Run]]]) -> None:
         size = "" if runs[0].bytes is None else f"{runs[0].bytes / runs[0].spans:,.0f}"
         print(
             f"{name:24}{runs[0].spans:10,}{spread([r.per_s for r in runs]):>28}"
-            f"{spread([r.per_cpu_s for r in runs]):>30}{max(rss):9,.0f}{size:>12}"
+            f"{spread([r.per_cpu_s for r in runs]):>30}{max(rss):9,.0f}{size:>12}",
+            flush=True,
         )
 
 
@@ -202,11 +203,10 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     runs = contend(bench, compared, counted.spans, rounds, pythons, 10 if args.quick else 60)
     table(list(runs.items()))
 
-    grown = [bench.ingest(files[:1])]
-    if not args.quick:
-        grown.append(bench.ingest(files[: len(files) // 5]))
-    grown.append(bench.ingest(files))
-    table([(f"tracemill, {one.spans / n:.0%}", [one]) for one, _ in grown])
+    grown = []
+    for part in (files[:1], files) if args.quick else (files[:1], files[: len(files) // 5], files):
+        grown.append(bench.ingest(part))
+        table([(f"tracemill, {len(part)} files", [grown[-1][0]])])
     whole, project = grown[-1]
     planted = leaks(project)
 
