@@ -78,7 +78,7 @@ def _span(span: RawSpan, row: Row, events: list[dict[str, Any]], known: dict[int
             start_ns=span.start_ns,
             end_ns=span.end_ns,
             status=span.status if span.status in _STATUS else "unset",
-            error_message=span.error_message,
+            error_message=span.error_message or None,  # an empty one says nothing where it is read
             service=span.service,
         ),
         plain,
