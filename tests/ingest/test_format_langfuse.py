@@ -233,6 +233,14 @@ USAGE: list[tuple[dict[str, int], tuple[int | None, ...]]] = [
         {"input": 5, "cache_read_input_tokens": 80, "cache_creation_input_tokens": 15, "output": 4},
         (100, 80, 15, 4, None),
     ),
+    # Gemini's thoughts stand beside the answer, its cached tokens in the input.
+    (
+        {"input": 9, "cached_content_token_count": 4, "output": 5, "thoughts_token_count": 20, "total": 34},
+        (9, 4, None, 25, 20),
+    ),
+    ({"input": 9, "output": 5, "thinking_tokens": 3, "total": 14}, (9, None, None, 5, 3)),
+    # A total that no other key explains: nobody says whether it counts thinking.
+    ({"input": 5, "output": 845, "total": 2023}, (5, None, None, 845, None)),
     ({}, (None, None, None, None, None)),
 ]
 
@@ -242,6 +250,10 @@ def test_cached_tokens_are_input_once(take: Any) -> None:
     names = ("tokens_in", "tokens_cache_read", "tokens_cache_write", "tokens_out", "tokens_reasoning")
     found = [tuple(call[name] for name in names) for call in below(take(rows, name="o.json"))]
     assert found == [counts for _, counts in USAGE]
+    totals = [
+        json.loads(call["attributes"]).get("usageDetails", {}).get("total") for call in below(take(rows, name="o.json"))
+    ]
+    assert [total for total in totals if total is not None] == [2023]
 
 
 def test_counts_and_costs_that_are_filled_with_zero_are_unknown(take: Any) -> None:

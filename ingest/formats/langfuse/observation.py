@@ -36,6 +36,7 @@ _NO_PARAMS = frozenset(
 _CALL_IDS = ("gen_ai.tool.call.id", "ai.toolCall.id", "tool_call.id")
 _READ = ("cache_read", "cached_tokens", "cache_read_input_tokens", "cached")
 _WRITTEN = ("cache_write", "cache_creation", "cache_creation_input_tokens")
+_THOUGHT = ("reasoning", "thought", "thinking")
 
 
 _RUN = re.compile(r"agent_run \[(.+)\]|invoke_agent (.+)")
@@ -145,8 +146,12 @@ def _usage(span: RawSpan, row: Row) -> None:
     for name in ("inputUsage", "outputUsage", "totalUsage", "promptTokens", "completionTokens", "totalTokens"):
         row.pop(name, None)
     if isinstance(details, Mapping):
-        _tokens(span, {str(name): n for name, value in details.items() if (n := as_int(value)) is not None})
+        counts = {str(name): n for name, value in details.items() if (n := as_int(value)) is not None}
+        _tokens(span, counts)
         extra = {n: v for n, v in details.items() if n not in ("input", "output", "total")}
+        if counts.get("total", known := (span.tokens_in or 0) + (span.tokens_out or 0)) != known:
+            # It counts what no key names: thinking, or what tools put into the prompt. Nothing tells which.
+            extra["total"] = details["total"]
         if extra:
             row["usageDetails"] = extra
     costs = unwrap(_mapped(row.get("costDetails")))
@@ -166,20 +171,23 @@ def _tokens(span: RawSpan, counts: Mapping[str, int]) -> None:
     written = {n: v for n, v in parts.items() if n not in read and _is(n, _WRITTEN)}
     span.tokens_cache_read = max(read.values(), default=None)
     span.tokens_cache_write = max(written.values(), default=None)
-    span.tokens_reasoning = max((v for n, v in parts.items() if "reasoning" in n), default=None)
+    thought = {n: v for n, v in parts.items() if any(word in n.lower() for word in _THOUGHT)}
+    span.tokens_reasoning = max(thought.values(), default=None)
     total = counts.get("total")
     apart_in = sum(v for n, v in parts.items() if n in read or n in written or n.startswith("input_"))
-    apart_out = sum(v for n, v in parts.items() if n.startswith("output_"))
+    # Gemini counts thoughts beside the answer.
+    apart_out = sum(v for n, v in parts.items() if n.startswith("output_") or (n in thought and "thought" in n.lower()))
     plain = (span.tokens_in or 0) + (span.tokens_out or 0)
     if total is None:
         dotted = any("." in n for n in (*read, *written))  # as the instrumentation said it: input counts them
-        apart = not dotted
+        more_in, more_out = (0, 0) if dotted else (apart_in, apart_out)
     else:
-        apart = total != plain and total == plain + apart_in + apart_out
-    if apart and span.tokens_in is not None:
-        span.tokens_in += apart_in
-    if apart and span.tokens_out is not None:
-        span.tokens_out += apart_out
+        told = ((0, 0), (apart_in, apart_out), (0, apart_out), (apart_in, 0))
+        more_in, more_out = next((more for more in told if total == plain + sum(more)), (0, 0))
+    if span.tokens_in is not None:
+        span.tokens_in += more_in
+    if span.tokens_out is not None:
+        span.tokens_out += more_out
 
 
 def _is(name: str, kinds: tuple[str, ...]) -> bool:

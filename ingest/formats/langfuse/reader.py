@@ -46,7 +46,8 @@ class Langfuse:
         "observations and scores as JSON, JSON lines, CSV or Parquet; gzip",
         maps="The trace as root span, an observation a span; messages of the frameworks that Langfuse integrates, "
         "tools, parameters, tokens, cost, prompt name and version; scores of every data type, corrections",
-        lacks="The prompt's label and variables; the end of a trace; a token count that Langfuse was not told",
+        lacks="The prompt's label and variables; the end of a trace; a token count that Langfuse was not "
+        "told: what only its total counts (Gemini's thinking) is in no column, the total in `attributes`",
     )
 
     def sniff(self, head: Head) -> str | None:
