@@ -44,14 +44,17 @@ def told(trace: int, number: int, text: str) -> str:
     return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) + "\n"
 
 
-def write_logs(folder: Path) -> Path:
-    """Files of all sizes: traces that lie in several, messages apart from their spans, scores, archives, bad ones."""
+def write_logs(folder: Path, *, otherwise: bool = True) -> Path:
+    """Files of all sizes: traces that lie in several, messages apart from their spans, scores, archives, bad ones.
+
+    `otherwise`: what is told again is told otherwise, so that the order of the files counts.
+    """
     folder.mkdir()
     noise = random.Random(0)
     for number in range(6):
         lines = []
         for trace in range(number * 8, number * 8 + 10):  # the last two are told again by the next file
-            said = noise.randbytes(100).hex()
+            said = (noise if otherwise else random.Random(trace)).randbytes(100).hex()
             lines.append(spans(*(span(trace, child, 0, f"{said} {child}") for child in (1, 2))))
             lines.append(told(trace, 1, f"question {trace % 7} of someone{trace}@example.org"))
         lines.insert(5, "{torn in the midst\n")
