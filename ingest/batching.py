@@ -7,6 +7,8 @@ from functools import partial
 from importlib.metadata import version
 from itertools import chain
 
+import pyarrow as pa
+
 from tracemill.errors import ConfigError, FormatError, SourceError
 from tracemill.ids import content_id
 from tracemill.ingest import archives
@@ -20,7 +22,7 @@ from tracemill.ingest.redact import Ruleset
 from tracemill.ingest.source import SourceObject
 from tracemill.records import Batch
 
-BATCH_BYTES = 64 * 1024 * 1024
+BATCH_BYTES = 24 * 1024 * 1024
 """About what one batch holds; an object may end in several."""
 _OBJECTS = 200_000
 """How many more objects there may be before Python looks for cycles."""
@@ -186,8 +188,7 @@ class _Making:
                 self.building.begin(source)
             self.building.fail(error.reason)
         if max(self.building.size, self.building.bytes_in) >= self._max_bytes:
-            yield self.building.finish()
-            self.building = self._make()
+            yield self._finished(self._make())
 
     def _unpack(
         self, near: SourceObject, kind: archives.Kind, fingerprint: str | None, within: Unpacking | None, depth: int
@@ -219,14 +220,19 @@ class _Making:
             if found.get(size) == old:
                 self.building.outgrow(old)
 
+    def _finished(self, following: Building) -> Batch:
+        """The batch that is full. What it was made with is let go before anyone works on it: that is as large again."""
+        pa.default_memory_pool().release_unused()  # what the batches before this one were made of
+        batch = self.building.finish()
+        self.building = following
+        return batch
+
     def _read(self, near: SourceObject) -> Iterator[Batch]:
         """The object that was begun, to its end."""
         for item in items(near, self.building, self._format, self._extra):
             self.building.add(item)
             if isinstance(item, Done) and self.building.size >= self._max_bytes and self.building.at_new:
-                following = self.building.successor()
-                yield self.building.finish()
-                self.building = following
+                yield self._finished(self.building.successor())
         self.building.end()
 
 

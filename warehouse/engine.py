@@ -73,6 +73,10 @@ def connect(where: Place | Path, *, read_only: bool, snapshot: int | None = None
     con = _instance(place, *extensions(place))
     try:
         con.execute("SET TimeZone = 'UTC'")
+        if not read_only:
+            # A batch is small: on a second thread DuckDB spends more than it saves, and every thread buffers rows of
+            # its own. Ingest grows by processes.
+            con.execute("SET threads = 1")
         if (access := secret(place)) is not None:
             con.execute(access)
         attach(con, place, CATALOG, read_only=read_only, snapshot=snapshot)

@@ -157,7 +157,7 @@ def _split(role: str, name: str | None, parts: list[Part]) -> list[Message]:
     return split
 
 
-_HELD_BYTES = 16 * 1024 * 1024
+_HELD_BYTES = 8 * 1024 * 1024
 """How much of the messages last seen is held to know them again as objects; beyond it they are known by content."""
 _MOST_THREADS = 200
 _SHORT_THREAD = 3
