@@ -74,7 +74,7 @@ ADDRESSED = {
 }
 INLINED = {
     **{
-        name: "SELECT count(*) FROM calls WHERE kind = 'llm' AND ("
+        name: "SELECT count(*) FROM inlined WHERE kind = 'llm' AND ("
         + " OR ".join(condition.format(text) for text in _TEXTS)
         + ")"
         for name, condition in _FOUND.items()
@@ -82,7 +82,7 @@ INLINED = {
     **{
         name: "SELECT sum("
         + " + ".join(f"coalesce({number.format(text)}, 0)" for text in _TEXTS)
-        + ")::BIGINT FROM calls WHERE kind = 'llm'"
+        + ")::BIGINT FROM inlined WHERE kind = 'llm'"
         for name, (_, number) in _COUNTED.items()
     },
 }
@@ -90,7 +90,7 @@ LISTS = {"system_ids": "system_messages", "input_ids": "input_messages", "output
 
 
 def inline(addressed: Path, root: Path) -> None:
-    """A lake with the one table `calls`: `spans` with its messages as JSON in place of their ids."""
+    """A lake with the one table `inlined`: `spans` with its messages as JSON in place of their ids."""
     Lake.create(root).close()
     con = engine.connect(root, read_only=False)
     engine.attach(con, addressed, "addressed", read_only=True, snapshot=None)
@@ -99,10 +99,10 @@ def inline(addressed: Path, root: Path) -> None:
         f'"{LISTS.get(field.name, field.name)}" {"VARCHAR" if field.name in LISTS else layout.sql_type(field.type)}'
         for field in spans.schema
     ]
-    con.execute(f"CREATE TABLE calls ({', '.join(columns)}, tool_definitions VARCHAR)")
-    con.execute("ALTER TABLE calls DROP COLUMN tool_definitions_id")
-    con.execute(f"ALTER TABLE calls SET PARTITIONED BY ({', '.join(spans.partition_by)})")
-    con.execute(f"ALTER TABLE calls SET SORTED BY ({', '.join(spans.sort_by)})")
+    con.execute(f"CREATE TABLE inlined ({', '.join(columns)}, tool_definitions VARCHAR)")
+    con.execute("ALTER TABLE inlined DROP COLUMN tool_definitions_id")
+    con.execute(f"ALTER TABLE inlined SET PARTITIONED BY ({', '.join(spans.partition_by)})")
+    con.execute(f"ALTER TABLE inlined SET SORTED BY ({', '.join(spans.sort_by)})")
     con.execute(
         """
         CREATE TEMP TABLE said AS
@@ -122,7 +122,7 @@ def inline(addressed: Path, root: Path) -> None:
             for ids, messages in LISTS.items()
         )
         con.execute(
-            f"INSERT INTO calls BY NAME SELECT {kept}, {texts}, said.parts AS tool_definitions FROM addressed.spans s "
+            f"INSERT INTO inlined BY NAME SELECT {kept}, {texts}, said.parts AS tool_definitions FROM addressed.spans s "
             "LEFT JOIN said ON said.message_id = s.tool_definitions_id WHERE s.day IS NOT DISTINCT FROM ?",
             [day],
         )
@@ -221,8 +221,8 @@ def run(n: int, folder: Path, *, rounds: int) -> None:
         sizes = {name: size_of(found) for name, found in files.items() if found}
         said = {name: columns_of(con, files[name]) for name in sizes}
     other = engine.connect(inlined, read_only=True)
-    calls = size_of(files_of(other, "calls"))
-    called = columns_of(other, files_of(other, "calls"))
+    calls = size_of(files_of(other, "inlined"))
+    called = columns_of(other, files_of(other, "inlined"))
     other.close()
     catalog = (lake / "catalog.sqlite").stat().st_size
     whole = folder_bytes(lake)
