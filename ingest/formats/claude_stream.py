@@ -4,14 +4,19 @@ The same messages as in Claude Code's own session files, with the same ids, so t
 and kept is one trace. The final `result` says what the whole session cost: that stands on the session's own span and
 in no call, except where the session was one call. Answers are printed before their tokens are counted, so the output
 tokens of a call are not known unless the answer says why it stopped.
+
+With `--include-partial-messages` the pieces of each answer are printed before it. They are read for what was cut off:
+blocks of an answer that were never printed whole.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import as_float, as_name, as_ns
 from tracemill.ingest.documents import Record
+from tracemill.ingest.providers.streams import MessageEvents
 from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
 from tracemill.ingest.sessions import claude
 from tracemill.ingest.sessions.files import Keys, each, read
@@ -30,7 +35,8 @@ class ClaudeStream:
     about = About(
         title="Claude stream-json and Agent SDK recordings",
         files="JSON lines of `claude -p --output-format stream-json`; the same wrapped as `{direction, message}`",
-        maps="As Claude Code sessions; cost and output tokens of the whole session on its agent span, once",
+        maps="As Claude Code sessions; of answers that were cut off the pieces that came (`truncated`); cost and "
+        "output tokens of the whole session on its agent span, once",
         lacks="Few times; no output tokens of single calls; no system prompt; names of tools without definitions",
     )
 
@@ -55,9 +61,25 @@ def _is_wrapped(record: Any) -> bool:
     return isinstance(record, dict) and "direction" in record and isinstance(record.get("message"), dict)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Streamed:
+    """An answer of which pieces were printed."""
+
+    node: Node
+    pieces: MessageEvents = field(default_factory=MessageEvents)
+    at: int = 0
+    """How many nodes there were when its last piece came."""
+
+
 class _Reading:
     def __init__(self) -> None:
         self._nodes: list[Node] = []
+        self._streamed: dict[tuple[str, str], _Streamed] = {}
+        """By sub-agent and message id, those that may lack something."""
+        self._coming: dict[str, tuple[str, str]] = {}
+        """Which of them each agent is giving."""
+        self._printed: dict[tuple[str, str], int] = {}
+        """How many blocks of an answer were printed whole."""
         self._keys = Keys()
         self._init: dict[str, Any] = {}
         self._session: str | None = None
@@ -81,7 +103,8 @@ class _Reading:
         kind = value.get("type")
         if not isinstance(kind, str) or not kind:
             raise ValueError("no Claude stream-json record: type is missing")
-        if kind == "stream_event":  # a piece of an answer that follows as a whole
+        if kind == "stream_event":
+            self._piece(value, line)
             return
         node = Node(key=self._keys.of(value, value.get("uuid")), line=line, ns=as_ns(value.get("timestamp")))
         node.attributes = {name: found for name, found in value.items() if name not in _ENVELOPE}
@@ -93,6 +116,50 @@ class _Reading:
             self._session = self._session or str(value["session_id"])
         self._fill(node, kind, value)
         self._nodes.append(node)
+
+    def _piece(self, value: Mapping[str, Any], line: int) -> None:
+        """A piece of an answer, most of which follow as a whole."""
+        event, group = value.get("event"), value.get("parent_tool_use_id")
+        if not isinstance(event, Mapping):
+            return
+        group = group if isinstance(group, str) else ""
+        began = event.get("message") if event.get("type") == "message_start" else None
+        if isinstance(began, Mapping) and began.get("id") is not None:
+            key = self._coming[group] = (group, str(began["id"]))
+            node = Node(key=self._keys.of(value, value.get("uuid")), line=line, group=group)
+            node.ns = as_ns(value.get("timestamp"))
+            self._streamed[key] = _Streamed(node=node)
+        held = self._streamed.get(self._coming.get(group, ("", "")))
+        if held is None:
+            return
+        held.pieces.add(event)
+        held.at = len(self._nodes)
+        if event.get("type") == "message_stop":
+            key = self._coming.pop(group)
+            if len(held.pieces.answer()["content"]) <= self._printed.get(key, 0):
+                del self._streamed[key]
+
+    def _cut_off(self) -> None:
+        """What of the answers was never printed whole, in the place of their last pieces."""
+        for key, held in sorted(reversed(self._streamed.items()), key=lambda one: -one[1].at):
+            answer, printed = held.pieces.answer(), self._printed.get(key, 0)
+            left = answer["content"][printed:]
+            unfinished = not held.pieces.done and self._coming.get(key[0]) == key
+            if not left and not unfinished and printed:
+                continue
+            node = held.node
+            self._answer(node, {**answer, "content": left})
+            if held.pieces.torn:
+                node.flags.append("truncated")
+            if isinstance(error := answer.get("error"), Mapping):
+                node.fields |= {"status": "error", "error_message": as_name(error.get("message"))}
+            self._nodes.insert(held.at, node)
+
+    def _answer(self, node: Node, message: Mapping[str, Any]) -> None:
+        claude.fill_assistant(node, message)
+        self._calls |= {str(p.get("id")): p.get("arguments") for p in node.parts if p.get("type") == "tool_call"}
+        if message.get("stop_reason") is None:
+            node.fields.pop("tokens_out", None)
 
     def _fill(self, node: Node, kind: str, value: dict[str, Any]) -> None:
         message = value.get("message")
@@ -106,12 +173,9 @@ class _Reading:
                 if agent is not None and node.results:
                     self._ran[str(node.results[0].call_id)] = agent
             else:
-                claude.fill_assistant(node, message)
-                self._calls |= {
-                    str(p.get("id")): p.get("arguments") for p in node.parts if p.get("type") == "tool_call"
-                }
-                if message.get("stop_reason") is None:
-                    node.fields.pop("tokens_out", None)
+                self._answer(node, message)
+                key, content = (node.group, str(message.get("id"))), message["content"]
+                self._printed[key] = self._printed.get(key, 0) + (len(content) if isinstance(content, list) else 1)
             return
         node.event = kind if value.get("subtype") is None else f"{kind}/{value['subtype']}"
         if kind == "result":
@@ -122,6 +186,7 @@ class _Reading:
             self._init = self._init or value
 
     def sessions(self) -> Iterable[Spans]:
+        self._cut_off()
         if not self._nodes:
             return
         name = self._session

@@ -153,3 +153,111 @@ def test_pieces_of_answers_are_left_to_the_whole_answer_and_other_records_are_ev
     assert json.loads(taken.kind("agent")[0]["attributes"])["tools"] == ["Bash", "Task"]
     assert [q["reason"] for q in taken.quarantine] == ["no assistant record: message is missing"]
     assert taken.ledger[0]["n_records"] == 9
+
+
+def piece(kind: str, parent: str | None = None, **event: Any) -> dict[str, Any]:
+    return {
+        "type": "stream_event",
+        "session_id": SESSION,
+        "parent_tool_use_id": parent,
+        "event": {"type": kind, **event},
+    }
+
+
+def pieces(message_id: str, *blocks: tuple[dict[str, Any], dict[str, Any]], parent: str | None = None) -> list[Any]:
+    """The events of an answer up to the middle of its last block; blocks are their start and a delta."""
+    usage = {"input_tokens": 3, "output_tokens": 1}
+    begun = {"id": message_id, "type": "message", "role": "assistant", "model": "claude-sonnet-4-6", "usage": usage}
+    found = [piece("message_start", parent, message={**begun, "content": []})]
+    for index, (start, delta) in enumerate(blocks):
+        if index:
+            found.append(piece("content_block_stop", parent, index=index - 1))
+        found.append(piece("content_block_start", parent, index=index, content_block=start))
+        found.append(piece("content_block_delta", parent, index=index, delta=delta))
+    return found
+
+
+def saying(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"type": "text", "text": ""}, {"type": "text_delta", "text": text}
+
+
+def end(index: int, parent: str | None = None) -> list[Any]:
+    delta = {"stop_reason": "end_turn"}
+    return [
+        piece("content_block_stop", parent, index=index),
+        piece("message_delta", parent, delta=delta, usage={"output_tokens": 9}),
+        piece("message_stop", parent),
+    ]
+
+
+def test_pieces_of_answers_that_were_printed_whole_change_nothing(take: Any) -> None:
+    begun = pieces(
+        "msg_1", ({"type": "thinking", "thinking": ""}, {"type": "thinking_delta", "thinking": "hm"}), (CALL, {})
+    )
+    lines = [ASK, INIT, *begun[:3], TURNS[2], *begun[3:], TURNS[3], *end(1), *TURNS[4:]]
+    with_pieces, without = take(lines=lines), take(lines=TURNS)
+    apart = ("source_line", "ingested_at")
+    assert [{k: v for k, v in s.items() if k not in apart} for s in with_pieces.spans] == [
+        {k: v for k, v in s.items() if k not in apart} for s in without.spans
+    ]
+
+
+def test_an_answer_that_was_cut_off_is_what_came_of_it(take: Any) -> None:
+    whole = answer("a3", "msg_2", {"type": "text", "text": "First."})
+    begun = pieces("msg_2", saying("First."), saying("And sec"))
+    taken = take(lines=[*TURNS[:5], *begun[:3], whole, *begun[3:]])
+    first, second = taken.kind("llm")
+    assert (first["flags"], second["flags"]) == (["lossy"], ["lossy", "truncated"])
+    assert [part["content"] for _, parts in taken.said(second["output_ids"]) for part in parts] == ["First.", "And sec"]
+    assert (second["response_id"], second["model"], second["tokens_out"]) == ("msg_2", "claude-sonnet-4-6", None)
+    assert taken.texts(second["input_ids"])[0] == "look"
+    assert (taken.quarantine, taken.ledger[0]["n_records"]) == ([], 12)
+
+
+def test_an_answer_that_was_cut_off_between_two_blocks_says_so(take: Any) -> None:
+    begun = pieces("msg_2", saying("First."), saying("And sec"))[:4]
+    taken = take(lines=[*TURNS[:5], *begun[:3], answer("a3", "msg_2", {"type": "text", "text": "First."}), *begun[3:]])
+    cut = taken.kind("llm")[1]
+    assert (taken.texts(cut["output_ids"]), cut["flags"]) == (["First."], ["lossy", "truncated"])
+
+
+def test_answers_that_were_cut_off_one_after_the_other_stay_in_their_order(take: Any) -> None:
+    taken = take(lines=[ASK, INIT, *pieces("msg_1", saying("One")), *pieces("msg_2", saying("Two"))])
+    assert [taken.texts(call["output_ids"]) for call in taken.kind("llm")] == [["One"], ["Two"]]
+
+
+def test_of_an_answer_without_a_whole_block_the_pieces_are_all_there_is(take: Any) -> None:
+    task = {"type": "tool_use", "id": "t9", "name": "Task", "input": {"prompt": "Count."}}
+    run = {"type": "tool_use", "id": "t2", "name": "Bash", "input": {}}
+    inner = pieces("msg_s", (run, {"type": "input_json_delta", "partial_json": '{"command": "l'}), parent="t9")
+    taken = take(lines=[ASK, INIT, answer("a1", "msg_1", task), record("user", "s1", "Count.", "t9"), *inner])
+    cut = taken.kind("llm")[1]
+    sub = next(s for s in taken.kind("agent") if s["parent_span_id"])
+    assert (cut["parent_span_id"], cut["flags"]) == (sub["span_id"], ["lossy", "truncated"])
+    assert taken.said(cut["output_ids"]) == [
+        ("assistant", [{"type": "tool_call", "id": "t2", "name": "Bash", "arguments": '{"command": "l'}])
+    ]
+    assert taken.texts(cut["input_ids"]) == ["Count."]
+
+
+def test_an_interrupted_answer_stands_before_what_was_said_next(take: Any) -> None:
+    failed = piece("error", error={"type": "overloaded_error", "message": "Overloaded"})
+    asks = [{**ASK, "message": {"role": "user", "content": text}} for text in ("again", "and again")]
+    done = answer("a9", "msg_9", {"type": "text", "text": "Yes."})
+    lines = [ASK, INIT, *pieces("msg_1", saying("One fi")), asks[0], *pieces("msg_2"), failed, asks[1], done]
+    taken = take(lines=lines)
+    one, two, last = taken.kind("llm")
+    assert [call["status"] for call in (one, two, last)] == ["ok", "error", "ok"]
+    assert (two["error_message"], two["output_ids"] or None) == ("Overloaded", None)
+    assert taken.texts(last["input_ids"]) == ["look", "One fi", "again", "and again"]
+
+
+def test_a_finished_answer_that_was_never_printed_is_whole(take: Any) -> None:
+    taken = take(lines=[ASK, INIT, *pieces("msg_1", saying("One file.")), *end(0)])
+    (call,) = taken.kind("llm")
+    assert (taken.texts(call["output_ids"]), call["flags"], call["finish_reasons"]) == (
+        ["One file."],
+        ["lossy"],
+        ["end_turn"],
+    )
+    assert call["tokens_out"] == 9
