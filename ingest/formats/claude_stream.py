@@ -141,7 +141,9 @@ class _Reading:
 
     def _cut_off(self) -> None:
         """What of the answers was never printed whole, in the place of their last pieces."""
-        for key, held in sorted(reversed(self._streamed.items()), key=lambda one: -one[1].at):
+        backwards = list(self._streamed.items())[::-1]
+        backwards.sort(key=lambda one: -one[1].at)
+        for key, held in backwards:
             answer, printed = held.pieces.answer(), self._printed.get(key, 0)
             left = answer["content"][printed:]
             unfinished = not held.pieces.done and self._coming.get(key[0]) == key
