@@ -122,8 +122,9 @@ def inline(addressed: Path, root: Path) -> None:
             for ids, messages in LISTS.items()
         )
         con.execute(
-            f"INSERT INTO inlined BY NAME SELECT {kept}, {texts}, said.parts AS tool_definitions FROM addressed.spans s "
-            "LEFT JOIN said ON said.message_id = s.tool_definitions_id WHERE s.day IS NOT DISTINCT FROM ?",
+            f"INSERT INTO inlined BY NAME SELECT {kept}, {texts}, said.parts AS tool_definitions "
+            "FROM addressed.spans s LEFT JOIN said ON said.message_id = s.tool_definitions_id "
+            "WHERE s.day IS NOT DISTINCT FROM ?",
             [day],
         )
     con.close()
