@@ -55,7 +55,8 @@ def shared(folder: Path, catalog: str, name: str, files: Sequence[Path], machine
     """Machines with a database of their own; data in a folder that they share. Their start is in the time."""
     with duckdb.connect(config={"allow_unsigned_extensions": True}) as con:
         con.execute(f"LOAD {engine.quoted(str(engine.extension_path('postgres_scanner')))}")
-        con.execute(f"ATTACH {engine.quoted(catalog.removeprefix('postgres:'))} AS server (TYPE postgres)")
+        server = engine.quoted(catalog.removeprefix("postgres:") + " dbname=postgres")
+        con.execute(f"ATTACH {server} AS server (TYPE postgres)")
         con.execute("CALL postgres_execute('server', ?, use_transaction := false)", [f"CREATE DATABASE {name}"])
     folder.mkdir()
     toml = f'[lake]\ncatalog = "{catalog} dbname={name}"\ndata = "{folder / "data"}"\n'
@@ -115,6 +116,7 @@ def main() -> None:
                     raise SystemExit(f"{name} took {taken} spans of {spans}")
                 walls.setdefault(name, []).append(max(one.wall_s for one in done))
                 cpus.setdefault(name, []).append(sum(one.cpu_s for one in done))
+                print(f"  {name}: {walls[name][-1]:.1f} s", flush=True)
         decoding = decoding_s(files)
     rates = {name: spans / statistics.median(times) for name, times in walls.items()}
     for name, times in walls.items():

@@ -114,6 +114,7 @@ def _checks(given: Path | None) -> Iterator[Check]:
         ("flows", "prefect", "tracemill nightly and schedule"),
         ("prompts", "dspy", "the prompt branch"),
         ("train", "trl", "the weights branch and serve-model"),
+        ("ray", "ray", "tracemill ingest --engine ray"),
     ):
         found = importlib.util.find_spec(module) is not None
         yield Check(

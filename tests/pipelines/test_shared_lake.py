@@ -20,7 +20,7 @@ from engine_logs import START, span, spans, write_logs
 from shared_storage import Postgres, postgres, s3_server
 
 from tracemill.app import settings
-from tracemill.errors import ConfigError, ConflictError, StoreError
+from tracemill.errors import BusyError, ConfigError, ConflictError, StoreError
 from tracemill.pipelines import forgetting, ingesting
 from tracemill.pipelines.config import IngestConfig
 from tracemill.pipelines.night import Night
@@ -295,6 +295,36 @@ def test_a_batch_that_another_writer_was_faster_than_is_written_anew(
     alone = machines.alone(two[0] / ".tracemill/lake/key", first)
     take_in(alone, more)
     assert contents(two[0]) == contents(alone)
+
+
+def test_writers_of_two_machines_wait_for_each_other(two: tuple[Path, Path]) -> None:
+    with (
+        Lake.open(settings.load(two[0]).lake_place) as one,
+        Lake.open(settings.load(two[1]).lake_place) as other,
+    ):
+        with one.transaction("first"):
+            with pytest.raises(BusyError, match="another machine has been writing"), other.transaction("", wait_s=0.5):
+                pass
+            with pytest.raises(StoreError, match="already has a transaction open"), one.transaction(""):
+                pass
+        with other.transaction("second"):
+            pass
+
+
+def test_a_turn_that_the_database_took_back_is_not_written_in(two: tuple[Path, Path], store: Store) -> None:
+    lost = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory'"
+    with Lake.open(settings.load(two[0]).lake_place) as lake:
+        before = lake.snapshot_id()
+
+        def written() -> None:
+            with lake.transaction("first"):
+                assert store.server.run(lost) == [(1,)]
+
+        with pytest.raises(ConflictError, match="lost its turn"):
+            written()
+        assert lake.snapshot_id() == before
+        with lake.transaction("second"):
+            pass
 
 
 def test_another_key_and_no_key_are_refused(machines: Machines, two: tuple[Path, Path]) -> None:
