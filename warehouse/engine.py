@@ -186,6 +186,11 @@ def explained(error: Exception, where: Place | Path) -> StoreError:
     return StoreError(f"the lake {place} refused: {text}")
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether it says that there is no room left, translated or not."""
+    return any(words in str(error).lower() for words in _FULL)
+
+
 @contextmanager
 def translated(where: Place | Path) -> Iterator[None]:
     """Turns what DuckDB and the operating system raise inside into StoreErrors."""

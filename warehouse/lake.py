@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -162,8 +162,9 @@ class Lake:
                 with engine.translated(self.place):
                     con.execute(f"CALL {engine.CATALOG}.set_commit_message('tracemill', {engine.quoted(message)})")
                     con.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 self._undo(con)
+                self._sweep(error)
                 raise
             con.close()
 
@@ -211,8 +212,9 @@ class Lake:
             con = self._writer()
             try:
                 done = upkeep.checkpoint(con, now_ns=now_ns, keep_days=keep_days, keep=keep)
-            except BaseException:
+            except BaseException as error:
                 self._undo(con)
+                self._sweep(error)
                 raise
             con.close()
         return done
@@ -274,6 +276,15 @@ class Lake:
                 if self._writing is not None:
                     self._writing.close()
                 self._writing = None
+
+    def _sweep(self, error: BaseException) -> None:
+        """Where there was no room for a write, give back what it took; the caller holds the lock."""
+        data = self.place.local_data
+        if data is None or not engine.is_full(error):
+            return
+        # Upkeep does it otherwise: what is to be told is the error.
+        with suppress(duckdb.Error, OSError), engine.connect(self.place, read_only=False) as con:
+            upkeep.sweep(con, data)
 
 
 def _digest(key: bytes) -> str:

@@ -10,6 +10,7 @@ snapshot: history stays readable. DuckLake keeps the statistics of its files and
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import duckdb
 
@@ -53,6 +54,19 @@ def checkpoint(con: duckdb.DuckDBPyConnection, *, now_ns: int, keep_days: int, k
     for cleanup in ("ducklake_cleanup_old_files", "ducklake_delete_orphaned_files"):
         deleted += len(con.execute(f"CALL {cleanup}('{CATALOG}', older_than => TIMESTAMPTZ '{before}')").fetchall())
     return Checkpoint(expired=len(expired), deleted=deleted, merged=merged, files=sum(_file_counts(con).values()))
+
+
+def sweep(con: duckdb.DuckDBPyConnection, data: Path) -> None:
+    """Take what a failed transaction has written off the disk now: a full one would stay full for a day.
+
+    The caller holds the lock, so nobody is writing a file that the catalog does not know yet. What others keep in the
+    folder for a while has other names.
+    """
+    found = con.execute(f"CALL ducklake_delete_orphaned_files('{CATALOG}', cleanup_all => true, dry_run => true)")
+    for (name,) in found.fetchall():
+        path = Path(name)
+        if path.name.startswith("ducklake-") and path.is_relative_to(data):
+            path.unlink(missing_ok=True)
 
 
 def _compact(con: duckdb.DuckDBPyConnection) -> int:

@@ -207,11 +207,13 @@ def test_a_full_disk_is_told_leaves_nothing_and_can_be_retried(
         made.span("a", f"big{row}", attributes=noise.randbytes(60_000 if what == "data file" else 10).hex())
     folder = save([made.batch()], tmp_path / "batches")
     before = contents(lake.root)
+    files = set((lake.root / "data").rglob("*.parquet"))
     lake.close()
     assert (lake.root / "catalog.sqlite").stat().st_size < 1_000_000
     status, told = writer.run(lake.root, folder, limit)
     assert status == 2
     assert told.startswith("refused the disk of the lake")
     assert contents(lake.root) == before
+    assert set((lake.root / "data").rglob("*.parquet")) == files
     assert writer.run(lake.root, folder) == (0, "")
     assert len(contents(lake.root)["spans"]) == 20

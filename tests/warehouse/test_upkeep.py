@@ -109,6 +109,16 @@ def test_files_that_no_snapshot_needs_leave_the_disk(lived: tuple[Lake, list[Nig
     assert sum(1 for _ in (lake.root / "data").rglob("*.parquet")) < nights[-1].on_disk
 
 
+def test_what_a_killed_writer_left_goes_a_day_later(lake: Lake) -> None:
+    left = lake.root / "data" / "main" / "spans" / "ducklake-left.parquet"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"PAR1")
+    lake.checkpoint(now_ns=time.time_ns())
+    assert left.exists()
+    lake.checkpoint(now_ns=time.time_ns() + 2 * DAY_NS)
+    assert not left.exists()
+
+
 def tasks(first: int, count: int, table: Callable[..., pa.Table]) -> pa.Table:
     return table("tasks", [{"task_key": f"{number:06}"} for number in range(first, first + count)])
 
