@@ -18,6 +18,7 @@ from typing import Any
 
 import openai
 import pytest
+from on_disk import content
 from openinference.instrumentation.openai import OpenAIInstrumentor
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -223,7 +224,7 @@ def test_what_redaction_takes_out_is_in_no_byte_of_the_project_after_ingest(proj
     report = project.take()
     assert (report.spans, report.quarantined) == (3, 2)
     assert list(project.landing.iterdir()) == []
-    places = [path for path in project.root.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    places = [path for path in project.root.rglob("*") if path.is_file() and SECRET.encode() in content(path)]
     assert places == []
 
 

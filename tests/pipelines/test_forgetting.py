@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from on_disk import content
 
 from tracemill.app import settings
 from tracemill.errors import ConfigError
@@ -71,9 +72,7 @@ def landing(tmp_path: Path) -> Path:
 def found(night: Night, landing: Path, *words: str) -> list[str]:
     """The words that stand in any file of the lake or the landing folder, in any spelling of their bytes."""
     night.lake.close()
-    held = b"".join(
-        path.read_bytes() for root in (night.lake.root, landing) for path in root.rglob("*") if path.is_file()
-    )
+    held = b"".join(content(path) for root in (night.lake.root, landing) for path in root.rglob("*") if path.is_file())
     spelled = {word: (word.encode(), base64.b64encode(word.encode())[:-4], word.encode("utf-16-le")) for word in words}
     return [word for word, spellings in spelled.items() if any(one in held for one in spellings)]
 
