@@ -1,30 +1,67 @@
-"""Calls that are counted are not read out: a query of llm_calls that asks for no text runs on `calls`.
+"""Queries of llm_calls read out no call that they do not ask for.
 
-DuckDB drops a join that nobody needs only where no view names its columns, so that each count over `llm_calls` would
-look up every message of every call. The rows are the same: `calls` is `llm_calls` without these columns.
+Calls that are counted: a query that asks for no text runs on `calls`. DuckDB drops a join that nobody needs only where
+no view names its columns, so that each count over `llm_calls` would look up every message of every call. The rows are
+the same: `calls` is `llm_calls` without these columns. And calls that a LIMIT drops (limited.py).
 """
 
+import contextlib
+import json
 from collections.abc import Set
 from typing import Any
 
 import duckdb
 
-from tracemill.warehouse import readonly
+from tracemill.warehouse import limited, readonly
 
 TEXTS = frozenset({"input_text", "output_text", "input_messages", "output_messages"})
+_CALLS = "FROM calls AS c"
+"""Where llm_calls reads the calls, as DuckDB writes its views."""
 _HIDDEN_RELATIONS = frozenset({"SHOW_REF", "PIVOT"})
 
 
 def lightened(con: duckdb.DuckDBPyConnection, statement: str) -> str:
-    """The statement, to run next on `con`, which reads `calls` for llm_calls where the answer is the same."""
-    if "llm_calls" not in statement.lower() or not counts_only(readonly.parsed(con, readonly.subject(statement))):
+    """The statement, to run next on `con`, for which llm_calls is less there where the answer is the same."""
+    con.execute("DROP VIEW IF EXISTS temp.llm_calls")
+    if "llm_calls" not in statement.lower():
         return statement
-    there = con.execute(
-        "SELECT 1 FROM duckdb_views() WHERE database_name = current_database() AND view_name = 'calls'"
-    ).fetchone()
-    if there:  # a snapshot from before there was such a view has none
-        con.execute("CREATE OR REPLACE TEMP VIEW llm_calls AS FROM calls")
+    tree = readonly.parsed(con, readonly.subject(statement))
+    stored = _stored(con)
+    if "calls" not in stored:  # a snapshot from before there was such a view
+        return statement
+    if counts_only(tree):
+        con.execute("CREATE TEMP VIEW llm_calls AS FROM calls")
+    else:
+        # What a query has wrong is told of the query itself, when it runs.
+        with contextlib.suppress(duckdb.Error):
+            _choose(con, stored["llm_calls"], tree)
     return statement
+
+
+def _stored(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The SELECTs of both views in the lake."""
+    rows = con.execute(
+        "SELECT view_name, sql FROM duckdb_views() "
+        "WHERE database_name = current_database() AND view_name IN ('calls', 'llm_calls')"
+    ).fetchall()
+    return {name: text.partition(" AS ")[2].rstrip("; \n") for name, text in rows}
+
+
+def _choose(con: duckdb.DuckDBPyConnection, stored: str, tree: Any) -> None:
+    """Have llm_calls on `con` hold the calls alone that a statement with a LIMIT asks for, where they can be told."""
+    before, found, after = stored.partition(_CALLS)
+    if not found or _CALLS in after:  # a view of another version
+        return
+    columns = {str(one[0]).lower() for one in con.execute("SELECT * FROM calls LIMIT 0").description or ()}
+    pure = con.execute(
+        "SELECT function_name FROM duckdb_functions() WHERE list_contains(?, function_name) "
+        "GROUP BY function_name HAVING bool_and(function_type = 'scalar' AND stability <> 'VOLATILE')",
+        [sorted(limited.functions(tree))],
+    ).fetchall()
+    chosen = limited.choice(tree, columns, {name for (name,) in pure})
+    row = chosen and con.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(chosen)]).fetchone()
+    if row:
+        con.execute(f"CREATE TEMP VIEW llm_calls AS {before}FROM ({row[0]}) AS c{after}")
 
 
 def counts_only(tree: Any) -> bool:

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
 import pytest
 
+from tracemill.errors import QueryError
 from tracemill.warehouse import Lake, lighter, readonly, sql
 
 COUNTS = (
@@ -33,6 +35,42 @@ READS = (
     "SELECT a21 FROM llm_calls AS l(" + ", ".join(f"a{number}" for number in range(36)) + ") ORDER BY 1",
     "DESCRIBE llm_calls",
     "SUMMARIZE llm_calls",
+)
+
+LIMITED = (
+    "SELECT * FROM llm_calls ORDER BY trajectory_id, step LIMIT 2",
+    "SELECT trajectory_id, step, input_text FROM llm_calls ORDER BY 1 DESC, 2 DESC LIMIT 2 OFFSET 1",
+    "SELECT l.step + 10 AS late, l.output_text FROM llm_calls AS l ORDER BY late, l.trajectory_id LIMIT 3",
+    "SELECT Step, input_messages FROM LLM_Calls c WHERE c.Status ILIKE 'O%' AND c.latency_ms > 0.5e0 "
+    "ORDER BY trajectory_id DESC, step LIMIT 3",
+    "SELECT output_text FROM llm_calls WHERE day < current_date AND step IN (1) ORDER BY trajectory_id, step LIMIT 1",
+    "SELECT output_text FROM llm_calls WHERE trajectory_id >= 'b' AND cost_usd BETWEEN 0.1 AND 1.5 "
+    "ORDER BY CASE WHEN step = 1 THEN NULL ELSE step END NULLS FIRST LIMIT 2",
+    "SELECT input_text FROM llm_calls LIMIT 0",
+    "FROM llm_calls WHERE step < 0 LIMIT 5",
+)
+UNLIMITED = (
+    "SELECT upper(output_text) AS model, model AS model FROM llm_calls WHERE trajectory_id = 'b' ORDER BY step LIMIT 1",
+    "SELECT step, output_text FROM llm_calls ORDER BY output_text, trajectory_id LIMIT 3",
+    "SELECT step, output_text AS said FROM llm_calls WHERE said <> 'nothing' ORDER BY trajectory_id, step LIMIT 3",
+    "SELECT -step AS step, output_text FROM llm_calls ORDER BY step, trajectory_id LIMIT 2",
+    "SELECT * REPLACE (-step AS step) FROM llm_calls ORDER BY step, trajectory_id LIMIT 2",
+    "SELECT max(output_text) AS last FROM llm_calls LIMIT 1",
+    "SELECT DISTINCT output_text FROM llm_calls ORDER BY ALL LIMIT 2",
+    "SELECT output_text, count(*) AS n FROM llm_calls GROUP BY output_text ORDER BY output_text LIMIT 2",
+    "SELECT output_text, row_number() OVER (ORDER BY trajectory_id, step) AS n FROM llm_calls ORDER BY step, n LIMIT 2",
+    "SELECT output_text FROM llm_calls QUALIFY row_number() OVER (ORDER BY trajectory_id, step) > 1 "
+    "ORDER BY trajectory_id, step LIMIT 1",
+    "SELECT unnest(CASE WHEN step > 0 THEN [output_text] ELSE [] END) AS said FROM llm_calls ORDER BY ALL LIMIT 1",
+    "SELECT l.output_text FROM llm_calls l JOIN llm_calls m USING (trajectory_id) WHERE m.step > l.step "
+    "ORDER BY l.trajectory_id, l.step LIMIT 1",
+    "SELECT output_text FROM llm_calls WHERE step = (SELECT max(step) FROM llm_calls) ORDER BY trajectory_id LIMIT 1",
+    "SELECT output_text FROM (FROM llm_calls ORDER BY trajectory_id, step LIMIT 2) ORDER BY 1",
+    "SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 40 %",
+    "WITH calls AS (SELECT 1 AS step) SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 1",
+    "SELECT output_text FROM llm_calls ORDER BY ALL LIMIT 2",
+    "SELECT output_text FROM llm_calls WHERE random() >= 0 ORDER BY trajectory_id, step LIMIT 2",
+    "SELECT output_text FROM llm_calls ORDER BY trajectory_id, step",
 )
 
 
@@ -78,5 +116,48 @@ def test_a_snapshot_without_the_view_is_read_as_it_was(lake: Lake, build: Callab
     write(lake, build())
     before = lake.snapshot_id()
     with lake.transaction("as an earlier version") as tx:
+        tx.con.execute("CREATE OR REPLACE VIEW llm_calls AS SELECT trajectory_id, step, tokens_in FROM transitions")
         tx.con.execute("DROP VIEW calls")
     assert sql.query(lake, COUNTS[0]).to_pylist() == sql.query(lake, COUNTS[0], snapshot=before).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def con(said: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+    with sql.fenced(said) as con:
+        yield con
+
+
+@pytest.mark.parametrize(
+    ("statement", "limited"), [*((one, True) for one in LIMITED), *((one, False) for one in UNLIMITED)]
+)
+def test_a_limit_chooses_calls_before_their_messages_are_looked_up(
+    con: duckdb.DuckDBPyConnection, statement: str, limited: bool
+) -> None:
+    con.execute("DROP VIEW IF EXISTS temp.llm_calls")
+    expected = con.execute(statement).to_arrow_table()
+    told = con.execute(lighter.lightened(con, statement)).to_arrow_table()
+    chosen = con.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'llm_calls' AND temporary").fetchone()
+    assert (chosen is not None) == limited
+    assert told == expected
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_any_calls_of_a_limit_are_whole(said: Lake, limit: int) -> None:
+    every = sql.query(said, "FROM llm_calls").to_pylist()
+    rows = sql.query(said, f"FROM llm_calls LIMIT {limit}").to_pylist()
+    assert len(rows) == min(limit, len(every))
+    assert all(row in every for row in rows)
+
+
+def test_what_is_wrong_with_a_limited_query_is_told(said: Lake) -> None:
+    with pytest.raises(QueryError, match="latency"):
+        sql.query(said, "SELECT input_text FROM llm_calls ORDER BY latency LIMIT 1")
+    with pytest.raises(QueryError, match="Conversion Error"):
+        sql.query(said, "SELECT input_text FROM llm_calls WHERE CAST(span_id AS DATE) = day LIMIT 1")
+
+
+def test_one_statement_leaves_nothing_behind_for_the_next(con: duckdb.DuckDBPyConnection) -> None:
+    counted = con.execute(lighter.lightened(con, "SELECT count(*) FROM llm_calls")).fetchall()
+    con.execute(lighter.lightened(con, "SELECT output_text FROM llm_calls LIMIT 1")).fetchall()
+    rows = con.execute(lighter.lightened(con, "SELECT output_text FROM llm_calls")).fetchall()
+    assert counted == [(len(rows),)]

@@ -1,15 +1,15 @@
+-- after: calls
 -- One row per real model call: wrappers and calls logged twice are not here, so token sums are what was paid for.
 -- input_text and output_text hold the messages as text, input_messages and output_messages as JSON lists in order.
 SELECT
     c.trajectory_id, c.step, c.span_id, c.site_id, c.site_version, c.day,
-    make_timestamp_ns(c.start_ns) AS started_at,
-    (c.end_ns - c.start_ns) / 1e6 AS latency_ms,
+    c.started_at, c.latency_ms,
     c.session_id, c.user_key, c.service, c.agent_name, c.agent_version, c.provider, c.model, c.params,
     c.status, c.error_type, c.error_message, c.finish_reason,
     g.input_text, g.output_text, g.input_messages, g.output_messages,
     c.tokens_in, c.tokens_cache_read, c.tokens_cache_write, c.tokens_out, c.tokens_reasoning, c.cost_usd,
     c.prompt_name, c.prompt_version, c.trainable, c.untrainable_reason, c.source_format, c.flags
-FROM transitions c
+FROM calls c
 -- Lateral, so that what is said is looked up for the calls that a query asks for, by whatever column it chooses them.
 LEFT JOIN LATERAL (
     -- The lists are read once more instead of being passed in: by lists, DuckDB would number all calls there are.
