@@ -61,7 +61,7 @@ def shared(folder: Path, catalog: str, name: str, files: Sequence[Path], machine
     folder.mkdir()
     toml = f'[lake]\ncatalog = "{catalog} dbname={name}"\ndata = "{folder / "data"}"\n'
     projects = [project(folder / f"machine-{number}", toml) for number in range(machines)]
-    measure([sys.executable, "-m", "tracemill", "init", projects[0]])
+    measure([sys.executable, "-m", "tracemill", "init", "--project", projects[0]])
     key = (projects[0] / ".tracemill/lake/key").read_bytes()
     for other in projects[1:]:
         (other / ".tracemill/lake").mkdir(parents=True)
