@@ -31,7 +31,8 @@ def assign_groups(con: duckdb.DuckDBPyConnection, assigned: pa.Table, new_groups
     if assigned.num_rows == 0:
         return 0
     count = _update(con, "assign_groups", assigned)
-    torn = con.execute(statement("torn_groups")).fetchone()
+    touched = {*assigned["task_group"].to_pylist(), *new_groups["task_group"].to_pylist()} - {None}
+    torn = con.execute(statement("torn_groups"), {"groups": sorted(touched)}).fetchone()
     if torn is not None:
         raise StoreError(f"task group {torn[0]} would lie in the pools {torn[1]}: a group lies whole in one pool")
     return count

@@ -158,6 +158,19 @@ def test_a_group_once_given_stays_and_lies_in_one_pool(
         lake.transaction("torn") as tx,
     ):
         tx.assign_groups(groups(("b", "g1", "gate")), none)
+    known = {"task_group": "g1", "pool": "gate", "digest": "d", "first_seen": 1}
+    with (
+        pytest.raises(StoreError, match="task group g1 would lie in the pools gate and learn"),
+        lake.transaction("torn by an input that is told of with another group") as tx,
+    ):
+        tx.assign_groups(groups(("b", "g2", "gate")), rows_of("task_groups", [known]))
+    with lake.transaction("inputs alone") as tx:
+        tx.assign_groups(groups(), rows_of("task_groups", [{**known, "task_group": "g3"}]))
+    with (
+        pytest.raises(StoreError, match="task group g3 would lie in the pools gate and learn"),
+        lake.transaction("torn from an input of before") as tx,
+    ):
+        tx.assign_groups(groups(("b", "g3", "learn")), none)
     assert dicts(lake, "SELECT trajectory_id, pool FROM trajectories ORDER BY ALL") == [
         {"trajectory_id": "a", "pool": "learn"},
         {"trajectory_id": "b", "pool": None},
