@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,15 +16,13 @@ from typing import Any
 import pytest
 from engine_logs import write_logs
 
-from tracemill import ingest
 from tracemill.app import settings
 from tracemill.errors import FormatError, SourceError
 from tracemill.pipelines import engines, ingesting
 from tracemill.pipelines.config import Config, IngestConfig
-from tracemill.pipelines.engines.staging import SMALL_BYTES, Staging
-from tracemill.pipelines.engines.work import Held, Job, LostError, Message, Task, Worker, shards
+from tracemill.pipelines.engines.staging import Staging
+from tracemill.pipelines.engines.work import Held, Job, Message, Task, Worker
 from tracemill.pipelines.night import Night
-from tracemill.records import Batch
 from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
 
@@ -256,50 +255,6 @@ def test_refused_files_are_read_again_alike(run: Run, tmp_path: Path) -> None:
     assert rows[0][0].quarantined == 15
 
 
-@pytest.mark.parametrize("small_bytes", [-1, SMALL_BYTES])
-def test_a_batch_comes_out_of_its_parcel_as_it_was(tmp_path: Path, logs: Path, small_bytes: int) -> None:
-    staging = Staging(url=str(tmp_path / "staging"), small_bytes=small_bytes)
-    staging.open()
-    assert staging.reached()
-    for batch in ingest.batches(ingest.find([logs]), key=b"k" * 32, now_ns=NOW, max_bytes=UNIT * 4):
-        parcel = staging.pack(batch)
-        found = parcel.load()
-        assert isinstance(found, Batch)
-        assert replace(found, tables={}) == replace(batch, tables={})
-        assert list(found.tables) == list(batch.tables)
-        for name, table in batch.tables.items():
-            assert found.tables[name].schema == table.schema
-            assert found.tables[name].equals(table), name
-        parcel.discard()
-        parcel.discard()
-        if small_bytes < 0:
-            with pytest.raises(LostError):
-                parcel.load()
-    staging.close()
-    assert not (tmp_path / "staging").exists()
-    assert not staging.reached()
-
-
-def sized(*sizes: int) -> Iterator[ingest.SourceObject]:
-    for number, size in enumerate(sizes):
-        yield ingest.SourceObject(uri=f"/logs/{number}", size_bytes=size)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "groups"),
-    [
-        ((), []),
-        ((3, 3, 3, 3), [[0, 1, 2], [3]]),
-        ((1, 50, 1, 1), [[0], [1], [2, 3]]),
-        ((10, 10), [[0], [1]]),
-        ((0,) * 5, [[0, 1, 2, 3, 4]]),
-    ],
-)
-def test_groups_are_of_one_size_and_in_order(sizes: tuple[int, ...], groups: list[list[int]]) -> None:
-    found = [[int(one.name) for one in group] for group in shards(sized(*sizes), 10)]
-    assert found == groups
-
-
 @dataclass
 class AtOnce:
     """A crew without processes, of which every worker is on a machine without the files."""
@@ -315,6 +270,7 @@ class AtOnce:
         self.heard += [(tag, message) for message in self.worker.told(far, lambda batch: Held(batch=batch), far=True)]
 
     def hear(self) -> list[tuple[tuple[int, int], Message]]:
+        time.sleep(0 if self.heard else 0.02)
         heard, self.heard = self.heard, []
         return heard
 
