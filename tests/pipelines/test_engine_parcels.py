@@ -1,6 +1,7 @@
 """What goes between workers and committer: groups of objects one way, staged batches the other."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
