@@ -159,6 +159,28 @@ def test_tools_are_at_the_step_that_asked_for_them(lake: Lake, build: Build) -> 
     ]
 
 
+def test_the_answer_that_asked_for_a_tool_is_found_on_whatever_day_it_is_stored(lake: Lake, build: Build) -> None:
+    made = build()
+    for trace in ("a", "b", "none"):
+        for step in (0, 1):
+            made.call(trace, f"{trace}{step}", [("user", "x")], f"{trace}{step}", start_ns=made.at + step * SECOND)
+            if trace != "none":  # the same id in every call of every trace
+                made.rows["messages"][-1] |= {"parts": f'[{{"type":"tool_call","id":"k{step}","name":"f"}}]'}
+    moved = next(row for row in made.rows["messages"] if row["text"] == "a0")
+    moved["day"] = moved["day"].replace(day=2)
+    for trace, undated in (("a", False), ("b", True)):
+        for step in (1, 0):
+            start = None if undated else made.at + (5 - step) * SECOND
+            made.span(trace, f"{trace} tool {step}", kind="tool", tool_call_id=f"k{step}", start_ns=start)
+    land(lake, made)
+    columns = "SELECT span_id, asked_step, known_by FROM tool_results"
+    told = rows(lake, f"{columns} ORDER BY trajectory_id, span_id")
+    assert told == [(f"{trace} tool {step}", step, "id") for trace in ("a", "b") for step in (0, 1)]
+    for trace in ("a", "b", "none"):
+        some = rows(lake, f"{columns} WHERE trajectory_id = '{trace}' ORDER BY span_id")
+        assert some == [row for row in told if row[0].startswith(trace)]
+
+
 def attempt(build: Build, number: int, *, session: str = "rollout", content: str = "") -> Any:
     made = build(content=content or f"{session}{number}")
     start = made.at + number * 100 * SECOND
