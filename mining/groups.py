@@ -1,13 +1,15 @@
 """Task groups: near-duplicate inputs together, and each group whole in the learn pool or in the gate pool."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracemill.ids import keyed_fraction, keyed_id
+from tracemill.mining.lake import table
 from tracemill.mining.minhash import N_HASHES, Signatures, neighbours, normalise, signatures
 from tracemill.schema import TASK_GROUPS
 
@@ -67,39 +69,49 @@ class _Union:
                 self.anchor(first, self.anchors.pop(second))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """A trajectory's task with the digests that may stand for it."""
+
+    trajectory_id: str
+    declared: str | None
+    """The name of its declared group."""
+    declared_node: str | None
+    task_node: str | None
+    text_node: str | None
+    normalised: str
+    own_node: str
+
+
 def group_tasks(
-    tasks: pa.Table, known: pa.Table, declared: pa.Table, *, key: bytes, gate_share: float, now_ns: int
+    con: duckdb.DuckDBPyConnection, tasks: pa.Table, *, key: bytes, gate_share: float, now_ns: int
 ) -> GroupAssignment:
     """Puts each trajectory into a task group and a pool.
 
-    `tasks` has trajectory_id, task_key and task_text. A declared group (of `declared`, rows of schema.TASKS) comes
-    first. Otherwise inputs of equal or nearly equal normalised text, and trajectories of one task_key, share a group;
-    without a text the task_key, else the trajectory, is the group. `known` are the rows of schema.TASK_GROUPS so far:
-    they keep their group and pool for ever, whatever `gate_share` becomes, and an input near two known groups joins
-    the older one. Group ids of undeclared groups are keyed and tell nothing of the text.
+    `tasks` has trajectory_id, task_key and task_text. A declared group (of `tasks` in the lake) comes first. Otherwise
+    inputs of equal or nearly equal normalised text, and trajectories of one task_key, share a group; without a text the
+    task_key, else the trajectory, is the group. Groups that the lake has keep their name and pool for ever, whatever
+    `gate_share` becomes, and an input near two of them joins the older one. Group ids of undeclared groups are keyed
+    and tell nothing of the text. Only known groups that may matter to these tasks are read.
     """
-    groups = _known_groups(known)
-    named = {
-        row["task_key"]: row["task_group"]
-        for row in declared.select(["task_key", "task_group"]).to_pylist()
-        if row["task_group"] is not None
-    }
-    rows = tasks.select(["trajectory_id", "task_key", "task_text"]).to_pylist()
+    rows = _tasks(con, tasks, key)
+    groups, pools = _known_groups(con, rows, key)
     texts: dict[str, str] = {}  # digest -> normalised text, in order of arrival
     node_of: list[str] = []
     union = _Union()
     declared_nodes: dict[str, str] = {}
     for row in rows:
-        node = _node(row, named, key, texts, union, declared_nodes, groups)
+        node = _node(row, texts, union, declared_nodes, groups)
         union.find(node)
         node_of.append(node)
     for node in list(union):
         if node in groups:
-            union.anchor(node, groups[node][:2])
+            union.anchor(node, groups[node])
     fresh = {digest: text for digest, text in texts.items() if digest not in groups}
-    table = signatures(list(fresh.values()), key)
-    _join_near(union, list(fresh), table, known, key)
-    pools = {group: pool for _, group, pool in groups.values()}
+    signed = signatures(list(fresh.values()), key)
+    alike = may_be_alike(con, signed)
+    pools.update(zip(alike["task_group"].to_pylist(), alike["pool"].to_pylist(), strict=True))
+    _join_near(union, list(fresh), signed, alike, key)
 
     def group_of(node: str) -> str:
         if node in groups:
@@ -114,14 +126,13 @@ def group_tasks(
             pools[group] = "gate" if keyed_fraction(key, group) < gate_share else "learn"
         return pools[group]
 
-    assigned = [
-        (row["trajectory_id"], group_of(node), pool_of(group_of(node))) for row, node in zip(rows, node_of, strict=True)
-    ]
-    signature_of = dict(zip(fresh, table, strict=True))
+    named = {node: group_of(node) for node in union}
+    assigned = [(row.trajectory_id, named[node], pool_of(named[node])) for row, node in zip(rows, node_of, strict=True)]
+    signature_of = dict(zip(fresh, signed, strict=True))
     new = [
         {
-            "task_group": group_of(node),
-            "pool": pool_of(group_of(node)),
+            "task_group": named[node],
+            "pool": pool_of(named[node]),
             "digest": node,
             "signature": signature_of[node].tolist() if node in signature_of else None,
             "first_seen": now_ns,
@@ -136,63 +147,100 @@ def group_tasks(
     )
 
 
-def _known_groups(known: pa.Table) -> dict[str, tuple[int, str, str]]:
-    """digest -> (first_seen, task_group, pool)."""
-    columns = known.select(["digest", "first_seen", "task_group", "pool"]).to_pydict()
-    return {
-        digest: (first_seen or 0, group, pool)
-        for digest, first_seen, group, pool in zip(*columns.values(), strict=True)
+def _tasks(con: duckdb.DuckDBPyConnection, tasks: pa.Table, key: bytes) -> list[_Task]:
+    keys = [task_key for task_key in pc.unique(tasks["task_key"]).to_pylist() if task_key is not None]
+    groups = table(con, "declared_groups", {"keys": keys})
+    named = dict(zip(groups["task_key"].to_pylist(), groups["task_group"].to_pylist(), strict=True))
+    found = []
+    for row in tasks.select(["trajectory_id", "task_key", "task_text"]).to_pylist():
+        task_key, normalised = row["task_key"], normalise(row["task_text"] or "")
+        found.append(
+            _Task(
+                trajectory_id=row["trajectory_id"],
+                declared=(declared := named.get(task_key)),
+                declared_node=None if declared is None else keyed_id(key, "declared", declared),
+                task_node=None if task_key is None else keyed_id(key, "task", task_key),
+                text_node=keyed_id(key, "text", normalised) if normalised else None,
+                normalised=normalised,
+                own_node=keyed_id(key, "trajectory", str(row["trajectory_id"])),
+            )
+        )
+    return found
+
+
+def _known_groups(
+    con: duckdb.DuckDBPyConnection, rows: Collection[_Task], key: bytes
+) -> tuple[dict[str, tuple[int, str]], dict[str, str]]:
+    """digest -> (first_seen, task_group) of the inputs that the lake knows, and group -> pool of all they may be in."""
+    nodes = {node for row in rows for node in (row.task_node, row.text_node, row.own_node) if node is not None}
+    digests = nodes | {row.declared_node for row in rows if row.declared_node is not None}
+    names = {keyed_id(key, "group", node) for node in nodes} | {
+        row.declared for row in rows if row.declared is not None
     }
+    known = _asked(
+        con,
+        "named_groups",
+        asked_digests=pa.table([pa.array(sorted(digests), pa.string())], ["digest"]),
+        asked_groups=pa.table([pa.array(sorted(names), pa.string())], ["task_group"]),
+    ).to_pylist()
+    groups = {row["digest"]: (row["first_seen"] or 0, row["task_group"]) for row in known if row["digest"] in digests}
+    return groups, {row["task_group"]: row["pool"] for row in known}
 
 
 def _node(
-    row: dict[str, str | None],
-    named: dict[str | None, str],
-    key: bytes,
-    texts: dict[str, str],
-    union: _Union,
-    declared_nodes: dict[str, str],
-    known: Container[str],
+    row: _Task, texts: dict[str, str], union: _Union, declared_nodes: dict[str, str], known: Container[str]
 ) -> str:
     """The digest that stands for a row; a task_key and its first text are joined."""
-    task_key = row["task_key"]
-    if task_key in named:
-        node = keyed_id(key, "declared", named[task_key])
-        declared_nodes[node] = named[task_key]
-        return node
-    task_node = None if task_key is None else keyed_id(key, "task", task_key)
-    if task_node is not None and (task_node in known or task_node in union):
+    if row.declared is not None and row.declared_node is not None:
+        declared_nodes[row.declared_node] = row.declared
+        return row.declared_node
+    if row.task_node is not None and (row.task_node in known or row.task_node in union):
         # Attempts at one task are one task, however a simulated user words it; the first wording stands for all, as
         # chains through every attempt's small talk would end in one group of all tasks.
-        return task_node
-    normalised = normalise(row["task_text"] or "")
-    text_node = keyed_id(key, "text", normalised) if normalised else None
-    if text_node is not None:
-        texts.setdefault(text_node, normalised)
-        union.find(text_node)
-        if task_node is not None:
-            union.join(text_node, task_node)
-        return text_node
-    return task_node if task_node is not None else keyed_id(key, "trajectory", str(row["trajectory_id"]))
+        return row.task_node
+    if row.text_node is not None:
+        texts.setdefault(row.text_node, row.normalised)
+        union.find(row.text_node)
+        if row.task_node is not None:
+            union.join(row.text_node, row.task_node)
+        return row.text_node
+    return row.task_node if row.task_node is not None else row.own_node
 
 
-def _join_near(union: _Union, fresh: list[str], table: Signatures, known: pa.Table, key: bytes) -> None:
-    """Puts each new text, in order of arrival, to the oldest group that it is alike.
+def may_be_alike(con: duckdb.DuckDBPyConnection, fresh: Signatures) -> pa.Table:
+    """The known groups that share a band of their signature with one of these, oldest first."""
+    if not len(fresh):
+        return TASK_GROUPS.empty_table()
+    ends = np.arange(0, fresh.size + 1, N_HASHES, dtype=np.int32)
+    signed = pa.table({"signature": pa.ListArray.from_arrays(ends, fresh.ravel())})
+    return _asked(con, "alike_groups", fresh_signatures=signed)
+
+
+def _asked(con: duckdb.DuckDBPyConnection, name: str, **asked: pa.Table) -> pa.Table:
+    """The result of a query that reads these tables."""
+    for given, rows in asked.items():
+        con.register(given, rows)
+    try:
+        return table(con, name)
+    finally:
+        for given in asked:
+            con.unregister(given)
+
+
+def _join_near(union: _Union, fresh: list[str], signed: Signatures, known: pa.Table, key: bytes) -> None:
+    """Puts each new text, in order of arrival, to the oldest group that it is alike; `known` are sorted by age.
 
     Known groups are never joined with each other; groups that began in this batch are, where a text nearly equals texts
     of both.
     """
-    signed = known.filter(pc.is_valid(known["signature"]))
-    signed = signed.filter(pc.equal(pc.list_value_length(signed["signature"]), N_HASHES))
-    signed = signed.sort_by([("first_seen", "ascending"), ("digest", "ascending")])
-    old = pc.list_flatten(signed["signature"]).to_numpy().reshape(-1, N_HASHES).astype(np.uint32)
-    digests = [*signed["digest"].to_pylist(), *fresh]
+    old = pc.list_flatten(known["signature"]).to_numpy().reshape(-1, N_HASHES).astype(np.uint32)
+    digests = [*known["digest"].to_pylist(), *fresh]
     anchors = list(
-        zip((seen or 0 for seen in signed["first_seen"].to_pylist()), signed["task_group"].to_pylist(), strict=True)
+        zip((seen or 0 for seen in known["first_seen"].to_pylist()), known["task_group"].to_pylist(), strict=True)
     )
     # A group is named after its first text, so who leads a known group need not be stored.
     leads = [keyed_id(key, "group", digest) == group for digest, (_, group) in zip(digests, anchors, strict=False)]
-    for row, others, alike in neighbours(np.vstack([old, table]), len(old)):
+    for row, others, alike in neighbours(np.vstack([old, signed]), len(old)):
         matched = False
         best = union.anchors.get(union.find(digests[row]))
         joins: list[tuple[int, str]] = []

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from tracemill.ids import PSEUDONYM
 
 N_HASHES = 256
-_ROWS_PER_BAND = 3  # 85 bands: a pair of Jaccard 0.4 is missed once in 280, one of 0.1 looked at once in 12
+ROWS_PER_BAND = 3  # 85 bands: a pair of Jaccard 0.4 is missed once in 280, one of 0.1 looked at once in 12
+BANDS = range(0, N_HASHES - ROWS_PER_BAND + 1, ROWS_PER_BAND)
+"""Where each band of a signature begins."""
 _SHOWN = 24
 _WORD = re.compile(r"[^\W_]+|[?!]")
 _QUOTED = re.compile(r"(?<!\w)([\"“”«»'‘])(?!\s)[^\"“”«»'‘’\n]{1,60}(?<!\s)([\"“”«»'’])(?!\w)")
@@ -51,7 +53,7 @@ def signatures(normalised: list[str], key: bytes) -> Signatures:
     cache: dict[str, int] = {}
     rows = np.full((len(normalised), N_HASHES), np.iinfo(np.uint32).max, dtype=np.uint32)
     for i, text in enumerate(normalised):
-        hashes = np.array([_hash(shingle, key, cache) for shingle in sorted(shingles(text))], dtype=np.uint64)
+        hashes = np.array([_hash(shingle, key, cache) for shingle in shingles(text)], dtype=np.uint64)
         if hashes.size:
             # multiply-shift: the upper half of a*h+b modulo 2**64 is close to a random permutation
             rows[i] = ((hashes[:, None] * multiply + add) >> np.uint64(32)).min(axis=0).astype(np.uint32)
@@ -63,10 +65,9 @@ def neighbours(rows: Signatures, first_new: int) -> Iterator[tuple[int, Places, 
 
     Not all that are alike: a bucket shows its first rows only, so that many repeats of one text stay cheap.
     """
-    bands = range(0, N_HASHES - _ROWS_PER_BAND + 1, _ROWS_PER_BAND)
-    bucket_of = np.full((len(rows) - first_new, len(bands)), -1, dtype=np.int64)
+    bucket_of = np.full((len(rows) - first_new, len(BANDS)), -1, dtype=np.int64)
     buckets: list[list[int]] = []
-    for column, start in enumerate(bands):
+    for column, start in enumerate(BANDS):
         _, number, counts = np.unique(_band_keys(rows, start), return_inverse=True, return_counts=True)
         met = (counts > 1) & (np.bincount(number[first_new:], minlength=len(counts)) > 0)
         place = np.where(met, len(buckets) + np.cumsum(met) - 1, -1)
@@ -90,7 +91,7 @@ def _put(bucket: list[int], row: int) -> None:
 def _band_keys(rows: Signatures, start: int) -> npt.NDArray[np.uint64]:
     """One number per row for a band; that two bands share one by chance only costs a comparison."""
     key = np.zeros(len(rows), dtype=np.uint64)
-    for column in range(start, start + _ROWS_PER_BAND):
+    for column in range(start, start + ROWS_PER_BAND):
         key = (key ^ rows[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)
     return key

@@ -210,9 +210,8 @@ def assign_pools(night: Night, tx: Transaction, ungrouped: pa.Table) -> None:
     if ungrouped.num_rows == 0:
         return
     grouping = groups.group_tasks(
+        tx.con,
         ungrouped,
-        known=tx.con.execute("SELECT * FROM task_groups").to_arrow_table(),
-        declared=tx.con.execute("SELECT * FROM tasks").to_arrow_table(),
         key=night.lake.key,
         gate_share=night.config.split.gate_share,
         now_ns=night.clock(),

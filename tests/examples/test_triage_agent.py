@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -124,9 +125,10 @@ def test_tracemill_puts_each_wording_into_a_task_group_of_its_own() -> None:
     tasks = pa.table(
         {"trajectory_id": list(mail), "task_key": pa.nulls(len(mail), pa.string()), "task_text": list(mail.values())}
     )
-    assigned = group_tasks(
-        tasks, TASK_GROUPS.empty_table(), TASKS.empty_table(), key=b"k" * 16, gate_share=0.4, now_ns=1
-    ).assigned  # fmt: skip
+    with duckdb.connect() as con:
+        con.register("task_groups", TASK_GROUPS.empty_table())
+        con.register("tasks", TASKS.empty_table())
+        assigned = group_tasks(con, tasks, key=b"k" * 16, gate_share=0.4, now_ns=1).assigned
     wording_of = [name.split("/")[0] for name in assigned["trajectory_id"].to_pylist()]
     pairs = set(zip(wording_of, assigned["task_group"].to_pylist(), strict=True))
     assert len(pairs) == len(set(wording_of)) == len({group for _, group in pairs})

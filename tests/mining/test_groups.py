@@ -3,12 +3,14 @@
 import random
 from collections import defaultdict
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracemill.mining.groups import group_tasks
-from tracemill.mining.minhash import normalise
+from tracemill.mining.groups import group_tasks, may_be_alike
+from tracemill.mining.minhash import BANDS, N_HASHES, ROWS_PER_BAND, normalise
 from tracemill.schema import TASK_GROUPS, TASKS
 
 KEY = b"a key that only this lake has...."
@@ -69,11 +71,19 @@ def tasks(texts: list[str | None], keys: list[str | None] | None = None) -> pa.T
 
 
 def groups_of(
-    table: pa.Table, known: pa.Table | None = None, declared: pa.Table | None = None, share: float = 0.3, now: int = 1
+    table: pa.Table,
+    known: pa.Table | None = None,
+    declared: pa.Table | None = None,
+    share: float = 0.3,
+    now: int = 1,
+    key: bytes = KEY,
 ) -> tuple[list[str], list[str], pa.Table]:
     known = TASK_GROUPS.empty_table() if known is None else known
     declared = TASKS.empty_table() if declared is None else declared
-    found = group_tasks(table, known, declared, key=KEY, gate_share=share, now_ns=now)
+    with duckdb.connect() as con:
+        con.register("task_groups", known)
+        con.register("tasks", declared)
+        found = group_tasks(con, table, key=key, gate_share=share, now_ns=now)
     assert found.assigned["trajectory_id"].to_pylist() == table["trajectory_id"].to_pylist()
     assert found.new_groups.schema == TASK_GROUPS
     return found.assigned["task_group"].to_pylist(), found.assigned["pool"].to_pylist(), found.new_groups
@@ -178,10 +188,36 @@ def test_a_text_near_two_groups_joins_the_older() -> None:
 
 def test_ids_tell_nothing_without_the_key() -> None:
     table = tasks(["I want to cancel order 1."])
-    mine = group_tasks(table, TASK_GROUPS.empty_table(), TASKS.empty_table(), key=KEY, gate_share=0.3, now_ns=1)
-    other = group_tasks(table, TASK_GROUPS.empty_table(), TASKS.empty_table(), key=b"x" * 32, gate_share=0.3, now_ns=1)
+    _, _, mine = groups_of(table)
+    _, _, other = groups_of(table, key=b"x" * 32)
     for column in ("task_group", "digest", "signature"):
-        assert mine.new_groups[column].to_pylist() != other.new_groups[column].to_pylist()
+        assert mine[column].to_pylist() != other[column].to_pylist()
+
+
+def test_of_the_lakes_groups_those_are_read_that_share_a_band() -> None:
+    assert (list(BANDS), N_HASHES) == (list(range(0, 254, 3)), 256)  # as in alike_groups.sql
+    rng = np.random.default_rng(7)
+    known = rng.integers(0, 2**32, (3000, N_HASHES), dtype=np.uint32)
+    fresh = known[rng.integers(0, 3000, 5)].copy()
+    fresh[:, rng.permutation(N_HASHES)[:100]] = 7
+    sharing = [
+        at
+        for at, row in enumerate(known)
+        if any((row[b : b + ROWS_PER_BAND] == one[b : b + ROWS_PER_BAND]).all() for one in fresh for b in BANDS)
+    ]
+    names = [f"{at:04}" for at in range(len(known))]
+    # With a row of another time's signature, and one without any.
+    columns = {
+        "task_group": [*names, "short", "none"],
+        "digest": [*names, "short", "none"],
+        "signature": [*known.tolist(), [1, 2, 3], None],
+    }
+    with duckdb.connect() as con:
+        con.register("task_groups", pa.Table.from_pylist(pa.table(columns).to_pylist(), schema=TASK_GROUPS))
+        found = may_be_alike(con, fresh)["digest"].to_pylist()
+    assert set(found) >= {names[at] for at in sharing}
+    assert len(sharing) >= 4
+    assert len(found) < 20
 
 
 @given(st.lists(st.text(max_size=30), max_size=12))
