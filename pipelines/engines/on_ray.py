@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill.errors import ConfigError, EndpointError, MissingExtraError
-from tracemill.pipelines.engines.crew import Tag
+from tracemill.pipelines.engines.crew import TRIES, Tag
 from tracemill.pipelines.engines.staging import Staging
 from tracemill.pipelines.engines.work import (
     Held,
@@ -110,9 +110,7 @@ class RayActors:
         try:
             self._make = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
             begun = [self._new() for _ in range(self._size)]
-            for actor, armed in begun:
-                self._check(armed)
-                self._free.append(actor)
+            self._free += [self._armed(actor, armed) for actor, armed in begun]
         except BaseException:
             self.close()
             raise
@@ -149,9 +147,7 @@ class RayActors:
             del self._busy[told]
             why = str(error).strip().splitlines()[0]
             self._ray.kill(actor)
-            fresh, armed = self._new()
-            self._check(armed)
-            self._free.append(fresh)
+            self._free.append(self._armed(*self._new()))
             return [(tag, Lost(why=f"{type(error).__name__}: {why}"))]
         return [(tag, message)]
 
@@ -166,6 +162,17 @@ class RayActors:
     def _new(self) -> tuple[Any, Any]:
         actor = self._make.remote()
         return actor, actor.arm.remote(*self._begin)
+
+    def _armed(self, actor: Any, armed: Any) -> Any:
+        """The actor once it is ready, or another in its place where it died meanwhile."""
+        for _ in range(TRIES):
+            try:
+                self._check(armed)
+                return actor
+            except self._ray.exceptions.ActorDiedError as error:
+                died = error
+                actor, armed = self._new()
+        raise EndpointError("ray", f"{TRIES} workers died while they started: {str(died).splitlines()[0]}") from died
 
     def _check(self, armed: Any) -> None:
         try:
