@@ -145,7 +145,7 @@ def upgrade(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("UPDATE lake_layout SET version = ?", [VERSION])
 
 
-def check(con: duckdb.DuckDBPyConnection, root: Path) -> str:
+def check(con: duckdb.DuckDBPyConnection, root: Path | str) -> str:
     """The digest of the lake's views. Raises StoreError where the lake is unfinished or of another layout."""
     layout = found(con)
     if layout is None:
