@@ -28,7 +28,7 @@ def open_lake(config: Config) -> Lake:
 def ensure_lake(config: Config) -> Lake:
     """The project's lake, made on first use."""
     if not Lake.there(config.lake_place):
-        return Lake.create(config.lake_place)
+        return Lake.create(config.lake_place, exist_ok=True)
     return Lake.open(config.lake_place)
 
 

@@ -50,10 +50,11 @@ class Lake:
         return self.place.root
 
     @classmethod
-    def create(cls, where: Path | Place) -> "Lake":
+    def create(cls, where: Path | Place, *, exist_ok: bool = False) -> "Lake":
         """A new, empty lake; its folder is made where it is missing. Interrupted, it can be called again.
 
-        Raises StoreError where there already is a lake, or none can be written.
+        With `exist_ok` the one that another process was faster to make. Raises StoreError where there already is a
+        lake, or none can be written.
         """
         place = located(where)
         for folder in (place.root, place.local_data):
@@ -67,6 +68,8 @@ class Lake:
             con = engine.connect(place, read_only=False)
             try:
                 if layout.found(con) is not None:
+                    if exist_ok:
+                        return cls(place, _read_key(place))
                     raise StoreError(f"there is already a lake in {place}: open it, or choose another folder")
                 key = _make_key(place.root)
                 layout.create(con)
@@ -100,6 +103,17 @@ class Lake:
         Raises StoreError where it is missing, damaged, of a later layout, or of another key.
         """
         place = located(where)
+        try:
+            return cls._opened(place)
+        except StoreError:
+            if place.catalog is not None or not place.root.is_dir():
+                raise
+            with closing(Queue(place)) as queue, queue.turn(120):
+                pass  # somebody may be making it at this moment
+            return cls._opened(place)
+
+    @classmethod
+    def _opened(cls, place: Place) -> "Lake":
         if place.catalog is None:
             if not place.sqlite.is_file():
                 raise StoreError(f"there is no lake in {place}: create one with tracemill init")

@@ -39,6 +39,7 @@ NOT_IMPORTED = {
     "pytz": "duckdb imports it for timestamps with a time zone",
     "duckdb-extension-ducklake": "a binary that DuckDB loads by path",
     "duckdb-extension-sqlite-scanner": "a binary that DuckDB loads by path",
+    "duckdb-extension-httpfs": "a binary that DuckDB loads by path",
     "duckdb-extension-postgres-scanner": "a binary that DuckDB loads by path",
     "accelerate": "transformers and trl want it to train",
     "gguf": "transformers wants it to read GGUF weights",
