@@ -108,6 +108,16 @@ def serving(answering: Callable[[dict[str, Any]], str]) -> Iterator[Endpoint]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an empty lake, to copy: copies have one key, so their rows can be compared."""
+    project = tmp_path_factory.mktemp("empty") / "project"
+    project.mkdir()
+    (project / "tracemill.toml").write_text("")
+    Lake.create(project / ".tracemill" / "lake").close()
+    return project
+
+
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     with serving(lambda body: answer(body["messages"])) as state:

@@ -40,16 +40,6 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_logs(tmp_path_factory.mktemp("engines") / "logs")
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with an empty lake, to copy: copies have one key, so their rows can be compared."""
-    project = tmp_path_factory.mktemp("empty") / "project"
-    project.mkdir()
-    (project / "tracemill.toml").write_text("")
-    Lake.create(project / ".tracemill" / "lake").close()
-    return project
-
-
 Tell = Callable[[str, str, int, int], None]
 Run = Callable[..., "tuple[ingesting.IngestReport, dict[str, list[str]]]"]
 

@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import otlp_lines
 import pytest
+from otlp_lines import START, spans, told
 
 from tracemill.app import settings
 from tracemill.pipelines import ingesting
@@ -23,41 +26,7 @@ from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
 
 INGESTER = Path(__file__).parent / "ingester.py"
-START = 1_780_000_000_000_000_000
-
-
-def attributes(**values: Any) -> list[dict[str, Any]]:
-    return [{"key": name.replace("__", "."), "value": {"stringValue": str(value)}} for name, value in values.items()]
-
-
-def span(trace: int, number: int, parent: int | None, said: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "traceId": f"{trace:032x}",
-        "spanId": f"{trace * 100 + number:016x}",
-        "name": f"step {number}",
-        "startTimeUnixNano": str(START + trace * 10**15 + number),
-        "endTimeUnixNano": str(START + trace * 10**15 + number + 5),
-        "attributes": attributes(gen_ai__operation__name="chat", gen_ai__request__model="m", note=said),
-    }
-    if parent is not None:
-        found["parentSpanId"] = f"{trace * 100 + parent:016x}"
-    return found
-
-
-def spans(*found: dict[str, Any]) -> str:
-    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(found)}]}]}) + "\n"
-
-
-def told(trace: int, number: int, text: str) -> str:
-    """What a model was asked, logged apart from its span."""
-    record = {
-        "eventName": "gen_ai.user.message",
-        "traceId": f"{trace:032x}",
-        "spanId": f"{trace * 100 + number:016x}",
-        "timeUnixNano": str(START),
-        "body": {"kvlistValue": {"values": attributes(content=text)}},
-    }
-    return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) + "\n"
+span = partial(otlp_lines.span, apart_ns=10**15)
 
 
 def write_logs(folder: Path) -> Path:
@@ -130,16 +99,6 @@ def ingester() -> Iterator[Ingester]:
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_logs(tmp_path_factory.mktemp("faults") / "logs")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with an empty lake, to copy: copies have one key, so their rows can be compared."""
-    project = tmp_path_factory.mktemp("empty") / "project"
-    project.mkdir()
-    (project / "tracemill.toml").write_text("")
-    Lake.create(project / ".tracemill" / "lake").close()
-    return project
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from typing import Any
 
 import duckdb
 import pytest
-from engine_logs import START, span, spans, write_logs
+from engine_logs import write_logs
+from otlp_lines import START, span, spans
 from shared_storage import Postgres, postgres, s3_server
 
 from tracemill.app import settings
