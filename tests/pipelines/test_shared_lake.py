@@ -30,8 +30,7 @@ from tracemill.warehouse import Lake, engine, sql
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-NOW = 1_790_000_000_000_000_000
-UNIT = 40_000
+NOW, UNIT = 1_790_000_000_000_000_000, 40_000
 
 
 @dataclass(frozen=True)
