@@ -168,6 +168,7 @@ def test_small_files_with_a_deleted_row_each_do_not_pile_up(lake: Lake, rows_of:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_thousand_small_ingests_leave_few_files(lake: Lake, build: Callable[..., Any]) -> None:
     most = 0
     for number in range(1000):
