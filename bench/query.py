@@ -24,7 +24,7 @@ from pathlib import Path
 import duckdb
 from grown import first_day, grow
 
-from tracemill.warehouse import Lake, lighter, readonly, sql
+from tracemill.warehouse import Lake, sql
 
 _PICK = """
 SELECT trajectory_id, user_key, CAST(day AS VARCHAR) AS day
@@ -74,16 +74,11 @@ def timed(lake: Lake, questions: dict[str, str]) -> dict[str, tuple[float, float
             taken = []
             for _ in range(RUNS + 1):
                 began, cpu = time.perf_counter(), time.process_time()
-                rows = con.execute(answerable(con, text)).to_arrow_table().num_rows
+                rows = con.execute(sql.prepared(con, text)).to_arrow_table().num_rows
                 taken.append((time.perf_counter() - began, time.process_time() - cpu))
             wall, cpu = (statistics.median(one) for one in zip(*taken[1:], strict=True))
             found[name] = (wall, cpu, rows)
     return found
-
-
-def answerable(con: duckdb.DuckDBPyConnection, text: str) -> str:
-    """What `warehouse.sql.query` runs for a text."""
-    return lighter.lightened(con, readonly.checked(con, text))
 
 
 def forget_pages(root: Path) -> None:

@@ -39,3 +39,18 @@ def told(trace: int, number: int, text: str) -> str:
         "body": {"kvlistValue": {"values": texts(content=text)}},
     }
     return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) + "\n"
+
+
+def otlp_value(value: Any) -> dict[str, Any]:
+    """A value of an attribute; None is one that holds nothing."""
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [otlp_value(item) for item in value]}}
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": [{"key": k, "value": otlp_value(v)} for k, v in value.items()]}}
+    return {} if value is None else {"stringValue": value}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import duckdb
 
-from tracemill.errors import BusyError, ConflictError, StoreError
-from tracemill.warehouse.place import Place, hidden, located, secret
+from tracemill.errors import BusyError, ConflictError, MissingExtraError, StoreError
+from tracemill.warehouse.place import Place, hidden, located
 
 CATALOG = "lake"
 """The name under which the lake is attached. Views are stored with bare table names, so any other name works too."""
@@ -77,7 +77,7 @@ def connect(where: Place | Path, *, read_only: bool, snapshot: int | None = None
             # A batch is small: on a second thread DuckDB spends more than it saves, and every thread buffers rows of
             # its own. Ingest grows by processes.
             con.execute("SET threads = 1")
-        if (access := secret(place)) is not None:
+        if (access := _access(place)) is not None:
             con.execute(access)
         attach(con, place, CATALOG, read_only=read_only, snapshot=snapshot)
         con.execute(f"USE {CATALOG}")
@@ -85,6 +85,37 @@ def connect(where: Place | Path, *, read_only: bool, snapshot: int | None = None
         con.close()
         raise
     return con
+
+
+def _access(place: Place) -> str | None:
+    """The statement that lets DuckDB read and write the data; None where it lies in a folder.
+
+    Raises MissingExtraError where boto is not installed, StoreError where it finds no credentials.
+    """
+    if place.local_data is not None:
+        return None
+    try:
+        from botocore.session import Session  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("s3", f"the lake's data at {place.data_url}") from error
+    session = Session()
+    found = session.get_credentials()
+    if found is None:
+        raise StoreError(f"no credentials for {place.data_url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    keys = found.get_frozen_credentials()
+    said = {
+        "KEY_ID": keys.access_key,
+        "SECRET": keys.secret_key,
+        "SESSION_TOKEN": keys.token,
+        "REGION": place.options.get("region") or session.get_config_variable("region") or "us-east-1",
+        "SCOPE": place.data_url,
+    }
+    endpoint = place.options.get("endpoint_url")
+    parts = [f"{name} {quoted(value)}" for name, value in said.items() if value]
+    if endpoint:
+        scheme, _, host = str(endpoint).partition("://")
+        parts += [f"ENDPOINT {quoted(host.rstrip('/'))}", "URL_STYLE 'path'", f"USE_SSL {scheme != 'http'}".lower()]
+    return f"CREATE SECRET lake_data (TYPE s3, {', '.join(parts)})"
 
 
 def database(place: Place) -> duckdb.DuckDBPyConnection:

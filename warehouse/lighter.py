@@ -20,22 +20,21 @@ _CALLS = "FROM calls AS c"
 _HIDDEN_RELATIONS = frozenset({"SHOW_REF", "PIVOT"})
 
 
-def lightened(con: duckdb.DuckDBPyConnection, statement: str) -> str:
-    """The statement, to run next on `con`, for which llm_calls is less there where the answer is the same."""
+def lighten(con: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """Have llm_calls be less on `con` for the statement that runs next there, where its answer is the same."""
     con.execute("DROP VIEW IF EXISTS temp.llm_calls")
     if "llm_calls" not in statement.lower():
-        return statement
+        return
     tree = readonly.parsed(con, readonly.subject(statement))
     stored = _stored(con)
     if "calls" not in stored:  # a snapshot from before there was such a view
-        return statement
+        return
     if counts_only(tree):
         con.execute("CREATE TEMP VIEW llm_calls AS FROM calls")
     else:
         # What a query has wrong is told of the query itself, when it runs.
         with contextlib.suppress(duckdb.Error):
             _choose(con, stored["llm_calls"], tree)
-    return statement
 
 
 def _stored(con: duckdb.DuckDBPyConnection) -> dict[str, str]:

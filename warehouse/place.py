@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracemill.errors import MissingExtraError, StoreError, without_credentials
+from tracemill.errors import without_credentials
 
 _POSTGRES = "postgres:"
 _S3 = "s3://"
@@ -83,38 +83,3 @@ def _shown(catalog: str) -> str:
 def hidden(text: str) -> str:
     """The text without the passwords of connection strings."""
     return _PASSWORD.sub("password=…", without_credentials(text))
-
-
-def secret(place: Place) -> str | None:
-    """The statement that lets DuckDB read and write the data; None where it lies in a folder.
-
-    Raises MissingExtraError where boto is not installed, StoreError where it finds no credentials.
-    """
-    if place.local_data is not None:
-        return None
-    try:
-        from botocore.session import Session  # type: ignore[import-untyped]
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("s3", f"the lake's data at {place.data_url}") from error
-    session = Session()
-    found = session.get_credentials()
-    if found is None:
-        raise StoreError(f"no credentials for {place.data_url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    keys = found.get_frozen_credentials()
-    said = {
-        "KEY_ID": keys.access_key,
-        "SECRET": keys.secret_key,
-        "SESSION_TOKEN": keys.token,
-        "REGION": place.options.get("region") or session.get_config_variable("region") or "us-east-1",
-        "SCOPE": place.data_url,
-    }
-    endpoint = place.options.get("endpoint_url")
-    parts = [f"{name} '{_escaped(value)}'" for name, value in said.items() if value]
-    if endpoint:
-        scheme, _, host = str(endpoint).partition("://")
-        parts += [f"ENDPOINT '{_escaped(host.rstrip('/'))}'", "URL_STYLE 'path'", f"USE_SSL {scheme != 'http'}".lower()]
-    return f"CREATE SECRET lake_data (TYPE s3, {', '.join(parts)})"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("'", "''")

@@ -73,7 +73,7 @@ def stream(
         con = worker.run(lambda: fenced(lake, snapshot=snapshot))
         try:
             worker.interrupt = con.interrupt
-            text = worker.run(lambda: lighter.lightened(con, readonly.checked(con, statement)))
+            text = worker.run(lambda: prepared(con, statement))
             reader = worker.run(lambda: con.execute(text).to_arrow_reader(batch_rows))
             yield Answer(schema=reader.schema, batches=_batches(worker, reader))
         finally:
@@ -90,6 +90,13 @@ def fenced(lake: Lake, *, snapshot: int | None = None) -> duckdb.DuckDBPyConnect
         con.close()
         raise
     return con
+
+
+def prepared(con: duckdb.DuckDBPyConnection, statement: str) -> str:
+    """What to run next on `con`, of `fenced`, for a statement. Raises QueryError where it might do more than read."""
+    text = readonly.checked(con, statement)
+    lighter.lighten(con, text)
+    return text
 
 
 def _attached(place: Place, snapshot: int | None) -> duckdb.DuckDBPyConnection:

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
+from otlp_lines import otlp_value
 
 from tracemill import ingest
 from tracemill.schema import TABLES
@@ -142,22 +143,8 @@ def take(tmp_path: Path) -> Take:
     return run
 
 
-def _value(value: Any) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": value}
-    if isinstance(value, list):
-        return {"arrayValue": {"values": [_value(item) for item in value]}}
-    if isinstance(value, dict):
-        return {"kvlistValue": {"values": [{"key": k, "value": _value(v)} for k, v in value.items()]}}
-    return {"stringValue": value}
-
-
 def _attributes(attributes: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": name, "value": _value(value)} for name, value in attributes.items()]
+    return [{"key": name, "value": otlp_value(value)} for name, value in attributes.items()]
 
 
 @pytest.fixture

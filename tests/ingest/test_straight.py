@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from otlp_lines import otlp_value
 
 from tracemill import ingest
 from tracemill.ids import canonical_json
@@ -105,20 +106,6 @@ RESOURCES = mostly(
 SCOPES = mostly("opentelemetry.instrumentation.x", "lib", "", "gcp.vertex.agent")
 
 
-def _value(value: Any) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": value}
-    if isinstance(value, list):
-        return {"arrayValue": {"values": [_value(item) for item in value]}}
-    if isinstance(value, dict):
-        return {"kvlistValue": {"values": [{"key": k, "value": _value(v)} for k, v in value.items()]}}
-    return {} if value is None else {"stringValue": value}
-
-
 @st.composite
 def requests(draw: st.DrawFn) -> dict[str, Any]:
     """Spans of a few shapes, several of each: what the first of a shape teaches must hold for the others."""
@@ -138,7 +125,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
                 else draw(usual(name) if draw(st.integers(0, 30)) else st.one_of(SCALARS, LISTS))
                 for name in names
             ]
-            pairs = [{"key": name, "value": _value(value)} for name, value in zip(names, values, strict=True)]
+            pairs = [{"key": name, "value": otlp_value(value)} for name, value in zip(names, values, strict=True)]
             span = {
                 "traceId": draw(TRACES),
                 "spanId": draw(mostly(f"{shape + 1}{at:015x}", "4111111111111111")),
@@ -153,7 +140,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
             }
             spans.append(span)
     resource, scope = draw(RESOURCES), draw(SCOPES)
-    pairs = [{"key": name, "value": _value(value)} for name, value in resource.items()]
+    pairs = [{"key": name, "value": otlp_value(value)} for name, value in resource.items()]
     return {
         "resourceSpans": [
             {"resource": {"attributes": pairs}, "scopeSpans": [{"scope": {"name": scope}, "spans": spans}]}
@@ -218,7 +205,7 @@ def _span(number: int, **attributes: Any) -> dict[str, Any]:
         "name": "chat m",
         "startTimeUnixNano": "1700000000000000000",
         "endTimeUnixNano": "1700000001000000000",
-        "attributes": [{"key": name, "value": _value(value)} for name, value in pairs.items()],
+        "attributes": [{"key": name, "value": otlp_value(value)} for name, value in pairs.items()],
     }
 
 

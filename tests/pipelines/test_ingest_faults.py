@@ -18,6 +18,7 @@ from typing import Any
 import otlp_lines
 import pytest
 from otlp_lines import START, spans, told
+from wholeness import HALF
 
 from tracemill.app import settings
 from tracemill.pipelines import ingesting
@@ -132,23 +133,6 @@ def contents(project: Path) -> dict[str, list[str]]:
         return {
             name: [repr(row) for row in con.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()] for name in TABLES
         }
-
-
-HALF = """
-    SELECT 'trace without trajectory', trace_id
-    FROM (SELECT DISTINCT trace_id FROM spans) s
-    FULL JOIN trajectories t ON t.trajectory_id = s.trace_id
-    WHERE s.trace_id IS NULL OR t.task_group IS NULL
-    UNION ALL
-    SELECT 'account', source_uri
-    FROM (FROM ingest_log UNION ALL BY NAME FROM ingest_progress)
-    WHERE n_items IS DISTINCT FROM n_spans + n_merged + n_duplicates + n_scores + n_quarantined
-    UNION ALL
-    SELECT 'span without message', span_id
-    FROM (SELECT span_id, unnest(input_ids) AS id FROM spans)
-    WHERE id NOT IN (SELECT message_id FROM messages)
-"""
-"""What a reader would see of half a batch; one statement, so one snapshot."""
 
 
 def whole(project: Path) -> None:

@@ -135,7 +135,8 @@ def test_a_limit_chooses_calls_before_their_messages_are_looked_up(
 ) -> None:
     con.execute("DROP VIEW IF EXISTS temp.llm_calls")
     expected = con.execute(statement).to_arrow_table()
-    told = con.execute(lighter.lightened(con, statement)).to_arrow_table()
+    lighter.lighten(con, statement)
+    told = con.execute(statement).to_arrow_table()
     chosen = con.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'llm_calls' AND temporary").fetchone()
     assert (chosen is not None) == limited
     assert told == expected
@@ -157,7 +158,7 @@ def test_what_is_wrong_with_a_limited_query_is_told(said: Lake) -> None:
 
 
 def test_one_statement_leaves_nothing_behind_for_the_next(con: duckdb.DuckDBPyConnection) -> None:
-    counted = con.execute(lighter.lightened(con, "SELECT count(*) FROM llm_calls")).fetchall()
-    con.execute(lighter.lightened(con, "SELECT output_text FROM llm_calls LIMIT 1")).fetchall()
-    rows = con.execute(lighter.lightened(con, "SELECT output_text FROM llm_calls")).fetchall()
+    counted = con.execute(sql.prepared(con, "SELECT count(*) FROM llm_calls")).fetchall()
+    con.execute(sql.prepared(con, "SELECT output_text FROM llm_calls LIMIT 1")).fetchall()
+    rows = con.execute(sql.prepared(con, "SELECT output_text FROM llm_calls")).fetchall()
     assert counted == [(len(rows),)]

@@ -18,7 +18,12 @@ JOIN LATERAL (
         SELECT step, day, unnest(ids) AS message_id, generate_subscripts(ids, 1) AS place FROM shown
     ),
     firsts AS (
-        SELECT message_id, min({'step': step, 'place': place}) AS shown_at, arg_min(day, {'step': step, 'place': place}) AS day FROM places GROUP BY message_id
+        SELECT
+            message_id,
+            min({'step': step, 'place': place}) AS shown_at,
+            arg_min(day, {'step': step, 'place': place}) AS day
+        FROM places
+        GROUP BY message_id
     ),
     -- The day of the call is where its messages are, so that few days' files are read for few calls. Those that are not
     -- there (undated or told in parts) are looked for everywhere.
