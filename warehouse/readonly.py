@@ -95,9 +95,10 @@ def told(error: Exception) -> str:
 
 def _relations(con: duckdb.DuckDBPyConnection) -> tuple[Set[str], Set[str]]:
     """Names of the lake's tables and views, and of DuckDB's own views, in lower case."""
+    # By their columns: duckdb_tables() tells sizes, for which it reads the statistics of every table.
     own = con.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() "
-        "UNION ALL SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AND NOT internal"
+        "SELECT table_name FROM duckdb_columns() WHERE database_name = current_database() "
+        "UNION SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AND NOT internal"
     ).fetchall()
     hidden = con.execute("SELECT view_name FROM duckdb_views() WHERE internal").fetchall()
     return {str(name).lower() for (name,) in own}, {str(name).lower() for (name,) in hidden}
