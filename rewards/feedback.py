@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from tracemill.ids import content_id
 from tracemill.rewards.rows import query, scores
+from tracemill.rewards.unfitted import Unfitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feedback:
+class Feedback(Unfitted):
     """Thumbs, ratings, labels and corrections of a trajectory, its session, spans and steps; environment rewards as is.
 
     Yields one row of source human or user and one of source env per trajectory, again whenever there is new evidence.
@@ -34,6 +35,10 @@ class Feedback:
     def level(self) -> Literal["trajectory"]:
         return "trajectory"
 
+    @property
+    def family(self) -> str:
+        return "people"
+
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
         params = {
             "name": self.name,
@@ -43,4 +48,6 @@ class Feedback:
             "lows": [*(float(low) for low, _ in self.scales.values()), 0.0],
             "highs": [*(float(high) for _, high in self.scales.values()), 1.0],
         }
-        return scores(query(con, "feedback", params), name=self.name, version=self.version, now_ns=now_ns)
+        return scores(
+            query(con, "feedback", params), name=self.name, version=self.version, now_ns=now_ns, family=self.family
+        )

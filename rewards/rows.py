@@ -16,7 +16,9 @@ def query(con: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, Any] |
     return con.execute(sql, dict(params or {})).to_arrow_table()
 
 
-def scores(rows: pa.Table, *, name: str, version: str, now_ns: int, kind: str = "trajectory") -> pa.Table:
+def scores(
+    rows: pa.Table, *, name: str, version: str, now_ns: int, family: str | None = None, kind: str = "trajectory"
+) -> pa.Table:
     """Rows of schema.SCORES from a table of target_id, value and whatever else is known.
 
     Columns that `rows` lacks are NULL, but for the arguments and `source`, which is code. The id names the content.
@@ -25,6 +27,7 @@ def scores(rows: pa.Table, *, name: str, version: str, now_ns: int, kind: str = 
     given: dict[str, Any] = {
         "target_kind": pa.array([kind] * n, pa.string()),
         "name": pa.array([name] * n, pa.string()),
+        "family": pa.array([family] * n, pa.string()),
         "version": pa.array([version] * n, pa.string()),
         "at": pa.array([now_ns] * n, pa.int64()),
         "source": pa.array(["code"] * n, pa.string()),

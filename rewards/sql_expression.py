@@ -10,6 +10,7 @@ import pyarrow as pa
 from tracemill.errors import ConfigError, QueryError
 from tracemill.ids import content_id
 from tracemill.rewards.rows import scores
+from tracemill.rewards.unfitted import Unfitted
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TARGETS = {"trajectory": ("trajectory_id", "trace_id"), "session": ("session_id",)}
@@ -17,7 +18,7 @@ _FOLDS = ("min", "max", "avg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SqlExpression:
+class SqlExpression(Unfitted):
     """A boolean or a number in [0, 1] for each row of `view`, folded (min, max, avg) over the rows of a target.
 
     Judges what was logged only. A row for which the expression is NULL says nothing; a number outside [0, 1] is an
@@ -41,6 +42,10 @@ class SqlExpression:
     @property
     def version(self) -> str:
         return content_id("sql_expression/1", self.name, self.expression, self.view, self.fold, self.level)
+
+    @property
+    def family(self) -> str:
+        return self.name
 
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
         columns = self._columns(con)
@@ -67,7 +72,7 @@ class SqlExpression:
             rows = con.execute(sql, params).to_arrow_table()
         except duckdb.Error as error:
             raise QueryError(f"reward {self.name!r}: {self.expression!r} over {self.view} failed: {error}") from error
-        return scores(rows, name=self.name, version=self.version, now_ns=now_ns, kind=self.level)
+        return scores(rows, name=self.name, version=self.version, now_ns=now_ns, family=self.family, kind=self.level)
 
     def _columns(self, con: duckdb.DuckDBPyConnection) -> list[str]:
         try:

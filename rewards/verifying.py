@@ -12,10 +12,11 @@ from tracemill.ids import canonical_json, content_id
 from tracemill.protocols import Verifier
 from tracemill.records import Case
 from tracemill.rewards.rows import query, scores
+from tracemill.rewards.unfitted import Unfitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedLogs:
+class VerifiedLogs(Unfitted):
     """Scores of a verifier on logged outputs, again for a trajectory whose correction came later.
 
     Judged is a trajectory's last output whose text does not match `skip_output` (such as a bare "submit"). What the
@@ -41,6 +42,10 @@ class VerifiedLogs:
     def level(self) -> Literal["trajectory"]:
         return "trajectory"
 
+    @property
+    def family(self) -> str:
+        return self.name
+
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
         params = {
             "name": self.name,
@@ -59,7 +64,7 @@ class VerifiedLogs:
         ]
         columns = pa.schema([("target_id", pa.string()), ("value", pa.float64()), ("evidence", pa.string())])
         table = pa.Table.from_pylist(found, schema=columns)
-        return scores(table, name=self.name, version=self.version, now_ns=now_ns)
+        return scores(table, name=self.name, version=self.version, now_ns=now_ns, family=self.family)
 
 
 def _text(row: dict[str, Any]) -> str:

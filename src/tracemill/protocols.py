@@ -27,14 +27,45 @@ class RewardModel(Protocol):
 
     @property
     def version(self) -> str:
-        """Content id of code, configuration and weights: two versions never share rows."""
+        """Content id of code, configuration, rubric and weights: two versions never share rows."""
         ...
 
     @property
     def level(self) -> Literal["step", "trajectory", "session"]: ...
 
+    @property
+    def family(self) -> str:
+        """Voters of one family err alike and count as one: users, tools, verifier, judge:<model>, learned, …"""
+        ...
+
+    @property
+    def state(self) -> str | None:
+        """What fitting learned, as JSON for the table reward_models; None where nothing is fitted."""
+        ...
+
+    def fit(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> "RewardModel":
+        """This model as the lake's labels teach it; itself where it learns nothing or the labels are too few."""
+        ...
+
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
         """Scores of all targets that this version has not judged yet. `con` is a read-only view of the lake."""
+        ...
+
+
+class CreditAssigner(Protocol):
+    """Shares the outcome of an episode among its calls. Rows of schema.CREDITS come out."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def assign(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
+        """Credits of all calls of judged episodes that this version has not credited at this reward.
+
+        The credits of an episode add up to its advantage: its combined reward less that of comparable episodes.
+        """
         ...
 
 

@@ -194,6 +194,7 @@ SCORES = _schema(
     value=pa.float64(),  # the judgement; NULL: the judge abstained, or gave only a label
     label=pa.string(),  # free label; for name "correction" the corrected output
     source=pa.string(),  # env|human|user|llm|code|model
+    family=pa.string(),  # judges of one family err alike and count as one: people, users, env, tools, judge:<model>, …
     version=pa.string(),
     confidence=pa.float64(),
     evidence=pa.string(),  # what the judgement rests on: JSON
@@ -212,15 +213,78 @@ CREDITS = _schema(
 )
 
 FINDINGS = _schema(
-    finding_id=pa.string(),
-    kind=pa.string(),
+    finding_id=pa.string(),  # content id of kind, pattern and agent: the same pattern is one finding every night
+    kind=pa.string(),  # contrast|loop|dead_end|thrash|exhaustion|unsupported_claim|rare_path|bottleneck|cluster
     what=pa.string(),
+    pattern=pa.string(),  # the same for programs: JSON
+    agent_name=pa.string(),
     site_id=pa.string(),
+    status=pa.string(),  # candidate|confirmed|refuted: confirmed only by data later than what it was found in
     lift=pa.float64(),
     q_value=pa.float64(),
     coverage=pa.float64(),
+    n_with=pa.int64(),  # sessions that have the pattern, of those it was tested on
+    n_without=pa.int64(),  # and those that do not
+    failures_with=pa.float64(),  # the share of them that failed
+    failures_without=pa.float64(),  # of comparable ones: same task cluster, same length
+    n_users=pa.int64(),  # distinct users behind n_with; NULL: the logs name none
+    confirmed_q=pa.float64(),  # q_value on the later data
+    found_until_ns=pa.int64(),  # start of the last trajectory that it was found in; what is later may confirm it
+    cost_usd_day=pa.float64(),  # what the failing episodes that have it cost a day
+    feedback=pa.string(),  # one sentence for those who write prompts; logged text in it is quoted as data
     exemplars=_STRINGS,
     counter_exemplars=_STRINGS,
+    night_id=pa.string(),
+    at=pa.int64(),
+)
+
+CLUSTERS = _schema(
+    cluster_id=pa.string(),  # stable: tomorrow's cluster of the same centre keeps the id
+    kind=pa.string(),  # intent|failure
+    name=pa.string(),  # its telling words, or what a model called it
+    terms=_STRINGS,  # the words that it has more of than the others
+    embedder=pa.string(),  # which embedding its centre is of
+    centre=pa.list_(pa.float32()),  # unit length
+    n=pa.int64(),  # trajectories in it
+    n_failed=pa.int64(),  # those of them that failed
+    trend=pa.string(),  # new|growing|steady|shrinking|gone
+    exemplars=_STRINGS,  # trajectories next to the centre
+    first_day=pa.date32(),  # of its first trajectory
+    last_day=pa.date32(),  # of its last
+    night_id=pa.string(),
+    at=pa.int64(),
+)
+
+CLUSTER_MEMBERS = _schema(
+    trajectory_id=pa.string(),
+    kind=pa.string(),  # intent|failure
+    cluster_id=pa.string(),
+    similarity=pa.float64(),  # cosine with the centre
+    day=pa.date32(),
+)
+
+REWARD_MODELS = _schema(
+    name=pa.string(),
+    version=pa.string(),
+    kind=pa.string(),
+    state=pa.string(),  # what fitting learned: JSON; NULL where nothing is fitted
+    n_train=pa.int64(),
+    lineage=_STRINGS,  # trajectory ids that it was fitted on
+    snapshot_id=pa.int64(),
+    at=pa.int64(),
+)
+
+REWARD_REPORTS = _schema(
+    report_id=pa.string(),
+    name=pa.string(),
+    version=pa.string(),
+    n=pa.int64(),  # targets that it scored
+    n_abstained=pa.int64(),  # targets of which it said NULL
+    n_labelled=pa.int64(),  # of those it scored, targets with a human label
+    metrics=pa.string(),  # JSON: auc, brier, ece, kappa and its ceiling, pairwise, worst_slice, flips, probes, drift, …
+    reliability=pa.string(),  # JSON: bins of said and found
+    passed=pa.bool_(),  # NULL: too few labels to tell
+    failures=_STRINGS,  # the thresholds that it missed, in words
     night_id=pa.string(),
     at=pa.int64(),
 )
@@ -404,6 +468,10 @@ TABLES: dict[str, Table] = {
         Table(name="scores", schema=SCORES, key=("score_id",), append_only=True),
         Table(name="credits", schema=CREDITS, key=("trajectory_id", "step", "method", "version")),
         Table(name="findings", schema=FINDINGS, key=("finding_id",)),
+        Table(name="clusters", schema=CLUSTERS, key=("cluster_id",)),
+        Table(name="cluster_members", schema=CLUSTER_MEMBERS, key=("trajectory_id", "kind")),
+        Table(name="reward_models", schema=REWARD_MODELS, key=("name", "version")),
+        Table(name="reward_reports", schema=REWARD_REPORTS, key=("report_id",), append_only=True),
         Table(name="candidates", schema=CANDIDATES, key=("candidate_id",)),
         Table(name="evaluations", schema=EVALUATIONS, key=("evaluation_id",), append_only=True),
         Table(name="verdicts", schema=VERDICTS, key=("verdict_id",), append_only=True),
