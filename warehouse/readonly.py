@@ -61,10 +61,13 @@ def checked(con: duckdb.DuckDBPyConnection, text: str) -> str:
         raise QueryError("this is not SQL that DuckDB understands: it holds a character that no text has")
     explain = _EXPLAIN.fullmatch(text)
     select = subject(text)
-    relations, hidden = _relations(con)
-    known = relations | SYSTEM_VIEWS
     tree = parsed(con, select)
+    named = {str(node.get("table_name", "")).lower() for node in nodes(tree) if node.get("type") == "BASE_TABLE"}
+    views, hidden = _views(con)
     common = _common(tree, hidden)
+    known = views | SYSTEM_VIEWS
+    if not named <= known | common:
+        known |= _tables(con)
     for node in nodes(tree):
         kind = node.get("type")
         if kind == "TABLE_FUNCTION":
@@ -93,15 +96,22 @@ def told(error: Exception) -> str:
     return str(error).split("\n\nLINE ")[0].strip()
 
 
-def _relations(con: duckdb.DuckDBPyConnection) -> tuple[Set[str], Set[str]]:
-    """Names of the lake's tables and views, and of DuckDB's own views, in lower case."""
-    # By their columns: duckdb_tables() tells sizes, for which it reads the statistics of every table.
-    own = con.execute(
-        "SELECT table_name FROM duckdb_columns() WHERE database_name = current_database() "
-        "UNION SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AND NOT internal"
+def _views(con: duckdb.DuckDBPyConnection) -> tuple[Set[str], Set[str]]:
+    """Names of the lake's views, and of DuckDB's own, in lower case."""
+    rows = con.execute(
+        "SELECT view_name, internal FROM duckdb_views() WHERE internal OR database_name = current_database()"
     ).fetchall()
-    hidden = con.execute("SELECT view_name FROM duckdb_views() WHERE internal").fetchall()
-    return {str(name).lower() for (name,) in own}, {str(name).lower() for (name,) in hidden}
+    own, hidden = ({str(name).lower() for name, internal in rows if internal == wanted} for wanted in (False, True))
+    return own, hidden
+
+
+def _tables(con: duckdb.DuckDBPyConnection) -> Set[str]:
+    """Names of the lake's tables, in lower case, and of its views."""
+    # By their columns: duckdb_tables() tells sizes, for which it reads the statistics of every table.
+    rows = con.execute(
+        "SELECT DISTINCT table_name FROM duckdb_columns() WHERE database_name = current_database()"
+    ).fetchall()
+    return {str(name).lower() for (name,) in rows}
 
 
 def parsed(con: duckdb.DuckDBPyConnection, select: str) -> Any:
