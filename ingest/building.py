@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from tracemill.ids import content_id, keyed_id
 from tracemill.ingest.columns import Checks, SpanColumns, nanoseconds
-from tracemill.ingest.content.messages import MessageBook
+from tracemill.ingest.content.book import MessageBook
 from tracemill.ingest.documents import MALFORMED, guarded
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.otel.envelope import understood
-from tracemill.ingest.otel.straight import Straight
+from tracemill.ingest.otel.straight import Block, Straight
 from tracemill.ingest.providers import batched
 from tracemill.ingest.reader import BadRecord, Bundle, Done, Item, LateContent, RawScore, RawSpan
 from tracemill.ingest.redact import Redactor, Ruleset
@@ -181,17 +181,32 @@ class Building:
     def _add_bundle(self, bundle: Bundle) -> None:
         at = self._at
         assert at is not None
-        uri, name = at.uri, str(at.format)
-        rows = self._straight.rows(bundle, uri=uri, source_format=name, seq=at.seq)
-        for heard, row in zip(bundle.spans, rows, strict=True):
-            if row is None:
+        block = self._straight.block(bundle, uri=at.uri, source_format=str(at.format), seq=at.seq)
+        if block is None or len(block.places) < len(bundle.spans):
+            self._add_mixed(bundle, block)
+            return
+        at.items += len(block.places)
+        at.seq += len(block.places)
+        self._spans.add_block(block.columns, len(block.places), uri=at.uri)
+        for scores in map(block.scores.__getitem__, sorted(block.scores)):
+            for score in scores:
+                self.add(score)
+
+    def _add_mixed(self, bundle: Bundle, block: Block | None) -> None:
+        """The spans one by one, those that are no rows yet the general way."""
+        at = self._at
+        assert at is not None
+        rows = {} if block is None else dict(zip(block.places, block.rows(), strict=True))
+        for place, heard in enumerate(bundle.spans):
+            row = rows.get(place)
+            if row is None or block is None:
                 for item in guarded(understood(heard, bundle), bundle.bad):
                     self.add(item)
             else:
                 at.items += 1
                 at.seq += 1
-                self._spans.add_row(row[0], uri=uri)
-                for score in row[1]:
+                self._spans.add_row(row, uri=at.uri)
+                for score in block.scores.get(place, ()):
                     self.add(score)
 
     def fail(self, reason: str) -> None:

@@ -5,9 +5,11 @@ warehouse makes spans of them, because what they belong to may have come long ag
 """
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from tracemill.chat import as_text
-from tracemill.ingest.content.messages import MessageBook
+from tracemill.ingest.content.book import MessageBook
 from tracemill.ingest.reader import LateContent, Message, RawSpan
 from tracemill.ingest.redact import Redactor
 from tracemill.ingest.tokens import withheld
@@ -94,7 +96,7 @@ class _Columns:
         self._schema = schema
         self._checks = Checks(schema)
         self._blocks: list[pa.RecordBatch] = []
-        self._open: list[Sequence[Any]] = []
+        self._open: list[list[Any]] = [[] for _ in schema]
         self.rows = 0
 
     def add(self, row: dict[str, Any]) -> int:
@@ -107,22 +109,32 @@ class _Columns:
 
     def add_checked(self, row: Sequence[Any]) -> int:
         """As `add`, for values in the order of the columns that are what `Checks` asks for."""
-        self._open.append(row)
-        self.rows += 1
-        if len(self._open) == _FLUSH_ROWS:
+        for column, value in zip(self._open, row, strict=True):
+            column.append(value)
+        return self._added(1)
+
+    def add_block(self, columns: Iterable[Sequence[Any] | None], rows: int) -> int:
+        """As `add_checked`, for several rows by column; None for a column of NULLs. The first one's place."""
+        for column, values in zip(self._open, columns, strict=True):
+            column += repeat(None, rows) if values is None else values
+        return self._added(rows)
+
+    def _added(self, rows: int) -> int:
+        place = self.rows
+        self.rows += rows
+        if len(self._open[0]) >= _FLUSH_ROWS:
             self._flush()
-        return self.rows - 1
+        return place
 
     def table(self) -> pa.Table:
         self._flush()
         return pa.Table.from_batches(self._blocks, schema=self._schema)
 
     def _flush(self) -> None:
-        if self._open:
-            columns = zip(*self._open, strict=True)
-            arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        if self._open[0]:
+            arrays = [pa.array(column, field.type) for column, field in zip(self._open, self._schema, strict=True)]
             self._blocks.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-            self._open = []
+            self._open = [[] for _ in self._schema]
 
 
 class SpanColumns:
@@ -134,7 +146,9 @@ class SpanColumns:
         self._now_ns = now_ns
         self._spans = _Columns(SPANS)
         self._parts = _Columns(SPAN_PARTS)
-        self._newest: dict[tuple[str, str], tuple[int, int, str]] = {}
+        self._newest: dict[tuple[str, str], int] = {}
+        self._revised: dict[int, int] = {}
+        self._from: list[tuple[int, str]] = []
         self._older: list[int] = []
         self._resource: tuple[dict[str, Any], msgspec.Raw, bool] | None = None
         self.duplicates: Counter[str] = Counter()
@@ -160,19 +174,47 @@ class SpanColumns:
         """Adds a span that is a row already, in the order of SPANS: redacted, and what its columns can hold."""
         self._count(_long(row), _ids(row))
         place = self._spans.add_checked(row)
-        key = (row[_TRACE], row[_SPAN])
-        mine = (row[_REVISED] or -1, place, uri)
+        self._come(place, uri)
+        if row[_REVISED]:
+            self._revised[place] = row[_REVISED]
+        self._weigh((row[_TRACE], row[_SPAN]), place)
+
+    def add_block(self, columns: Sequence[Sequence[Any] | None], rows: int, *, uri: str) -> None:
+        """As `add_row`, for several spans of which no one tells when it was revised, by column."""
+        self._count(
+            chain.from_iterable(column for column in _long(columns) if column),
+            chain.from_iterable(column for column in _ids(columns) if column),
+        )
+        place = self._spans.add_block(columns, rows)
+        self._come(place, uri)
+        traces, spans = columns[_TRACE], columns[_SPAN]
+        assert traces is not None
+        assert spans is not None
+        keys = list(zip(traces, spans, strict=True))
+        if self._newest.keys().isdisjoint(keys) and len(set(keys)) == rows:
+            self._newest.update(zip(keys, range(place, place + rows), strict=True))
+            return
+        for at, key in enumerate(keys, start=place):
+            self._weigh(key, at)
+
+    def _come(self, place: int, uri: str) -> None:
+        """Says where the spans from this place on come from."""
+        if not self._from or self._from[-1][1] != uri:
+            self._from.append((place, uri))
+
+    def _weigh(self, key: tuple[str, str], place: int) -> None:
+        """Of two versions of a span the later revision counts, else the one that came last."""
         known = self._newest.get(key)
         if known is None:
-            self._newest[key] = mine
+            self._newest[key] = place
             return
-        kept, left = (mine, known) if mine[0] >= known[0] else (known, mine)
-        self._newest[key] = kept
-        self._older.append(left[1])
-        self.duplicates[left[2]] += 1
+        later = self._revised.get(place, -1) >= self._revised.get(known, -1)
+        self._newest[key], left = (place, known) if later else (known, place)
+        self._older.append(left)
+        self.duplicates[self._from[bisect_right(self._from, left, key=itemgetter(0)) - 1][1]] += 1
 
     def _count(self, texts: Iterable[str | None], ids: Iterable[Sequence[str] | None]) -> None:
-        self.size += sum(len(text) for text in texts if text) + _ID_BYTES * sum(len(listed) for listed in ids if listed)
+        self.size += sum(map(len, filter(None, texts))) + _ID_BYTES * sum(map(len, filter(None, ids)))
 
     def add_late(self, content: LateContent, *, uri: str, source_format: str, seq: int) -> None:
         """Messages of a span that came apart from it; they fill what the span itself does not say."""

@@ -3,12 +3,11 @@
 The general way itself (`dialects.understand`) is watched while it understands the first span of a shape.
 """
 
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Any
 
 from tracemill.ingest.dialects import PEOPLE, USERS, understand
-from tracemill.ingest.reader import Heard, Origin, RawSpan
+from tracemill.ingest.reader import Bundle, Heard, Origin, RawSpan
 from tracemill.ingest.redact import Redactor
 
 TEXTS: dict[str, tuple[str, ...]] = {
@@ -44,7 +43,7 @@ _OTHERS: dict[str, tuple[str, ...]] = {
     "output_type": ("gen_ai.output.type",),
 }
 PLACES = {name: place for place, names in enumerate((TEXTS | NUMBERS | _OTHERS).values()) for name in names}
-N_TEXTS, N_NUMBERS, _N_PLACES = len(TEXTS), len(NUMBERS), len(TEXTS | NUMBERS | _OTHERS)
+WORDS = tuple(TEXTS | NUMBERS | _OTHERS)
 _REQUEST = "gen_ai.request."
 _SPREAD = ("gen_ai.prompt", "gen_ai.completion", "llm.", "traceloop.")
 """Vocabulary that is spread over names with numbers in them, or found by the beginnings of names."""
@@ -85,20 +84,21 @@ class _Watched(dict[str, Any]):
 class Plan:
     """What becomes of the attributes of all spans that have these names and this operation."""
 
-    __slots__ = ("dialect", "free", "free_names", "kind", "own", "param_names", "params", "pick")
+    __slots__ = ("dialect", "free", "kind", "params", "places", "seen")
 
     def __init__(
         self, dialect: str, kind: str, places: Sequence[int], free: Sequence[tuple[int, str]], params: Sequence[Any]
     ) -> None:
         self.dialect = dialect
         self.kind = kind
-        self.pick = _getter(places)
-        """Gives the values of `PLACES`; None for what these spans do not say."""
-        self.own = _getter([place for place in places if place >= 0])
-        self.free_names = tuple(name for _, name in free)
-        self.free = _getter([place for place, _ in free])
-        self.param_names = tuple(name for _, name in params)
-        self.params = _getter([place for place, _ in params])
+        self.places = dict(zip(WORDS, places, strict=True))
+        """Where the values of what has a column stand; -1 for what these spans do not say."""
+        self.free = tuple(free)
+        """Where those stand that stay in the attributes, and their names."""
+        self.params = tuple(params)
+        """The same for the parameters of the call."""
+        self.seen: dict[bytes, tuple[str | None, bool]] = {}
+        """Parameters as JSON, and whether redaction changed them, by their values; few combinations occur."""
 
 
 class Plans:
@@ -108,19 +108,37 @@ class Plans:
         self._redactor = redactor
         self._plans: dict[tuple[tuple[str, ...], str | None], dict[str, Plan | None]] = {}
 
-    def of(self, heard: Heard, origin: Origin) -> Plan | None:
-        shape = (heard.names, origin.scope)
-        plans = self._plans.get(shape)
-        if plans is None:
-            if len(self._plans) > _MAX_SHAPES:
-                return None
-            plans = self._plans[shape] = {}
-        operation = heard.values[heard.names.index(_OPERATION)] if _OPERATION in heard.names else None
-        if type(operation) is not str or not operation:
-            return None
-        if operation not in plans:
-            plans[operation] = self._made(heard, origin)
-        return plans[operation]
+    def grouped(self, bundle: Bundle) -> list[tuple[Plan, list[int]]]:
+        """The spans, by their places, that have a plan in common; those without one are left out."""
+        shapes: dict[tuple[str, ...], list[int]] = {}
+        for at, heard in enumerate(bundle.spans):
+            alike = shapes.get(heard.names)
+            if alike is None:
+                shapes[heard.names] = [at]
+            else:
+                alike.append(at)
+        found = []
+        for names, alike in shapes.items():
+            plans = self._plans.get((names, bundle.origin.scope))
+            if plans is None:
+                if len(self._plans) > _MAX_SHAPES:
+                    continue
+                plans = self._plans[names, bundle.origin.scope] = {}
+            if _OPERATION not in names:
+                continue
+            place = names.index(_OPERATION)
+            by_operation: dict[str, list[int]] = {}
+            for at in alike:
+                operation = bundle.spans[at].values[place]
+                if type(operation) is str and operation:
+                    by_operation.setdefault(operation, []).append(at)
+            for operation, several in by_operation.items():
+                if operation not in plans:
+                    plans[operation] = self._made(bundle.spans[several[0]], bundle.origin)
+                plan = plans[operation]
+                if plan is not None:
+                    found.append((plan, several))
+        return found
 
     def _made(self, heard: Heard, origin: Origin) -> Plan | None:
         """The plan of a shape, from what the general way asks of a span of it; None where it does not fit."""
@@ -130,7 +148,7 @@ class Plans:
         understand(span, watched, [], origin)
         if span.dialect not in ("otel-genai", "openllmetry") or len(set(names)) < len(names):
             return None
-        places, free, params = [-1] * _N_PLACES, [], []
+        places, free, params = [-1] * len(WORDS), [], []
         for at, name in enumerate(names):
             if name.startswith(_SPREAD) or self._redactor.changed([name, *_KEPT]):
                 return None
@@ -146,9 +164,3 @@ class Plans:
             else:
                 free.append((at, name))
         return Plan(span.dialect, span.kind, places, free, params)
-
-
-def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    if len(places) < 2:
-        return lambda values: tuple(values[place] for place in places)
-    return itemgetter(*places)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from tracemill.ids import content_id
 from tracemill.ingest.attributes import identity
-from tracemill.ingest.content.messages import MessageBook
+from tracemill.ingest.content.book import MessageBook
 from tracemill.ingest.reader import Message, RawSpan
 from tracemill.schema import SPANS
 

@@ -169,6 +169,10 @@ class Redactor:
                 return 0
         return self.gather(value, texts)
 
+    def tells(self, name: Any) -> bool:
+        """Whether a name may tell that its value has to go; if not, the value is judged by itself."""
+        return (self._names[name] if name in self._names else self._telling(name)) is not None
+
     def maybe(self, text: str | None) -> str | None:
         return None if text is None else self.text(text)
 
