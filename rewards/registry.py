@@ -10,6 +10,9 @@ from tracemill.errors import ConfigError
 from tracemill.protocols import RewardModel, Verifier
 from tracemill.rewards.exact_match import ExactMatch
 from tracemill.rewards.feedback import Feedback
+from tracemill.rewards.json_schema import JsonSchema
+from tracemill.rewards.numeric import Numeric
+from tracemill.rewards.python_callable import PythonCallable
 from tracemill.rewards.regex import Regex
 from tracemill.rewards.sql_execution import SqlExecution
 from tracemill.rewards.sql_expression import SqlExpression
@@ -33,9 +36,14 @@ MODELS: Mapping[str, Callable[..., RewardModel]] = {
 }
 VERIFIERS: Mapping[str, Callable[..., Verifier]] = {
     "exact_match": ExactMatch,
+    "json_schema": JsonSchema,
+    "numeric": Numeric,
+    "python": PythonCallable,
     "regex": Regex,
     "sql_execution": SqlExecution,
 }
+_NEEDS_TRUTH = ("exact_match", "numeric", "sql_execution")
+"""Verifiers that abstain wherever nobody knows what is right: they need not look at other trajectories."""
 _LOGGED = ("agent", "skip_output")
 """Options of a verifier's spec that say which logged outputs it judges; a replayed output is always judged."""
 
@@ -71,7 +79,7 @@ def _model(spec: RewardSpec, root: Path) -> RewardModel:
         return model
     verifier = build_verifier(spec, root)
     logged = {key: value for key, value in spec.options.items() if key in _LOGGED}
-    return VerifiedLogs(verifier=verifier, needs_truth=spec.kind != "regex", **logged)
+    return VerifiedLogs(verifier=verifier, needs_truth=spec.kind in _NEEDS_TRUTH, **logged)
 
 
 def _make(factory: Callable[..., Any], spec: RewardSpec, options: dict[str, Any], root: Path) -> Any:

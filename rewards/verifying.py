@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import duckdb
 import pyarrow as pa
@@ -13,6 +13,13 @@ from tracemill.protocols import Verifier
 from tracemill.records import Case
 from tracemill.rewards.rows import query, scores
 from tracemill.rewards.unfitted import Unfitted
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A verifier that also says why it abstained."""
+
+    def explain(self, case: Case, output: str) -> tuple[float | None, str | None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +61,20 @@ class VerifiedLogs(Unfitted):
             "skip": self.skip_output,
             "needs_truth": self.needs_truth,
         }
-        found = [
-            {
-                "target_id": row["trajectory_id"],
-                "value": self.verifier.verify(_case(row), _text(row)),
-                "evidence": canonical_json({"step": row["step"], "correction": row["correction_id"]}),
-            }
-            for row in query(con, "verifier_outputs", params).to_pylist()
-        ]
+        found = [self._judged(row) for row in query(con, "verifier_outputs", params).to_pylist()]
         columns = pa.schema([("target_id", pa.string()), ("value", pa.float64()), ("evidence", pa.string())])
         table = pa.Table.from_pylist(found, schema=columns)
         return scores(table, name=self.name, version=self.version, now_ns=now_ns, family=self.family)
+
+    def _judged(self, row: dict[str, Any]) -> dict[str, Any]:
+        case, output = _case(row), _text(row)
+        evidence = {"step": row["step"], "correction": row["correction_id"]}
+        if isinstance(self.verifier, Explaining):
+            value, error = self.verifier.explain(case, output)
+            evidence |= {} if error is None else {"error": error}
+        else:
+            value = self.verifier.verify(case, output)
+        return {"target_id": row["trajectory_id"], "value": value, "evidence": canonical_json(evidence)}
 
 
 def _text(row: dict[str, Any]) -> str:

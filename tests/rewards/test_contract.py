@@ -1,6 +1,7 @@
 """What every reward model and every verifier must do. A new one is one line in CASES or VERIFIER_CASES."""
 
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,17 @@ CASES = {
         kind="sql_expression", name="short", options={"view": "transitions", "expression": "step < 1"}
     ),
     "exact_match": RewardSpec(kind="exact_match", name="exact"),
+    "json_schema": RewardSpec(kind="json_schema", name="json", options={"schema": {"type": "object"}}),
+    "numeric": RewardSpec(kind="numeric", name="numeric", options={"attribute": "n"}),
+    "python": RewardSpec(kind="python", name="python", options={"callable": "contract_checks:short"}),
     "regex": RewardSpec(kind="regex", name="one_word", options={"pattern": r"\w+", "whole": True}),
     "sql_execution": RewardSpec(kind="sql_execution", name="sql", options={"database": "{db}.sqlite"}),
 }
 VERIFIER_CASES = {  # kind -> right output, wrong output, of the case below
     "exact_match": ("Billing", "shipping"),
+    "json_schema": ('{"team": "billing"}', "billing"),
+    "numeric": ("It is 12.0.", "It is 13."),
+    "python": ("billing", "billing, I think"),
     "regex": ("billing", "billing, I think"),
     "sql_execution": ("SELECT name FROM singer", "SELECT 1"),
 }
@@ -33,23 +40,37 @@ OTHER = {
     "sql_expression": {"fold": "max"},
     "exact_match": {"casefold": False},
 }
+OTHER |= {"json_schema": {"whole": True}, "numeric": {"abs_tol": 1.0}, "python": {"callable": "contract_checks:never"}}
 OTHER |= {"regex": {"pattern": "x"}, "sql_execution": {"timeout_s": 1.0}}
 
 
+PYTHON = """
+def short(output, case):
+    return len(output) < 10
+
+
+def never(output, case):
+    return False
+"""
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     con = sqlite3.connect(tmp_path / "d.sqlite")
     con.execute("create table singer (name text)")
     con.execute("insert into singer values ('Ann'), ('Bea')")
     con.commit()
     con.close()
+    (tmp_path / "contract_checks.py").write_text(PYTHON)
+    monkeypatch.delitem(sys.modules, "contract_checks", raising=False)
     return tmp_path
 
 
 @pytest.fixture
 def filled(lake: Any) -> Any:
     lake.add(
-        "tasks", {"task_key": "k", "attributes": '{"db": "d", "gold": "SELECT name FROM singer ORDER BY name DESC"}'}
+        "tasks",
+        {"task_key": "k", "attributes": '{"db": "d", "n": 12, "gold": "SELECT name FROM singer ORDER BY name DESC"}'},
     )
     lake.trajectory("good", "SELECT name FROM singer", task_key="k", session_id="s1")
     lake.trajectory("bad", "SELECT 'nobody'", "billing", task_key="k", session_id="s2")
@@ -132,18 +153,21 @@ def test_an_empty_lake_gives_no_rows(kind: str, lake: Any, root: Path) -> None:
 def test_a_verifier_tells_right_from_wrong_and_is_stable(kind: str, root: Path) -> None:
     verifier = build_verifier(CASES[kind], root)
     right, wrong = VERIFIER_CASES[kind]
-    known = case(correction="billing", task={"db": "d", "gold": "SELECT name FROM singer"})
+    known = case(
+        correction=None if kind == "numeric" else "billing",
+        task={"db": "d", "n": 12, "gold": "SELECT name FROM singer"},
+    )
     assert [verifier.verify(known, text) for text in (right, wrong, right)] == [1.0, 0.0, 1.0]
     assert verifier.name == CASES[kind].name
 
 
-@pytest.mark.parametrize("kind", ["exact_match", "sql_execution"])
+@pytest.mark.parametrize("kind", ["exact_match", "numeric", "sql_execution"])
 def test_a_verifier_abstains_where_the_right_answer_is_not_known(kind: str, root: Path) -> None:
     assert build_verifier(CASES[kind], root).verify(case(), "billing") is None
 
 
 def test_an_unknown_kind_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown kind 'magic'; known: exact_match, feedback, regex, sql_execution"):
+    with pytest.raises(ConfigError, match=r"unknown kind 'magic'; known: exact_match, feedback, json_schema, numeric"):
         build([RewardSpec(kind="magic", name="m")], root=tmp_path)
 
 
