@@ -37,14 +37,12 @@ def functions(tree: Any) -> Set[str]:
 def choice(tree: Any, columns: Set[str], pure: Set[str]) -> dict[str, Any] | None:
     """The statement `SELECT * FROM calls …`, as a tree, that chooses the rows of a statement; None where it may not.
 
-    It may where `tree` is one SELECT from llm_calls with a LIMIT, and with WHERE and ORDER BY over `columns`, those of
-    calls, alone. `pure` are the functions that give the same for the same, one value a row. Rows that ORDER BY puts at
-    the same place are taken in any order, as ever.
+    It may where llm_calls is read once, by a SELECT, be it the statement or a part of it, with a LIMIT, and with WHERE
+    and ORDER BY over `columns`, those of calls, alone. `pure` are the functions that give the same for the same, one
+    value a row. Rows that ORDER BY puts at the same place are taken in any order, as ever.
     """
-    select = tree["statements"][0]["node"]
-    if not _fits(select, _PLAIN) or not _fits(select["from_table"], _RELATION):
-        return None
-    if str(select["from_table"].get("table_name", "")).lower() != _VIEW:
+    select = _reading(tree)
+    if select is None or not _fits(select, _PLAIN) or not _fits(select["from_table"], _RELATION):
         return None
     if any(node["class"] not in _EXPRESSIONS for node in readonly.nodes(select) if "class" in node):
         return None
@@ -77,6 +75,22 @@ def choice(tree: Any, columns: Set[str], pure: Set[str]) -> dict[str, Any] | Non
         "modifiers": [*([{"type": "ORDER_MODIFIER", "orders": orders}] if orders else []), limit],
     }
     return {**tree, "statements": [{**tree["statements"][0], "node": chosen}]}
+
+
+def _reading(tree: Any) -> dict[str, Any] | None:
+    """The SELECT that alone reads llm_calls, and from nothing else; None where there is no such."""
+    found, times = None, 0
+    for node in readonly.nodes(tree):
+        if any(str(one["key"]).lower() in (_VIEW, "calls") for one in (node.get("cte_map") or {}).get("map", ())):
+            return None
+        times += node.get("type") == "BASE_TABLE" and _is_view(node)
+        if node.get("type") == "SELECT_NODE" and _is_view(node["from_table"]):
+            found = node
+    return found if times == 1 else None
+
+
+def _is_view(relation: dict[str, Any]) -> bool:
+    return str(relation.get("table_name", "")).lower() == _VIEW
 
 
 def _fits(node: dict[str, Any], wanted: dict[str, Any]) -> bool:

@@ -48,6 +48,12 @@ LIMITED = (
     "ORDER BY CASE WHEN step = 1 THEN NULL ELSE step END NULLS FIRST LIMIT 2",
     "SELECT input_text FROM llm_calls LIMIT 0",
     "FROM llm_calls WHERE step < 0 LIMIT 5",
+    "SELECT output_text FROM (FROM llm_calls ORDER BY trajectory_id, step LIMIT 2) ORDER BY 1",
+    "WITH late AS (SELECT trajectory_id, step, input_text FROM llm_calls ORDER BY step DESC, trajectory_id LIMIT 2) "
+    "SELECT a.input_text, b.step, t.agent_name FROM late a JOIN late b USING (trajectory_id) "
+    "JOIN trajectories t USING (trajectory_id) ORDER BY ALL",
+    "SELECT t.trajectory_id, l.output_text FROM trajectories t, "
+    "LATERAL (SELECT output_text FROM llm_calls WHERE step > 0 ORDER BY trajectory_id, step LIMIT 1) l ORDER BY 1",
 )
 UNLIMITED = (
     "SELECT upper(output_text) AS model, model AS model FROM llm_calls WHERE trajectory_id = 'b' ORDER BY step LIMIT 1",
@@ -65,10 +71,17 @@ UNLIMITED = (
     "SELECT l.output_text FROM llm_calls l JOIN llm_calls m USING (trajectory_id) WHERE m.step > l.step "
     "ORDER BY l.trajectory_id, l.step LIMIT 1",
     "SELECT output_text FROM llm_calls WHERE step = (SELECT max(step) FROM llm_calls) ORDER BY trajectory_id LIMIT 1",
-    "SELECT output_text FROM (FROM llm_calls ORDER BY trajectory_id, step LIMIT 2) ORDER BY 1",
     "SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 40 %",
     "WITH calls AS (SELECT 1 AS step) SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 1",
     "SELECT output_text FROM llm_calls ORDER BY ALL LIMIT 2",
+    "SELECT output_text FROM (WITH calls AS (SELECT 1 AS step) "
+    "SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 1)",
+    "SELECT t.trajectory_id, l.output_text FROM trajectories t, LATERAL (SELECT output_text FROM llm_calls "
+    "WHERE trajectory_id = t.trajectory_id ORDER BY step LIMIT 1) l ORDER BY 1",
+    "WITH one AS (SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 1) "
+    "SELECT output_text FROM one UNION ALL SELECT output_text FROM llm_calls ORDER BY 1",
+    "(SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 1) "
+    "UNION ALL (SELECT input_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 1) ORDER BY 1",
     "SELECT output_text FROM llm_calls WHERE random() >= 0 ORDER BY trajectory_id, step LIMIT 2",
     "SELECT output_text FROM llm_calls ORDER BY trajectory_id, step",
 )
