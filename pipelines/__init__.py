@@ -2,6 +2,7 @@
 
 ingesting   logs in, one batch one transaction, every trajectory in a pool
 judging     reward models, verifiers, call sites
+crediting   what of an episode's outcome each of its calls is worth
 learning    what tonight is worth learning from, frozen at a snapshot
 branches    better prompts, better weights
 replaying   artifacts on cases: cached, budgeted, recorded

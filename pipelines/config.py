@@ -133,6 +133,19 @@ class RewardConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreditConfig:
+    """`[credit]`: how the outcome of an episode is shared among its calls."""
+
+    methods: tuple[str, ...] = ("uniform",)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`[credit.options.METHOD]`: knobs of one method."""
+    model: str | None = None
+    """Whom `hindsight` asks, by its name at `url`."""
+    url: str | None = None
+    key_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitConfig:
     """`[split]`: what is kept from learning, so that the gate can judge."""
 
@@ -251,6 +264,7 @@ class Config:
         RewardConfig(kind="tools"),
         RewardConfig(kind="exact_match"),
     )
+    credit: CreditConfig = CreditConfig()
     split: SplitConfig = SplitConfig()
     endpoint: EndpointConfig = EndpointConfig()
     optimize: OptimizeConfig = OptimizeConfig()

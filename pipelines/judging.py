@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from tracemill import rewards
 from tracemill.mining import sites
+from tracemill.pipelines import crediting
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.night import Night
 from tracemill.protocols import Verifier
@@ -27,7 +28,7 @@ def specs(config: Config) -> list[rewards.RewardSpec]:
 
 
 def score(night: Night) -> Mapping[str, int]:
-    """Runs every configured reward model over what it has not judged yet, then combines. Rows written, by name."""
+    """Runs every reward model over what it has not judged yet, combines and credits. Rows written, by name."""
     written: dict[str, int] = {}
     models = rewards.build(specs(night.config), root=night.config.root)
     for done, model in enumerate(models):
@@ -40,6 +41,7 @@ def score(night: Night) -> Mapping[str, int]:
         table = combined.combine(con, now_ns=night.clock())
     with night.lake.transaction(f"{night.night_id}: score combined") as tx:
         written["combined"] = tx.insert("scores", table)
+    written |= crediting.assign(night)
     night.tell("score", "reward models", len(models), len(models))
     return written
 

@@ -22,7 +22,8 @@ _CHOICE = {"user": "erased_by_user", "trace": "erased_by_trace", "older_than": "
 _PREPARED = ("erased_links", "erased_sites", "erased_groups", "erased_outputs", "derived_candidates")
 # In this order: messages go that no span refers to any more, so after the spans.
 _TABLES = (
-    *("replays", "evaluations", "findings", "candidates", "scores", "credits", "sites", "task_groups"),
+    *("replays", "evaluations", "findings", "candidates", "scores", "credits", "reward_models", "sites"),
+    "task_groups",
     *("transitions", "trajectories", "span_parts", "spans", "trace_days", "messages"),
 )
 _TELLING = 4

@@ -9,7 +9,10 @@ from typing import Any, get_args, get_type_hints
 
 from tracemill.optimize.optimizers import OPTIMIZERS
 from tracemill.pipelines.config import Config
+from tracemill.rewards.credit import ASSIGNERS
 from tracemill.train.registry import TRAINERS
+
+CREDITS = {name: kind for name, kind in ASSIGNERS.items() if name != "uniform"}  # has no knob
 
 
 def sections(page: str, level: str) -> dict[str, str]:
@@ -58,12 +61,12 @@ def test_every_setting_is_explained_with_its_default(root: Path) -> None:
 
 def test_every_knob_is_named_with_its_default(root: Path) -> None:
     page = " ".join((root / "docs/settings.md").read_text().split())
-    for name, kind in {**OPTIMIZERS, **TRAINERS}.items():
+    for name, kind in {**OPTIMIZERS, **TRAINERS, **CREDITS}.items():
         (text,) = re.findall(rf"`{name}` ((?:`\w+ = [^`]+`(?:, )?)+)", page)
         knobs = {
             field.name: list(field.default) if isinstance(field.default, tuple) else field.default
             for field in fields(kind)  # type: ignore[arg-type]
-            if field.name not in ("seed", "init_adapter", "reflection", "prompt_model")
+            if field.name not in ("seed", "init_adapter", "reflection", "prompt_model", "name", "chat", "model")
         }
         assert {key: json.loads(value) for key, value in re.findall(r"`(\w+) = ([^`]+)`", text)} == knobs, name
 

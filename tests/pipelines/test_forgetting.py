@@ -81,6 +81,7 @@ def judge(night: Night) -> None:
     """Rows that were made from the trajectories of both."""
     made: dict[str, list[dict[str, Any]]] = {
         "evaluations": [], "candidates": [], "releases": [], "replays": [], "findings": [], "credits": [], "scores": [],
+        "reward_models": [],
     }  # fmt: skip
     for who, word in (("alice", "xylophone"), ("bob", "parcel")):
         trace = TRACES[who]
@@ -90,6 +91,8 @@ def judge(night: Night) -> None:
         made["replays"].append({"replay_key": f"r-{who}", "completion": json.dumps({"text": output})})
         made["findings"].append({"finding_id": f"f-{who}", "what": word, "exemplars": [case]})
         made["credits"].append({"trajectory_id": trace, "step": 0, "method": "mc", "version": "1"})
+        fitted = {"version": who, "state": "{}", "lineage": ["c" * 32, trace]}
+        made["reward_models"].append({"name": "learned", **fitted})
         shown = json.dumps({"demonstrations": {"pool": [{"source": trace, "text": f"my {word}"}]}})
         for name, artifact in (("shows", shown), ("learned", "{}")):
             candidate = f"{name}-{who}"
@@ -141,6 +144,7 @@ def test_a_forgotten_user_is_in_no_byte_and_everybody_else_still_is(night: Night
     left = counted(night)
     assert {name: left[name] for name in done.counts if name not in ("quarantine", "sites")} == {
         "replays": 1, "evaluations": 1, "findings": 1, "candidates": 3, "scores": 3, "credits": 1, "task_groups": 1,
+        "reward_models": 1,
         "transitions": 1, "trajectories": 1, "span_parts": 0, "spans": 1, "trace_days": 1, "messages": 3,
     }  # fmt: skip
     (receipt,) = night.select("SELECT * FROM receipts").to_pylist()
