@@ -1,0 +1,56 @@
+-- What votes.sql and combined.sql begin with: the latest judgements of trajectories, each with the tier that it is of.
+with own as (
+    -- A row of the feedback model names its evidence; a log may have scores of that name, too.
+    select * exclude (family), name = 'feedback' and coalesce(evidence, '') like '{"score_ids":%' as is_feedback,
+        -- Models of a log that nobody names a family of are taken for one: they may be the same.
+        coalesce(family, case source when 'human' then 'people' when 'user' then 'people' when 'env' then 'env'
+            when 'llm' then 'llm' else name end) as family
+    from scores
+    where target_kind = 'trajectory' and name not in ($name, $low_name)
+        and not list_contains($sealed, name)
+        and not (coalesce(source, '') in ('code', 'model', 'llm')
+            and list_contains($distrusted, name || '@' || coalesce(version, '')))
+),
+latest as (
+    select * from own
+    qualify row_number() over (
+        partition by target_id, name, source, is_feedback order by "at" desc nulls last, score_id
+    ) = 1
+),
+weighted as (
+    select *,
+        case
+            when is_feedback and source in ('human', 'user') then 'human'
+            when source = 'env' and (is_feedback or list_contains($env_names, name)) then 'env'
+            when source in ('code', 'model', 'llm', 'user') and name <> 'feedback'
+                and (name = $veto or list_contains($weak, split_part(family, ':', 1))) then 'weak'
+            when source in ('code', 'model', 'llm') and name <> 'feedback' then 'verifier'
+        end as tier,
+        case when list_contains($weighted, name) then $weights[list_position($weighted, name)] else 1.0 end as weight
+    from latest
+    where value between 0 and 1
+),
+-- The environment's own row and feedback's copy of it are one piece of evidence.
+once as (
+    select * from weighted
+    where tier is not null and weight > 0
+    qualify tier <> 'env' or row_number() over (
+        partition by target_id, tier order by is_feedback, "at" desc nulls last, score_id
+    ) = 1
+),
+vetoes as (
+    select target_id, min(score_id) as score_id from latest where name = $veto and value = 0 group by target_id
+),
+tiers as (
+    select target_id, tier,
+        case when tier = 'verifier' and any_value(v.score_id) is not null then 0.0
+            else sum(value * weight) / sum(weight) end as value,
+        avg(coalesce(confidence, case tier when 'verifier' then 0.9 else 1.0 end)) * (1 - (max(value) - min(value)) / 2) as confidence,
+        min(propensity) as propensity,
+        list_sort(list(o.score_id)) || case when tier = 'verifier' and any_value(v.score_id) is not null
+            then [any_value(v.score_id)] else [] end as score_ids,
+        tier = 'verifier' and any_value(v.score_id) is not null as vetoed
+    from once o left join vetoes v using (target_id)
+    where tier <> 'weak'
+    group by target_id, tier
+)
