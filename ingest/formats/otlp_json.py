@@ -6,6 +6,7 @@ as text or numbers, traces and logs, and Tempo's `batches` and `trace`.
 
 import re
 from collections.abc import Iterator
+from operator import attrgetter as _of
 from typing import Any
 
 import msgspec
@@ -132,7 +133,10 @@ class _Whole(msgspec.Struct, gc=False):
 
 
 _WHOLE = msgspec.json.Decoder(_Whole)
-_HEX_IDS = re.compile(r"[0-9a-f]{32}:[0-9a-f]{16}:(?:[0-9a-f]{16})?").fullmatch
+_TRACES = re.compile(r"(?:[0-9a-f]{32}:)*").fullmatch
+_SPANS = re.compile(r"(?:[0-9a-f]{16}:)*").fullmatch
+_PARENTS = re.compile(r"(?:(?:[0-9a-f]{16})?:)*").fullmatch
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _REQUEST = msgspec.json.Decoder(_Request)
 _SPAN = msgspec.json.Decoder(_Span)
 _LOG = msgspec.json.Decoder(_Log)
@@ -218,7 +222,7 @@ def _bundles(record: Record) -> list[Bundle]:
                 if scoped.instrumentationLibrary:
                     return []
                 origin = origin_of(resource, scoped.scope.name if scoped.scope else None)
-                heard = list(map(_heard, scoped.spans))
+                heard = _heard(scoped.spans)
                 if heard:
                     found.append(Bundle(heard, origin, record.line, record.bad))
         return found
@@ -226,30 +230,45 @@ def _bundles(record: Record) -> list[Bundle]:
         return []
 
 
-def _heard(span: _Span) -> Heard:
+def _heard(spans: list[_Span]) -> list[Heard]:
     """Raises ValueError where an id is none."""
-    trace_id, span_id, parent_id = span.traceId, span.spanId, span.parentSpanId or ""
-    if not _HEX_IDS(f"{trace_id}:{span_id}:{parent_id}") or not trace_id.strip("0") or not span_id.strip("0"):
-        raise ValueError("ids in another writing")
-    pairs = span.attributes or ()
-    return Heard(
-        trace_id,
-        span_id,
-        parent_id if parent_id.strip("0") else None,
-        span.name,
-        as_int(span.startTimeUnixNano),
-        as_int(span.endTimeUnixNano),
-        span.status.code if span.status else None,
-        span.status.message if span.status else None,
-        tuple([pair.key for pair in pairs]),
-        [
-            value.stringValue if (value := pair.value) is not None and value.stringValue is not None else _value(value)
-            for pair in pairs
-        ],
-        _events(span.events),
-        span.links,
-        ["truncated"] if span.droppedAttributesCount or span.droppedEventsCount else [],
-    )
+    traces, own, parents = (list(map(_of(name), spans)) for name in ("traceId", "spanId", "parentSpanId"))
+    parents = [parent or "" for parent in parents]
+    for ids, written, zero in ((traces, _TRACES, _NO_TRACE), (own, _SPANS, _NO_SPAN), (parents, _PARENTS, None)):
+        joined = ":".join(ids) + ":"
+        if not written(joined) or joined.count(":") != len(ids) or zero in ids:
+            raise ValueError("ids in another writing")
+    starts, ends = (_times(list(map(_of(name), spans))) for name in ("startTimeUnixNano", "endTimeUnixNano"))
+    return [
+        Heard(
+            trace_id,
+            span_id,
+            None if not parent_id or parent_id == _NO_SPAN else parent_id,
+            span.name,
+            start,
+            end,
+            None if (status := span.status) is None else status.code,
+            None if status is None else status.message,
+            tuple([pair.key for pair in span.attributes or ()]),
+            [
+                text if (value := pair.value) is not None and (text := value.stringValue) is not None else _value(value)
+                for pair in span.attributes or ()
+            ],
+            _events(span.events) if span.events else [],
+            span.links,
+            ["truncated"] if span.droppedAttributesCount or span.droppedEventsCount else [],
+        )
+        for span, trace_id, span_id, parent_id, start, end in zip(
+            spans, traces, own, parents, starts, ends, strict=True
+        )
+    ]
+
+
+def _times(values: list[Any]) -> list[int | None]:
+    try:
+        return list(map(int, values))
+    except (TypeError, ValueError):
+        return list(map(as_int, values))
 
 
 def _events(events: list[_Event] | None) -> list[Event]:

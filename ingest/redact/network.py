@@ -24,14 +24,17 @@ _AFTER_VERSION = re.compile(
 
 def _v4(data: bytes, start: int, end: int) -> Span | None:
     """A dotted quad that names a host somewhere: no loopback, no mask, no version, no section."""
-    parts = [int(part) for part in data[start:end].split(b".")]
-    if max(parts) > 255 or any(len(part) > 1 and part[:1] == b"0" for part in data[start:end].split(b".")):
+    written = data[start:end].split(b".")
+    parts = list(map(int, written))
+    if max(parts) > 255 or any(len(part) > 1 and part[:1] == b"0" for part in written):
         return None
     if parts[0] in (0, 127) or parts[0] >= 224:
         return None
     before, after = data[max(0, start - 48) : start], data[end : end + 9]
     if before[-1:] in (b".", b"-") and before[-2:-1].isalnum():
         return None
+    if not before and not after:
+        return start, end
     if (after[:1] in (b".", b"_") and after[1:2].isalnum()) or _AFTER_VERSION.match(after):
         return None
     if _FROM.search(before.rstrip()):
@@ -61,6 +64,8 @@ def _v6(data: bytes, start: int, end: int) -> Span | None:
 
 def canonical(text: str) -> str:
     """The one writing of an address."""
+    if ":" not in text:
+        return text  # four numbers have no other
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

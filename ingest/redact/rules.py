@@ -63,13 +63,14 @@ def compiled(pattern: str) -> Any:
 
 def spans(rule: Rule, pattern: Any, data: bytes) -> Iterator[Span]:
     """Where a rule says that something must go, in order, not overlapping."""
+    groups = range(1, pattern.groups + 1)
     if rule.check is None:
         for match in pattern.finditer(data):
-            yield _span(match)
+            yield _span(match, groups)
         return
     at = 0
-    while (match := pattern.search(data, at)) is not None:
-        start, end = _span(match)
+    while at < len(data) and (match := pattern.search(data, at)) is not None:
+        start, end = _span(match, groups)
         found = rule.check(data, start, end)
         if found is None:
             at = max(start + 1, match.start() + 1) if end - start <= RETRIES and not rule.whole else max(end, start + 1)
@@ -78,8 +79,8 @@ def spans(rule: Rule, pattern: Any, data: bytes) -> Iterator[Span]:
             at = max(found[1], match.start() + 1)
 
 
-def _span(match: Any) -> Span:
-    for group in range(1, match.re.groups + 1):
+def _span(match: Any, groups: range) -> Span:
+    for group in groups:
         start, end = match.span(group)
         if start >= 0:
             return start, end

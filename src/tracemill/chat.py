@@ -16,6 +16,7 @@ from typing import Any
 
 from tracemill.ids import canonical_json
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
 ChatMessage = dict[str, Any]
 Part = dict[str, Any]
 
@@ -41,7 +42,7 @@ def text_of(parts: Sequence[Mapping[str, Any]]) -> str:
 
 def as_text(value: Any) -> str:
     """A string as it is, anything else as its JSON text."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _JSON.encode(value)
 
 
 def from_openai(message: Mapping[str, Any]) -> tuple[str, str | None, list[Part]]:

@@ -31,8 +31,7 @@ def keyed_id(key: bytes, *parts: str) -> str:
     digest = hashlib.blake2b(key=key[:64], digest_size=16)
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big"))
-        digest.update(raw)
+        digest.update(len(raw).to_bytes(8, "big") + raw)
     return digest.hexdigest()
 
 

@@ -332,6 +332,7 @@ class Counted:
 
     def __init__(self, pattern: Any) -> None:
         self._pattern = pattern
+        self.groups = pattern.groups
         self.searches = 0
 
     def search(self, data: bytes, at: int) -> Any:
