@@ -236,3 +236,69 @@ def e_lond_level(alpha: float, test: int, rejections: int) -> float:
     if test < 1 or rejections < 0:
         raise ValueError(f"tests count from 1 and rejections from 0, not {test} and {rejections}")
     return min(1.0, float(alpha * (rejections + 1) / (_GAMMA_SUM * test**GAMMA_POWER)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """A mean over everything, of judges' scores corrected by a few labels."""
+
+    corrected: Interval
+    labels_only: Interval
+    """What the labels alone say of it."""
+    judged: float
+    """What the judge alone says, for all."""
+    power: float
+    """How much of the judge is used, from 0 (none of it: it knows nothing) to 1."""
+
+
+def corrected_mean(
+    scores: Sequence[float],
+    clusters: Sequence[str],
+    labels: Sequence[float | None],
+    propensities: Sequence[float | None],
+    *,
+    level: float = 0.95,
+) -> Corrected | None:
+    """Mean label of all, unbiased however wrong the judge is: prediction-powered inference with power tuning.
+
+    The interval is for the traffic that these targets were drawn from; for these very targets it is wide.
+    Angelopoulos et al. 2023 (PPI++), with labels drawn with unequal probabilities and observations in clusters. One
+    row a target: the judge's score, and the label with the probability that it was asked for, where it was. Labels
+    without one (somebody volunteered) are not used. None with fewer than three clusters of usable labels.
+    """
+    given = np.asarray(scores, dtype=np.float64)
+    drawn = np.array([0.0 if p is None or y is None else 1 / p for y, p in zip(labels, propensities, strict=True)])
+    said = np.array([0.0 if y is None else float(y) for y in labels])
+    _, place = np.unique(np.asarray(clusters, dtype=np.str_), return_inverse=True)
+    n_labels, n_clusters = int((drawn > 0).sum()), len(set(place[drawn > 0].tolist()))
+    if n_clusters < 3:
+        return None
+    weight = drawn / drawn.sum()
+    label_mean, score_mean, seen = float(weight @ said), float(given.mean()), float(weight @ given)
+    # How far each cluster moves the estimate: its labels, and per unit of power its judge.
+    pull = np.bincount(place, weights=weight * (said - label_mean))
+    push = np.bincount(place, weights=(given - score_mean) / len(given) - weight * (given - seen))
+    spread = float(push @ push)
+    power = min(1.0, max(0.0, -float(pull @ push) / spread)) if spread > 1e-15 else 0.0
+
+    def interval(centre: float, moved: Floats, spent: int) -> Interval:
+        from scipy.special import stdtrit
+
+        free = max(1, n_clusters - 1 - spent)
+        half = sqrt(float(moved @ moved) * n_clusters / free) * float(stdtrit(free, (1 + level) / 2))
+        unseen = 1 - ((1 - level) / 2) ** (1 / n_clusters)
+        if half < 1e-9:  # all alike: as wide as an unseen other one allows
+            return _interval(centre, centre * (1 - unseen), centre + unseen * (1 - centre), n_labels, n_clusters)
+        return _interval(centre, max(0.0, centre - half), min(1.0, centre + half), n_labels, n_clusters)
+
+    centre = min(1.0, max(0.0, label_mean + power * (score_mean - seen)))
+    return Corrected(
+        corrected=interval(centre, np.add(pull, power * push, dtype=np.float64), 1),
+        labels_only=interval(label_mean, np.asarray(pull, dtype=np.float64), 0),
+        judged=score_mean,
+        power=power,
+    )
+
+
+def _interval(estimate: float, low: float, high: float, n: int, n_clusters: int) -> Interval:
+    return Interval(estimate=estimate, low=low, high=high, n=n, n_clusters=n_clusters)
