@@ -16,6 +16,7 @@ from tracemill.rewards.python_callable import PythonCallable
 from tracemill.rewards.regex import Regex
 from tracemill.rewards.sql_execution import SqlExecution
 from tracemill.rewards.sql_expression import SqlExpression
+from tracemill.rewards.tool_steps import ToolSteps
 from tracemill.rewards.tools import ToolStatus
 from tracemill.rewards.verifying import VerifiedLogs
 
@@ -32,6 +33,7 @@ class RewardSpec:
 MODELS: Mapping[str, Callable[..., RewardModel]] = {
     "feedback": Feedback,
     "tools": ToolStatus,
+    "tool_steps": ToolSteps,
     "sql_expression": SqlExpression,
 }
 VERIFIERS: Mapping[str, Callable[..., Verifier]] = {

@@ -43,7 +43,7 @@ class Lake:
             message_id = content_id(trajectory, step)
             stored = {"message_id": message_id, "role": role, "name": name, "text": text_of(parts)}
             self.add("messages", {**stored, "parts": canonical_json(parts)})
-            row = {"trajectory_id": trajectory, "step": step, "span_id": f"{trajectory}-{step}"}
+            row = {"trajectory_id": trajectory, "step": step, "span_id": f"{trajectory}-{step}", "seq": step}
             self.add("transitions", {**row, "output_ids": [message_id]})
             self.add("spans", {"trace_id": trajectory, "span_id": f"{trajectory}-{step}", "kind": "llm", "seq": step})
 

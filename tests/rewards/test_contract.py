@@ -16,6 +16,7 @@ from tracemill.schema import SCORES
 CASES = {
     "feedback": RewardSpec(kind="feedback", name="feedback"),
     "tools": RewardSpec(kind="tools", name="tools"),
+    "tool_steps": RewardSpec(kind="tool_steps", name="tool_steps"),
     "sql_expression": RewardSpec(
         kind="sql_expression", name="short", options={"view": "transitions", "expression": "step < 1"}
     ),
@@ -37,6 +38,7 @@ VERIFIER_CASES = {  # kind -> right output, wrong output, of the case below
 OTHER = {
     "feedback": {"env_names": ["score"]},
     "tools": {},
+    "tool_steps": {"values": {"error": 0.5}},
     "sql_expression": {"fold": "max"},
     "exact_match": {"casefold": False},
 }
@@ -119,7 +121,7 @@ def test_rows_are_scores_and_values_are_rewards_or_null(kind: str, filled: Any, 
             model.level,
             77,
         )
-        assert row["target_id"] in {"good", "bad", "s1", "s2"}
+        assert row["target_id"] in {"good", "bad", "s1", "s2", "good/0", "bad/0", "bad/1"}
         assert row["source"] is not None
     assert len(set(rows["score_id"].to_pylist())) == len(rows)
 
