@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -14,7 +15,7 @@ from tracemill.ingest.dialects.event import Event
 from tracemill.ingest.documents import guarded, told
 from tracemill.ingest.formats.otlp_logs import SAYS_NOTHING, log_items
 from tracemill.ingest.otel.envelope import NoSpanError, origin_of, spoken
-from tracemill.ingest.reader import About, BadRecord, Done, Head, Item, Stream
+from tracemill.ingest.reader import About, BadRecord, Bundle, Done, Head, Heard, Item, Stream
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _RESOURCE_FIELD = 0x0A  # field 1, length-delimited: resource_spans, and inside it resource
@@ -151,11 +152,15 @@ def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
         traces = ExportTraceServiceRequest.FromString(data)
     except (DecodeError, ValueError):
         traces = None
-    spans = [s for r in traces.resource_spans for scope in r.scope_spans for s in scope.spans] if traces else []
+    spans = chain.from_iterable(scope.spans for r in traces.resource_spans for scope in r.scope_spans) if traces else ()
     if traces is not None and any(len(span.trace_id) == 16 for span in spans):
         for resourced in traces.resource_spans:
             for scoped in resourced.scope_spans:
                 origin = _origin(resourced, scoped)
+                heard = _heard(scoped.spans)
+                if heard:
+                    yield Bundle(heard, origin, number, partial(_bad, number, offset))
+                    continue
                 for span in scoped.spans:
                     yield from guarded(_span(span, origin, number, offset), partial(_bad, number, offset))
         return
@@ -164,7 +169,7 @@ def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
     except (DecodeError, ValueError):
         yield _bad(number, offset, "no OTLP protobuf request")
         return
-    if spans and not any(
+    if _has_spans(traces) and not any(
         record.time_unix_nano for r in logs.resource_logs for s in r.scope_logs for record in s.log_records
     ):
         yield _bad(number, offset, "no span has a valid trace id")
@@ -185,19 +190,58 @@ def _request(data: bytes, number: int | None, offset: int) -> Iterator[Item]:
                 )
 
 
+def _has_spans(traces: Any) -> bool:
+    return traces is not None and any(scope.spans for r in traces.resource_spans for scope in r.scope_spans)
+
+
 def _origin(resourced: Any, scoped: Any) -> Origin:
     return origin_of(_attributes(resourced.resource.attributes), scoped.scope.name)
 
 
-def _span(found: Any, origin: Origin, number: int | None, offset: int) -> Iterator[Item]:
-    events = [
+def _heard(spans: Any) -> list[Heard]:
+    """The spans of a scope, to be understood together; none where one of them has no valid id."""
+    found = []
+    for span in spans:
+        trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
+        if len(trace_id) != 16 or len(span_id) != 8 or not any(trace_id) or not any(span_id):
+            return []
+        pairs = span.attributes
+        values = [pair.value for pair in pairs]
+        found.append(
+            Heard(
+                trace_id.hex(),
+                span_id.hex(),
+                hex_id(parent_id, 8) if parent_id else None,
+                span.name,
+                span.start_time_unix_nano,
+                span.end_time_unix_nano,
+                span.status.code,
+                span.status.message,
+                tuple([pair.key for pair in pairs]),
+                [value.string_value or _value(value) for value in values],
+                _events(span.events) if span.events else [],
+                _links(span.links) if span.links else None,
+                ["truncated"] if span.dropped_attributes_count or span.dropped_events_count else [],
+            )
+        )
+    return found
+
+
+def _events(events: Any) -> list[Event]:
+    return [
         Event(name=event.name, attributes=_attributes(event.attributes), time_ns=event.time_unix_nano or None)
-        for event in found.events
+        for event in events
     ]
-    links = [
+
+
+def _links(links: Any) -> list[dict[str, Any]]:
+    return [
         {"traceId": link.trace_id.hex(), "spanId": link.span_id.hex(), "attributes": _attributes(link.attributes)}
-        for link in found.links
+        for link in links
     ]
+
+
+def _span(found: Any, origin: Origin, number: int | None, offset: int) -> Iterator[Item]:
     try:
         yield from spoken(
             trace_id=found.trace_id,
@@ -209,8 +253,8 @@ def _span(found: Any, origin: Origin, number: int | None, offset: int) -> Iterat
             status=found.status.code,
             message=found.status.message,
             attributes=_attributes(found.attributes),
-            events=events,
-            links=links,
+            events=_events(found.events),
+            links=_links(found.links),
             origin=origin,
             line=number,
             flags=["truncated"] if found.dropped_attributes_count or found.dropped_events_count else [],

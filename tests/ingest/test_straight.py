@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from otlp_lines import otlp_value
 
 from tracemill import ingest
@@ -148,6 +149,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+FORMATS = {".jsonl": "otlp-json", ".pb": "otlp-protobuf"}
 Tables = dict[str, list[dict[str, Any]]]
 
 
@@ -166,7 +168,7 @@ def _rows(log: Path, rules: Ruleset | None, *, straightly: bool) -> tuple[Tables
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Straight, "block", counted)
-        (batch,) = ingest.batches(ingest.find([log]), key=KEY, now_ns=7, rules=rules, format="otlp-json")
+        (batch,) = ingest.batches(ingest.find([log]), key=KEY, now_ns=7, rules=rules, format=FORMATS[log.suffix])
     return {name: table.to_pylist() for name, table in batch.tables.items()}, made
 
 
@@ -195,6 +197,97 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_both_ways_give_the_same_rows(log: Path, lines: list[dict[str, Any]]) -> None:
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     same_both_ways(log)
+
+
+def _held(target: Any, value: dict[str, Any]) -> None:
+    for kind, said in value.items():
+        if kind == "arrayValue":
+            target.array_value.SetInParent()
+            for item in said["values"]:
+                _held(target.array_value.values.add(), item)
+        elif kind == "kvlistValue":
+            target.kvlist_value.SetInParent()
+            _pairs(target.kvlist_value.values, said["values"])
+        elif kind == "intValue":
+            target.int_value = min(int(said), 2**63 - 1)
+        elif kind == "doubleValue":
+            target.double_value = said
+        elif kind == "boolValue":
+            target.bool_value = said
+        else:
+            target.string_value = said
+
+
+def _pairs(target: Any, pairs: list[dict[str, Any]]) -> None:
+    for pair in pairs:
+        _held(target.add(key=pair["key"]).value, pair["value"])
+
+
+def protobuf_of(line: dict[str, Any], more: dict[str, Any]) -> bytes:
+    """A request as an exporter sends it in protobuf; `more` is set in the last span."""
+    request = ExportTraceServiceRequest()
+    for resourced in line["resourceSpans"]:
+        target = request.resource_spans.add()
+        _pairs(target.resource.attributes, resourced["resource"]["attributes"])
+        for scoped in resourced["scopeSpans"]:
+            scope = target.scope_spans.add()
+            scope.scope.name = scoped["scope"]["name"]
+            for said in scoped["spans"]:
+                fields: dict[str, Any] = {
+                    "trace_id": bytes.fromhex(said["traceId"]),
+                    "span_id": bytes.fromhex(said["spanId"]),
+                    "parent_span_id": bytes.fromhex(said["parentSpanId"]),
+                    "name": said["name"],
+                    "start_time_unix_nano": int(said["startTimeUnixNano"].strip("x") or 0),
+                    "end_time_unix_nano": int(said["endTimeUnixNano"]),
+                    "dropped_attributes_count": said["droppedAttributesCount"],
+                }
+                span = scope.spans.add(**fields | (more if said is scoped["spans"][-1] else {}))
+                _pairs(span.attributes, said["attributes"])
+                for event in said["events"]:
+                    told = span.events.add(name=event["name"], time_unix_nano=int(event.get("timeUnixNano", 0)))
+                    _pairs(told.attributes, event.get("attributes", []))
+                span.status.message = said["status"].get("message", "")
+                span.status.code = {"OK": 1}.get(said["status"].get("code"), said["status"].get("code", 0))
+    return request.SerializeToString()
+
+
+MORE = mostly(
+    {}, {"links": [{"trace_id": b"t" * 16, "span_id": b"s" * 8}]}, {"trace_id": b"short"}, {"parent_span_id": b"p"},
+    {"trace_id": bytes(16)}, {"span_id": bytes(8)},
+    {"attributes": [{"key": "raw", "value": {"bytes_value": b"eve@example.org"}}]},
+    {"attributes": [{"key": "gen_ai.tool.call.arguments", "value": {"bytes_value": b"x"}}]},
+    {"attributes": [{"key": "nothing"}, {"key": "share", "value": {"double_value": float("nan")}}]},
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(line=requests(), more=MORE)
+def test_protobuf_gives_the_same_rows_both_ways(log: Path, line: dict[str, Any], more: dict[str, Any]) -> None:
+    log = log.with_suffix(".pb")
+    made = protobuf_of(line, more)
+    log.write_bytes(made)
+    same_both_ways(log)
+
+
+def test_protobuf_goes_straight_as_json_does(log: Path) -> None:
+    said = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "for ann@example.org"}]}])
+    spans = [_span(at, **{"gen_ai.input.messages": said, "client.address": f"10.1.2.{at}"}) for at in range(1, 6)]
+    _written(log, spans)
+    as_json, made = _rows(log, None, straightly=True)
+    usual = {"parentSpanId": "", "droppedAttributesCount": 0, "events": [], "status": {}}
+    scoped = {"scope": {"name": "lib"}, "spans": [span | usual for span in spans]}
+    packed = log.with_suffix(".pb")
+    packed.write_bytes(protobuf_of({"resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [scoped]}]}, {}))
+    as_protobuf, made_too = _rows(packed, None, straightly=True)
+    assert made == made_too == 5
+    of_the_file = {"source_uri", "source_line", "source_format"}
+    for name in ("spans", "messages"):
+        plain, other = (
+            [{key: value for key, value in row.items() if key not in of_the_file} for row in tables[name]]
+            for tables in (as_json, as_protobuf)
+        )
+        assert plain == other
 
 
 def _span(number: int, **attributes: Any) -> dict[str, Any]:
