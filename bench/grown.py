@@ -65,12 +65,19 @@ def later(table: str, *, days: tuple[int, int]) -> str:
     )
 
 
+def kept_up(root: Path) -> None:
+    """Upkeep of the lake in `root`, until it finds nothing more to do."""
+    with Lake.open(root) as lake:
+        while lake.checkpoint(now_ns=time.time_ns()).merged:
+            pass
+
+
 def grow(base: Path, root: Path, n: int) -> Path:
     """A lake in `root` with at least `n` spans: the lake `base`, and days like it."""
     if (root / "catalog.sqlite").exists():
         return root
     fresh = root.with_name(root.name + ".unfinished")
-    with Lake.create(fresh) as lake:
+    with Lake.create(fresh):
         con = engine.connect(fresh, read_only=False)
         con.execute("SET memory_limit = '6GB'")
         con.execute("SET preserve_insertion_order = true")
@@ -87,7 +94,7 @@ def grow(base: Path, root: Path, n: int) -> Path:
                 con.execute(f"INSERT INTO {table} ({listed}) SELECT {listed} FROM ({rows})")
             con.execute("COMMIT")
         con.close()
-        lake.checkpoint(now_ns=time.time_ns())
+    kept_up(fresh)
     fresh.rename(root)
     return root
 

@@ -1,13 +1,15 @@
 """Ten questions that users ask, at ten million spans: `tracemill sql`'s own path, cold and warm.
 
-    python bench/query.py [--quick] [--folder DIR]
+    python bench/query.py [--quick] [--folder DIR] [--spans N] [--peers] [--peer-spans N]
 
-The lake is made by grown.py and kept in DIR. Each question is one statement over the documented views, as `tracemill
-sql` runs it: read-only, fenced (warehouse.sql). Cold: a process of its own for each question, with the lake's files
-dropped from the page cache; its time begins when the lake is opened and so holds the loading of extensions and the
-catalog. Warm: on one fenced connection, the median of five runs after one more. CPU seconds stand beside the
-wall's: on a machine with other work they say what it costs. Goals: a second each warm, three for text, 50 ms for one
-trace. The last line is one JSON object.
+The lake is made by grown.py, kept up until upkeep finds nothing more to do, and kept in DIR. Each question is one
+statement over the documented views, as `tracemill sql` runs it: read-only, fenced (warehouse.sql). Cold: a process of
+its own for each question, with the lake's files dropped from the page cache; its time begins when the lake is opened
+and so holds the loading of extensions and the catalog. Warm: on one fenced connection, the median of five runs after
+one more. CPU seconds stand beside the wall's: on a machine with other work they say what it costs. Goals: a second each
+warm, three for text, 50 ms for one trace. With `--peers` then the same questions to Phoenix and MLflow
+(peers/compare.py), over as many spans as they take in within minutes; they are kept in DIR too. The last line is one
+JSON object.
 """
 
 import argparse
@@ -22,7 +24,8 @@ import time
 from pathlib import Path
 
 import duckdb
-from grown import first_day, grow
+from grown import first_day, grow, kept_up
+from peers import compare
 
 from tracemill.warehouse import Lake, sql
 
@@ -111,11 +114,13 @@ def cold(root: Path, text: str) -> tuple[float, float]:
 def run(folder: Path, n: int, per_day: int) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
     root = grow(first_day(folder, per_day), folder / f"lake-{n}", n)
+    kept_up(root)
     with Lake.open(root) as lake:
         (counted,) = sql.query(lake, "SELECT count(*) AS n FROM spans").to_pylist()
         size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, DuckDB {duckdb.__version__}")
-        print(f"{counted['n']:,} spans, {size / 1e9:.2f} GB\n")
+        load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+        print(f"{counted['n']:,} spans, {size / 1e9:.2f} GB, load {load}\n")
         questions = statements(lake)
         print("| question | rows | cold s (CPU) | warm s (CPU) | goal |\n|---|---|---|---|---|")
         fast = timed(lake, questions)
@@ -134,10 +139,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100,000 spans, five days")
     parser.add_argument("--folder", type=Path, help="where the lake is made and kept; default: a temporary folder")
     parser.add_argument("--spans", type=int, default=10_000_000)
+    parser.add_argument("--peers", action="store_true", help="with Phoenix and MLflow, where TRACEMILL_PEERS has them")
+    parser.add_argument("--peer-spans", type=int, help="how many spans they get; default 12,000, 1,500 with --quick")
     arguments = parser.parse_args()
     n, per_day = (100_000, 20_000) if arguments.quick else (arguments.spans, 100_000)
     with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(run(arguments.folder or Path(scratch), n, per_day)))
+        folder = (arguments.folder or Path(scratch)).absolute()
+        told = run(folder, n, per_day)
+        if arguments.peers:
+            told["peers"] = compare.run(folder, arguments.peer_spans or (1_500 if arguments.quick else 12_000), RUNS)
+        print(json.dumps(told))
 
 
 if __name__ == "__main__":
