@@ -1,0 +1,142 @@
+"""Contrast: does what has a pattern fail more often than what is like it? Tested in strata, false findings controlled.
+
+Episodes are compared with episodes of the same task cluster and the same length only (Cochran, Mantel, Haenszel), so
+that a longer way is not worse for its length. A session weighs 1 in all, however many episodes it has; that its
+episodes tend to end alike then makes the test stricter, never laxer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracemill.mining.patterns.journeys import Bools, Floats, Ints, Small
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """One value per pattern."""
+
+    z: Floats
+    """Signed root of the Mantel-Haenszel statistic with continuity correction; above 0: fails more often."""
+    p: Floats
+    """One-sided: as much more failure by chance alone."""
+    n_with: Floats
+    n_without: Floats
+    """Weight of comparable episodes without it."""
+    failures_with: Floats
+    failures_without: Floats
+    """What those with it would fail at the rates of comparable ones without it."""
+
+    @property
+    def lift(self) -> Floats:
+        """How many times as often; half a failure is added to both, so that rare ones do not divide by nothing."""
+        with_, without = self.failures_with * self.n_with, self.failures_without * self.n_with
+        lift: Floats = (with_ + 0.5) / (without + 0.5)
+        return lift
+
+
+def mantel_haenszel(n_with: Floats, failed_with: Floats, n: Floats, failed: Floats) -> Tested:
+    """Tests patterns (rows) in strata (columns): weights of those that have it, of all, and of failures among them."""
+    from scipy.special import ndtr
+
+    many = np.maximum(n, 1e-12)
+    usable = (n >= 2) & (failed > 0) & (failed < n)
+    without = n - n_with
+    expected = np.where(usable, n_with * failed / many, 0.0)
+    variance = np.where(usable, n_with * without * failed * (n - failed) / (many**2 * np.maximum(n - 1, 1)), 0.0)
+    excess = np.where(usable, failed_with, 0.0).sum(axis=1) - expected.sum(axis=1)
+    spread = np.sqrt(np.maximum(variance.sum(axis=1), 0.0))
+    corrected = np.sign(excess) * np.maximum(np.abs(excess) - 0.5, 0.0)
+    z = np.divide(corrected, spread, out=np.zeros_like(spread), where=spread > 1e-9)
+    # Rates are compared where both kinds are; to have nothing to compare with is no contrast.
+    both = (without > 1e-9) & (n_with > 1e-9)
+    rate_without = np.divide(failed - failed_with, without, out=np.zeros_like(without), where=both)
+    weight = np.where(both, n_with, 0.0).sum(axis=1)
+    share = np.maximum(weight, 1e-12)
+    return Tested(
+        z=z,
+        p=ndtr(-z),
+        n_with=weight,
+        n_without=np.where(both, without, 0.0).sum(axis=1),
+        failures_with=np.where(both, failed_with, 0.0).sum(axis=1) / share,
+        failures_without=np.clip((np.where(both, n_with, 0.0) * rate_without).sum(axis=1) / share, 0.0, 1.0),
+    )
+
+
+def benjamini_hochberg(p: Floats, *, dependent: bool = False) -> Floats:
+    """q-values: the share of false ones among those at least as sure. `dependent`: whatever hangs together (Yekutieli).
+
+    Benjamini and Hochberg 1995; Benjamini and Yekutieli 2001.
+    """
+    m = len(p)
+    if not m:
+        return p.astype(np.float64)
+    order = np.argsort(p, kind="stable")
+    factor = float(np.sum(1 / np.arange(1, m + 1))) if dependent else 1.0
+    q = p[order] * m * factor / np.arange(1, m + 1)
+    q = np.minimum(np.minimum.accumulate(q[::-1])[::-1], 1.0)
+    found = np.empty(m)
+    found[order] = q
+    return found
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjusted p-values: the chance that any of those called significant is false is at most the level. Holm 1979."""
+    order = sorted(range(len(p)), key=lambda i: (p[i], i))
+    found, highest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        found[i] = highest
+    return found
+
+
+def lengths(length_ep: Small) -> Small:
+    """Stratum of an episode's length: exact up to 16 moves, a quarter wide beyond."""
+    beyond = 17 + np.floor(np.log(np.maximum(length_ep, 16) / 16) / np.log(1.25)).astype(np.int32)
+    bucket: Small = np.where(length_ep <= 16, length_ep, beyond)
+    return bucket
+
+
+def strata(task_ep: Small, length_ep: Small) -> Small:
+    """Number of each episode's stratum: task cluster and length."""
+    key = task_ep.astype(np.int64) * 1_000 + lengths(length_ep)
+    number: Small = np.unique(key, return_inverse=True)[1].astype(np.int32)
+    return number
+
+
+def session_weights(session_ep: Small, counted_ep: Bools) -> Floats:
+    """1 shared among the counted episodes of each session; 0 for the others."""
+    sizes = np.bincount(session_ep[counted_ep], minlength=int(session_ep.max(initial=0)) + 1)
+    return np.where(counted_ep, 1.0 / np.maximum(sizes[session_ep], 1), 0.0)
+
+
+_CELLS = 4_000_000
+
+
+def test_patterns(starts: Ints, u: Small, *, stratum_ep: Small, failed_ep: Floats, weight_ep: Floats) -> Tested:
+    """Tests each pattern i on the weighted episodes; `u[starts[i]:starts[i + 1]]` have it."""
+    n_strata = int(stratum_ep.max(initial=-1)) + 1
+    n = _sums(stratum_ep, weight_ep, n_strata)
+    failed = _sums(stratum_ep, weight_ep * failed_ep, n_strata)
+    step = max(1, _CELLS // max(1, n_strata))
+    parts: list[Tested] = []
+    for first in range(0, len(starts) - 1, step):
+        last = min(first + step, len(starts) - 1)
+        inside = u[starts[first] : starts[last]]
+        item = np.repeat(np.arange(last - first), np.diff(starts[first : last + 1]))
+        key = item * n_strata + stratum_ep[inside]
+        size, shape = (last - first) * n_strata, (last - first, n_strata)
+        weight = weight_ep[inside]
+        having = _sums(key, weight, size).reshape(shape)
+        failing = _sums(key, weight * failed_ep[inside], size).reshape(shape)
+        parts.append(mantel_haenszel(having, failing, n, failed))
+    names = ("z", "p", "n_with", "n_without", "failures_with", "failures_without")
+    return Tested(**{
+        name: np.concatenate([getattr(part, name) for part in parts]) if parts else np.zeros(0) for name in names
+    })  # fmt: skip
+
+
+def _sums(place: Ints | Small, weight: Floats, n: int) -> Floats:
+    sums: Floats = np.bincount(place, weights=weight, minlength=n).astype(np.float64, copy=False)
+    return sums

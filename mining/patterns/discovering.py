@@ -1,0 +1,135 @@
+"""Discovery: which items go with failure in the earlier data, reduced to a few that say different things."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracemill.mining.patterns.contrast import Tested, benjamini_hochberg, test_patterns
+from tracemill.mining.patterns.items import Items
+from tracemill.mining.patterns.journeys import Bools, Floats, Small
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """What a pattern must reach to be told."""
+
+    q: float = 0.05
+    """Share of false findings among the candidates."""
+    dependent: bool = False
+    """Control it whatever hangs together (Benjamini-Yekutieli): fewer findings."""
+    min_lift: float = 1.25
+    min_coverage: float = 0.005
+    """Share of the agent's judged sessions."""
+    min_sessions: int = 20
+    most: int = 10
+    """Rules of one agent."""
+    level: float = 0.05
+    """Chance that any of a night's confirmed findings is false."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A pattern that goes with failure, as it was found."""
+
+    item: int
+    q: float
+    lift: float
+    n_with: float
+    n_without: float
+    failures_with: float
+    failures_without: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The episodes that something is tested on: `weight_ep` is 0 for all others."""
+
+    stratum_ep: Small
+    failed_ep: Floats
+    weight_ep: Floats
+    agent_ep: Small
+
+    def without(self, members: Small) -> "Judged":
+        """These less some episodes."""
+        weight = self.weight_ep.copy()
+        weight[members] = 0.0
+        return Judged(stratum_ep=self.stratum_ep, failed_ep=self.failed_ep, weight_ep=weight, agent_ep=self.agent_ep)
+
+    def test(self, items: Items) -> Tested:
+        return test_patterns(
+            items.starts, items.u, stratum_ep=self.stratum_ep, failed_ep=self.failed_ep, weight_ep=self.weight_ep
+        )
+
+
+_CONSIDERED = 200
+"""Of the patterns of one agent that go with failure the surest so many are looked at."""
+_AS_GOOD = 0.97
+
+
+def discover(items: Items, judged: Judged, bar: Bar) -> list[Rule]:
+    """The rules of all agents, those of one agent in the order in which they were chosen."""
+    weight = (
+        np.add.reduceat(np.append(judged.weight_ep[items.u], 0.0), items.starts[:-1]) if len(items) else np.zeros(0)
+    )
+    weight[np.diff(items.starts) == 0] = 0.0
+    chosen = np.flatnonzero(weight >= bar.min_sessions)
+    if not len(chosen):
+        return []
+    tried = items.take(chosen)
+    tested = judged.test(tried)
+    # What comparable episodes never lack or never have cannot be tested, and counts not as a test.
+    testable = np.flatnonzero(tested.z != 0)
+    q = np.ones(len(chosen))
+    q[testable] = benjamini_hochberg(tested.p[testable], dependent=bar.dependent)
+    first = tried.u[tried.starts[:-1]]
+    agent = judged.agent_ep[first]
+    totals = np.bincount(judged.agent_ep, weights=judged.weight_ep)
+    coverage = tested.n_with / np.maximum(totals[agent], 1e-12)
+    passing = (q <= bar.q) & (tested.lift >= bar.min_lift) & (coverage >= bar.min_coverage) & (tested.z > 0)
+    if not passing.any():
+        return []
+    limit = float(tested.p[passing].max())
+    rules: list[Rule] = []
+    for one in np.unique(agent[passing]).tolist():
+        mine = np.flatnonzero(passing & (agent == one))
+        mine = mine[np.lexsort((mine, tested.p[mine], -tested.z[mine]))][:_CONSIDERED]
+        rules += _cover(tried.take(mine), chosen[mine], q[mine], judged, bar, limit, float(totals[one]))
+    return rules
+
+
+def _cover(
+    items: Items, numbers: np.ndarray[tuple[int, ...], np.dtype[np.int64]], q: Floats, judged: Judged, bar: Bar,
+    limit: float, total: float,
+) -> list[Rule]:  # fmt: skip
+    """Greedy: the surest rule, then the surest on the episodes that it does not explain, and so on."""
+    rules: list[Rule] = []
+    while len(items) and len(rules) < bar.most:
+        tested = judged.test(items)
+        passing: Bools = (
+            (tested.p <= limit)
+            & (tested.lift >= bar.min_lift)
+            & (tested.n_with >= bar.min_sessions)
+            & (tested.n_with >= bar.min_coverage * total)
+        )
+        if not passing.any():
+            break
+        alike = np.flatnonzero(passing & (tested.z >= _AS_GOOD * tested.z[passing].max()))
+        best = int(alike[np.lexsort((numbers[alike], -tested.z[alike], items.simplicity[alike]))[0]])
+        rules.append(
+            Rule(
+                item=int(numbers[best]),
+                q=float(q[best]),
+                lift=float(tested.lift[best]),
+                n_with=float(tested.n_with[best]),
+                n_without=float(tested.n_without[best]),
+                failures_with=float(tested.failures_with[best]),
+                failures_without=float(tested.failures_without[best]),
+                coverage=float(tested.n_with[best] / max(total, 1e-12)),
+            )
+        )
+        judged = judged.without(items.members(best))
+        # What no longer goes with failure does not come back.
+        left = np.flatnonzero(passing & (np.arange(len(items)) != best))
+        items, numbers, q = items.take(left), numbers[left], q[left]
+    return rules

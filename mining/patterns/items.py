@@ -1,0 +1,211 @@
+"""Items: everything that an episode may have which a finding could be about, and which episodes have it.
+
+Grams of moves (one to three in a row, and two with one or two between), shapes of arguments, observations, traits
+(model, prompt, service, documents), signals, unusual ways and slow steps.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tracemill.ids import content_id
+from tracemill.mining.patterns import graph
+from tracemill.mining.patterns.journeys import Floats, Ints, Journeys, Small, query
+from tracemill.mining.patterns.sequences import Having, digits, distinct, grams
+from tracemill.mining.patterns.signals import CODES, SIGNALS, signals
+
+Pattern = Mapping[str, Any]
+_LONGEST = 120
+"""Characters of logged text in a pattern."""
+_RARE = 0.95
+_SLOW = 0.95
+_TIMED = 40
+"""A tool is slow only where so many of its calls show how long it takes."""
+_GRAMS = ((), (1,), (1, 1), (2,), (3,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """Patterns, most of them rare, with the episodes that have each: `u[starts[i]:starts[i + 1]]`."""
+
+    starts: Ints
+    u: Small
+    family: Small
+    """Which of `describers` tells what an item is."""
+    codes: Ints
+    simplicity: Small
+    """Lower is simpler; of equals the simpler is told."""
+    describers: tuple[Callable[[int], tuple[str, str, Pattern]], ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def members(self, item: int) -> Small:
+        return self.u[self.starts[item] : self.starts[item + 1]]
+
+    def describe(self, item: int) -> tuple[str, str, Pattern]:
+        """The agent, the kind of finding, and the pattern."""
+        return self.describers[int(self.family[item])](int(self.codes[item]))
+
+    def take(self, chosen: Ints) -> "Items":
+        """These items in this order."""
+        sizes = np.diff(self.starts)[chosen]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        parts = [self.members(item) for item in chosen.tolist()]
+        return Items(
+            starts=starts,
+            u=np.concatenate(parts) if parts else self.u[:0],
+            family=self.family[chosen],
+            codes=self.codes[chosen],
+            simplicity=self.simplicity[chosen],
+            describers=self.describers,
+        )
+
+
+def finding_id(agent: str, kind: str, pattern: Pattern) -> str:
+    """The same pattern of the same agent is one finding every night."""
+    return content_id("finding/1", kind, pattern, agent)
+
+
+def collect(journeys: Journeys, found: graph.Edges, row: Ints, *, at_least: int) -> Items:
+    """All items that at least so many episodes have."""
+    families = list(_families(journeys, found, row, at_least))
+    sizes = [len(having.codes) for having, _, _ in families]
+    offsets = np.cumsum([0, *(len(having.u) for having, _, _ in families)])
+    starts = [having.starts[:-1] + offset for (having, _, _), offset in zip(families, offsets, strict=False)]
+    return Items(
+        starts=np.concatenate([*starts, offsets[-1:]]).astype(np.int64),
+        u=np.concatenate([having.u for having, _, _ in families]),
+        family=np.repeat(np.arange(len(families)), sizes).astype(np.int32),
+        codes=np.concatenate([having.codes for having, _, _ in families]),
+        simplicity=np.repeat([simple for _, simple, _ in families], sizes).astype(np.int32),
+        describers=tuple(describer for _, _, describer in families),
+    )
+
+
+_Family = tuple[Having, int, Callable[[int], tuple[str, str, Pattern]]]
+
+
+def _families(journeys: Journeys, found: graph.Edges, row: Ints, at_least: int) -> Iterator[_Family]:
+    n = journeys.n
+
+    def having(codes: Ints | Small, u: Small) -> Having:
+        return distinct(codes.astype(np.int64), u, n=n, at_least=at_least)
+
+    codes, u = _signalled(journeys)
+    yield having(codes, u), 0, lambda code: _signal(journeys, code)
+    traits = query(journeys.con, "traits")
+    told = {row["trait_no"]: row for row in _distinct_traits(traits)}
+    yield (
+        having(traits["trait_no"].to_numpy(), traits["u"].to_numpy().astype(np.int32)),
+        0,
+        lambda code: _trait(journeys, told[code]),
+    )
+    moves = journeys.move_st
+    acts, u = journeys.act_st[moves], journeys.u_st[moves]
+    base = 2 * max(1, len(journeys.tools))
+    for steps in _GRAMS:
+        # Of a very large alphabet three in a row would not fit a number: it has grams of two.
+        if float(base) ** (len(steps) + 1) * n < 2**62:
+            codes, who = grams(acts, u, base=base, steps=steps)
+            yield having(codes, who), 1 + 2 * len(steps) + (sum(steps) > len(steps)), _gram(journeys, base, steps)
+    for what, coded in (("shape", journeys.shape_st), ("observation", journeys.observation_st)):
+        there = coded >= 0
+        yield having(coded[there], journeys.u_st[there]), 2, _named(journeys, what)
+    strays = graph.straying(journeys, found, row)
+    yield having(*_rare(journeys, strays)), 6, lambda code: (journeys.agents[code], "rare_path", {"path": "unusual"})
+    codes, u = _slow(journeys)
+    yield having(codes, u), 3, lambda code: _slow_step(journeys, code)
+
+
+def _signalled(journeys: Journeys) -> tuple[Ints, Small]:
+    """Signals with their tools, and for loops of whatever tool without: signal, agent or tool as digits."""
+    base = max(1, len(journeys.tools) + len(journeys.agents))
+    codes: list[Ints] = []
+    episodes: list[Small] = []
+    for name, u, tool in signals(journeys):
+        signal = np.int64(CODES[name]) * base
+        codes.append(signal + journeys.agent_ep[u])
+        episodes.append(u)
+        about = tool >= 0
+        codes.append(signal + len(journeys.agents) + tool[about])
+        episodes.append(u[about])
+    return np.concatenate(codes).astype(np.int64), np.concatenate(episodes)
+
+
+def _signal(journeys: Journeys, code: int) -> tuple[str, str, Pattern]:
+    signal, about = divmod(code, max(1, len(journeys.tools) + len(journeys.agents)))
+    name, kind = SIGNALS[signal]
+    if about < len(journeys.agents):
+        return journeys.agents[about], kind, {"signal": name}
+    tool = journeys.tools[about - len(journeys.agents)]
+    return tool.agent, kind, {"signal": name, "tool": capped(tool.name)}
+
+
+def _distinct_traits(traits: Any) -> list[dict[str, Any]]:
+    named = traits.select(["trait_no", "agent_no", "trait", "value"])
+    rows: list[dict[str, Any]] = named.group_by(named.column_names).aggregate([]).to_pylist()
+    return rows
+
+
+def _trait(journeys: Journeys, row: Mapping[str, Any]) -> tuple[str, str, Pattern]:
+    return journeys.agents[row["agent_no"]], "contrast", {"trait": row["trait"], "value": capped(row["value"])}
+
+
+def _gram(journeys: Journeys, base: int, steps: tuple[int, ...]) -> Callable[[int], tuple[str, str, Pattern]]:
+    def describe(code: int) -> tuple[str, str, Pattern]:
+        acts = digits(code, base=base, n=len(steps) + 1)
+        told = [journeys.describe(act) for act in acts]
+        pattern: dict[str, Any] = {"steps": [one | {"name": capped(one["name"])} for one in told]}
+        if steps and max(steps) > 1:
+            pattern["between"] = max(steps) - 1
+        return journeys.tools[acts[0] // 2].agent, "contrast", pattern
+
+    return describe
+
+
+def _named(journeys: Journeys, what: str) -> Callable[[int], tuple[str, str, Pattern]]:
+    def describe(code: int) -> tuple[str, str, Pattern]:
+        agent, tool, text = journeys.names[what, code]
+        return agent, "contrast", {"tool": capped(tool), what: capped(text)}
+
+    return describe
+
+
+def _rare(journeys: Journeys, strays: Floats) -> tuple[Ints, Small]:
+    """Episodes among the twentieth of their agent that stray furthest."""
+    found = []
+    for agent in range(len(journeys.agents)):
+        mine = np.flatnonzero((journeys.agent_ep == agent) & ~np.isnan(strays))
+        if len(mine):
+            found.append(mine[strays[mine] > np.quantile(strays[mine], _RARE)])
+    u = np.concatenate(found).astype(np.int32) if found else np.zeros(0, dtype=np.int32)
+    return journeys.agent_ep[u].astype(np.int64), u
+
+
+def _slow(journeys: Journeys) -> tuple[Ints, Small]:
+    """Steps among the twentieth of their tool that took longest."""
+    timed = np.flatnonzero((journeys.start_st >= 0) & (journeys.end_st >= journeys.start_st))
+    took = (journeys.end_st[timed] - journeys.start_st[timed]).astype(np.float64)
+    tool = journeys.tool_st[timed]
+    order = np.lexsort((took, tool))
+    counts = np.bincount(tool, minlength=len(journeys.tools))
+    ends = np.cumsum(counts)
+    limit = np.full(len(counts), np.inf)
+    many = counts >= _TIMED
+    at = ends - counts + np.ceil(counts * _SLOW).astype(np.int64) - 1
+    limit[many] = took[order][at[many]]
+    slow = timed[took > limit[tool]]
+    return journeys.tool_st[slow].astype(np.int64), journeys.u_st[slow]
+
+
+def _slow_step(journeys: Journeys, code: int) -> tuple[str, str, Pattern]:
+    tool = journeys.tools[code]
+    return tool.agent, "bottleneck", {"slow": {"kind": tool.kind, "name": capped(tool.name)}}
+
+
+def capped(text: str) -> str:
+    """Logged text as it may stand in a pattern: of bounded length."""
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

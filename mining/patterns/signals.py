@@ -1,0 +1,104 @@
+"""Signals: what an episode does that no good one needs to: loops, dead ends, thrash, claims that nothing shows.
+
+Every signal is found in all episodes alike, whatever came of them; whether it goes with failure is tested like any
+other pattern.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tracemill.mining.patterns.journeys import Bools, Hashes, Ints, Journeys, Small, query
+
+SIGNALS = (
+    ("same_call", "loop"),
+    ("alternating_calls", "loop"),
+    ("same_error", "loop"),
+    ("near_identical_calls", "loop"),
+    ("dead_end", "dead_end"),
+    ("thrash", "thrash"),
+    ("cut_off", "exhaustion"),
+    ("claimed_tests", "unsupported_claim"),
+    ("claimed_success", "unsupported_claim"),
+)
+"""Names, with the kind of finding that each becomes."""
+CODES = {name: code for code, (name, _) in enumerate(SIGNALS)}
+TIMES = {"same_call": 3, "alternating_calls": 2, "same_error": 3, "near_identical_calls": 4}
+_THRASH = 6
+
+
+def signals(journeys: Journeys) -> Iterator[tuple[str, Small, Small]]:
+    """Name of a signal, the episodes that have it, and for each the number of the tool it is about (-1: none)."""
+    tools = np.flatnonzero(journeys.is_tool_st)
+    u, tool = journeys.u_st[tools], journeys.tool_st[tools]
+    call, near = journeys.call_st[tools], journeys.near_st[tools]
+    for name, at in (
+        ("same_call", runs(u, call, TIMES["same_call"])),
+        ("alternating_calls", alternations(u, call)),
+        ("near_identical_calls", near_runs(u, call, near, TIMES["near_identical_calls"])),
+    ):
+        yield name, u[at], tool[at]
+    wrong = journeys.failed_st[tools]
+    at = repeats(u[wrong], journeys.observation_hash_st[tools][wrong], TIMES["same_error"])
+    yield "same_error", u[wrong][at], tool[wrong][at]
+    last = np.diff(journeys.u_st, append=-1) != 0
+    ends = np.flatnonzero(last & journeys.is_tool_st & journeys.failed_st)
+    yield "dead_end", journeys.u_st[ends], journeys.tool_st[ends]
+    lost = thrashing(u, call, n=journeys.n)
+    yield "thrash", lost, np.full(len(lost), -1, dtype=np.int32)
+    cut = np.unique(journeys.u_st[journeys.cut_st])
+    yield "cut_off", cut, np.full(len(cut), -1, dtype=np.int32)
+    claims = query(journeys.con, "claims")
+    claimed, kind = claims["u"].to_numpy().astype(np.int32), claims["claim"].to_numpy(zero_copy_only=False)
+    for name, word in (("claimed_tests", "tests"), ("claimed_success", "done")):
+        found = claimed[kind == word]
+        yield name, found, np.full(len(found), -1, dtype=np.int32)
+
+
+def _same(values: Small | Hashes, by: int) -> Bools:
+    """Whether each value equals the one `by` places before."""
+    found = np.zeros(len(values), dtype=bool)
+    found[by:] = values[by:] == values[:-by] if len(values) > by else found[by:]
+    return found
+
+
+def runs(u: Small, call: Hashes, times: int) -> Ints:
+    """Places where the same call of one episode comes for the `times`-th time in a row, or a later one."""
+    found = np.ones(len(u), dtype=bool)
+    for by in range(1, times):
+        found &= _same(u, by) & _same(call, by)
+    return np.flatnonzero(found)
+
+
+def alternations(u: Small, call: Hashes) -> Ints:
+    """Places where two different calls have alternated twice: A-B-A-B."""
+    return np.flatnonzero(_same(u, 3) & _same(call, 2) & np.roll(_same(call, 2), 1) & ~_same(call, 1))
+
+
+def near_runs(u: Small, call: Hashes, near: Hashes, times: int) -> Ints:
+    """Places where `times` calls in a row are nearly the same and each differs from the one before."""
+    found = np.ones(len(u), dtype=bool)
+    for by in range(1, times):
+        found &= _same(u, by) & _same(near, by)
+        found &= ~np.roll(_same(call, 1), by - 1)
+    return np.flatnonzero(found)
+
+
+def repeats(u: Small, what: Hashes, times: int) -> Ints:
+    """A place of every episode and value that comes `times` times or more in it."""
+    order = np.lexsort((what, u))
+    new = np.ones(len(u), dtype=bool)
+    new[1:] = (u[order][1:] != u[order][:-1]) | (what[order][1:] != what[order][:-1])
+    starts = np.flatnonzero(new)
+    sizes = np.diff(starts, append=len(u))
+    return order[starts[sizes >= times]]
+
+
+def thrashing(u: Small, call: Hashes, *, n: int) -> Small:
+    """Episodes with six tool calls or more of which at most half are different calls."""
+    order = np.lexsort((call, u))
+    new = np.ones(len(u), dtype=bool)
+    new[1:] = (u[order][1:] != u[order][:-1]) | (call[order][1:] != call[order][:-1])
+    total = np.bincount(u, minlength=n)
+    different = np.bincount(u[order][new], minlength=n)
+    return np.flatnonzero((total >= _THRASH) & (different * 2 <= total)).astype(np.int32)
