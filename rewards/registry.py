@@ -14,6 +14,7 @@ from tracemill.rewards.json_schema import JsonSchema
 from tracemill.rewards.numeric import Numeric
 from tracemill.rewards.python_callable import PythonCallable
 from tracemill.rewards.regex import Regex
+from tracemill.rewards.signals import Signals
 from tracemill.rewards.sql_execution import SqlExecution
 from tracemill.rewards.sql_expression import SqlExpression
 from tracemill.rewards.tool_steps import ToolSteps
@@ -32,6 +33,7 @@ class RewardSpec:
 
 MODELS: Mapping[str, Callable[..., RewardModel]] = {
     "feedback": Feedback,
+    "signals": Signals,
     "tools": ToolStatus,
     "tool_steps": ToolSteps,
     "sql_expression": SqlExpression,

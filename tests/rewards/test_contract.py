@@ -15,6 +15,7 @@ from tracemill.schema import SCORES
 
 CASES = {
     "feedback": RewardSpec(kind="feedback", name="feedback"),
+    "signals": RewardSpec(kind="signals", name="signals"),
     "tools": RewardSpec(kind="tools", name="tools"),
     "tool_steps": RewardSpec(kind="tool_steps", name="tool_steps"),
     "sql_expression": RewardSpec(
@@ -37,6 +38,7 @@ VERIFIER_CASES = {  # kind -> right output, wrong output, of the case below
 }
 OTHER = {
     "feedback": {"env_names": ["score"]},
+    "signals": {"languages": ["en"]},
     "tools": {},
     "tool_steps": {"values": {"error": 0.5}},
     "sql_expression": {"fold": "max"},
@@ -79,6 +81,7 @@ def filled(lake: Any) -> Any:
     lake.trajectory("quiet", session_id="s3")
     lake.tool("good", "ok", "unset")
     lake.tool("bad", "ok", "error")
+    lake.add("spans", {"trace_id": "good", "span_id": "copied", "kind": "event", "name": "answer.copied"})
     lake.score("good", "thumbs", 1.0, source="user")
     lake.score("bad", "correction", label="Shipping", source="human", propensity=0.5)
     lake.score("bad", "reward", 0.0, source="env")
@@ -169,7 +172,7 @@ def test_a_verifier_abstains_where_the_right_answer_is_not_known(kind: str, root
 
 
 def test_an_unknown_kind_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown kind 'magic'; known: exact_match, feedback, json_schema, numeric"):
+    with pytest.raises(ConfigError, match=r"unknown kind 'magic'; known: exact_match, feedback, json_schema"):
         build([RewardSpec(kind="magic", name="m")], root=tmp_path)
 
 

@@ -1,0 +1,248 @@
+-- What users did after an answer, without being asked: one row per trajectory of which anything speaks.
+with episodes as (
+    select trajectory_id, session_id, user_key, agent_name, outcome, start_ns, end_ns,
+        coalesce(user_key, 'session ' || session_id, trajectory_id) as voter,
+        -- Whoever began before this one ended does not answer it: agents side by side.
+        lead(trajectory_id) over session as next_id, lead(start_ns) over session as next_ns,
+        max(start_ns) over (partition by agent_name) as log_ends_ns
+    from trajectories
+    window session as (
+        partition by case when start_ns is not null then session_id end, session_id is null or start_ns is null,
+            case when session_id is null or start_ns is null then trajectory_id end
+        order by start_ns, trajectory_id
+    )
+),
+spans_of as (
+    select trajectory_id, min(step) as first_step, max(step) as last_step,
+        arg_max(step, {'n': coalesce(len(input_ids), 0), 'step': step}) as longest_step
+    from transitions
+    where untrainable_reason is distinct from 'judge'
+    group by trajectory_id
+),
+users as (
+    select message_id, any_value(text) as text from messages
+    where role = 'user' and text <> '' and not regexp_matches(left(lower(text), 40), $machines)
+    group by message_id
+),
+-- The call with the longest history tells the turns; those before the first call's last one are examples, or earlier
+-- episodes.
+openings as (
+    select o.trajectory_id, max(o.place) as place
+    from (
+        select t.trajectory_id, unnest(t.input_ids) as message_id, generate_subscripts(t.input_ids, 1) as place
+        from transitions t join spans_of p on p.trajectory_id = t.trajectory_id and p.first_step = t.step
+    ) o semi join users u using (message_id)
+    group by o.trajectory_id
+),
+turns as (
+    select l.trajectory_id, l.place, u.message_id, u.text
+    from (
+        select t.trajectory_id, unnest(t.input_ids) as message_id, generate_subscripts(t.input_ids, 1) as place
+        from transitions t join spans_of p on p.trajectory_id = t.trajectory_id and p.longest_step = t.step
+    ) l join openings o on o.trajectory_id = l.trajectory_id and l.place >= o.place
+    join users u using (message_id)
+),
+edges as (
+    select trajectory_id, arg_min(message_id, place) as ask_id, arg_min(text, place) as ask,
+        arg_max(text, place) as last_said
+    from turns
+    group by trajectory_id
+),
+reactions as (
+    select trajectory_id, message_id, text, before, null::double as after_s, null::varchar as next_id
+    from (
+        select *, lag(text) over (partition by trajectory_id order by place) as before from turns
+    )
+    where before is not null
+    union all
+    select e.trajectory_id, n.ask_id, n.ask, m.last_said, round((e.next_ns - coalesce(e.end_ns, e.start_ns)) / 1e9, 1), e.next_id
+    from episodes e join edges m using (trajectory_id) join edges n on n.trajectory_id = e.next_id
+    where e.session_id is not null and e.next_ns >= coalesce(e.end_ns, e.start_ns)
+        and e.next_ns - coalesce(e.end_ns, e.start_ns) <= $patience_s * 1e9
+),
+read as (
+    select trajectory_id, message_id, after_s, next_id, left(text, 300) as head, text = before as same,
+        case when length(text) <= 600 and length(before) <= 600 and text <> before
+            then list_distinct(regexp_extract_all(lower(text), '[\pL\pN]+')) end as words,
+        case when length(text) <= 600 and length(before) <= 600 and text <> before
+            then list_distinct(regexp_extract_all(lower(before), '[\pL\pN]+')) end as words_before
+    from reactions
+),
+-- Words of the turn: what was matched, with the characters around it that made it a word.
+heard as (
+    select trajectory_id, message_id, after_s, next_id, head, unnest(list_filter([
+        {'signal': 'correction', 'raw': regexp_extract(head, $correction)},
+        {'signal': 'gave_up', 'raw': regexp_extract(head, $gave_up)},
+        {'signal': 'escalation', 'raw': regexp_extract(head, $escalation)},
+        {'signal': 'acceptance', 'raw': regexp_extract(head, $acceptance)}
+    ], lambda s: s.raw <> '')) as hit
+    from read
+),
+compared as (
+    select trajectory_id, message_id, after_s, next_id,
+        len(list_intersect(words, words_before)) as shared, len(words) + len(words_before) as n
+    from read where len(words) >= 3 and len(words_before) >= 3
+),
+-- Answers, where somebody did something with them or might have.
+answers as (
+    select t.trajectory_id, t.step, t.span_id, t.output_ids[-1] as message_id
+    from transitions t join spans_of p on p.trajectory_id = t.trajectory_id and p.last_step = t.step
+),
+kept_scores as (
+    select s.score_id, s.label, s.target_kind, s.target_id,
+        case s.target_kind when 'step' then regexp_replace(s.target_id, '/[0-9]+$', '') else s.target_id end as trajectory_id,
+        case s.target_kind when 'step' then try_cast(regexp_extract(s.target_id, '([0-9]+)$') as integer) end as step
+    from scores s
+    where list_contains($kept_names, lower(s.name)) and s.label is not null
+        and s.target_kind in ('trajectory', 'step', 'span')
+    qualify row_number() over (partition by s.target_kind, s.target_id order by s."at" desc nulls last, s.score_id) = 1
+),
+kept_outputs as (
+    select k.score_id, k.label, t.trajectory_id, t.output_ids[-1] as message_id
+    from kept_scores k join transitions t on t.trajectory_id = k.trajectory_id and t.step = k.step
+    where k.target_kind = 'step'
+    union all
+    select k.score_id, k.label, t.trajectory_id, t.output_ids[-1]
+    from kept_scores k join transitions t on t.span_id = k.target_id
+    where k.target_kind = 'span'
+    union all
+    select k.score_id, k.label, a.trajectory_id, a.message_id
+    from kept_scores k join answers a using (trajectory_id)
+    where k.target_kind = 'trajectory'
+),
+-- Long texts by their words, for edits are counted in the square of the length.
+kept as (
+    select k.trajectory_id, k.score_id, k.message_id, case
+            when m.text = k.label then 1.0
+            when greatest(length(m.text), length(k.label)) <= 2000
+                then 1 - levenshtein(m.text, k.label) / greatest(length(m.text), length(k.label), 1)
+            else len(list_intersect(list_distinct(string_split(m.text, ' ')), list_distinct(string_split(k.label, ' '))))
+                / greatest(len(list_distinct(string_split(m.text, ' '))), len(list_distinct(string_split(k.label, ' '))), 1)
+        end as similarity
+    from kept_outputs k join (select message_id, any_value(text) as text from messages group by message_id) m using (message_id)
+),
+-- Nobody came back to an answer that asks something or to an episode that failed, though the log went on.
+left_alone as (
+    select e.trajectory_id, a.message_id, e.outcome = 'error' as failed
+    from episodes e join answers a using (trajectory_id)
+    where e.session_id is not null and e.next_id is null and e.log_ends_ns - coalesce(e.end_ns, e.start_ns) >= $settled_s * 1e9
+),
+abandoned as (
+    select l.trajectory_id, l.message_id from left_alone l
+    where l.failed or l.message_id in (
+        select message_id from messages where role = 'assistant' and regexp_matches(right(rtrim(text), 1), '[?？]')
+    )
+),
+done as (
+    select trace_id as trajectory_id, span_id,
+        case when regexp_matches(lower(name), $rejecting) then 'rejected' else 'accepted' end as signal, name
+    from spans
+    where kind = 'event' and (regexp_matches(lower(name), $rejecting) or regexp_matches(lower(name), $accepting))
+    union all
+    select trace_id, span_id, 'handed_over', coalesce(tool_name, name)
+    from spans
+    where kind = 'tool' and regexp_matches(lower(coalesce(tool_name, name)), $handing_over)
+),
+spoken as (
+    select trajectory_id, signal, message_id, span_id, score_id, next_id, after_s, found, at_char, similarity, weight
+    from (
+        select trajectory_id, 'retry' as signal, message_id, next_id, after_s from read where same
+        union all by name
+        select trajectory_id, 'rephrase' as signal, message_id, next_id, after_s, round(shared / (n - shared), 3) as similarity
+        from compared where shared / (n - shared) >= $alike
+        union all by name
+        select trajectory_id, hit.signal as signal, message_id, next_id, after_s,
+            left(regexp_replace(hit.raw, '^[^\pL\pN]+|[^\pL\pN]+$', '', 'g'), 80) as found, strpos(head, hit.raw) as at_char
+        from heard
+        union all by name
+        select trajectory_id, 'kept' as signal, message_id, score_id, round(similarity, 3) as similarity,
+            $kept_weight * (2 * similarity - 1) as weight
+        from kept
+        union all by name
+        select trajectory_id, 'abandoned' as signal, message_id from abandoned
+        union all by name
+        select trajectory_id, signal, span_id, left(name, 80) as found from done
+    )
+),
+-- Who says «thanks, but that is wrong» is not content; who asks the same again says so once.
+counted as (
+    select s.*, e.agent_name, e.voter, coalesce(s.weight, $weights[list_position($signals, s.signal)]) as log_odds
+    from spoken s join episodes e using (trajectory_id)
+    where s.signal <> 'acceptance' or (s.trajectory_id, s.message_id) not in (
+        select (trajectory_id, message_id) from spoken where signal in ('correction', 'gave_up', 'escalation') and message_id is not null
+    )
+),
+-- A signal that most users of an agent give tells nothing about any of their episodes: so its prompts or its trade are.
+-- What somebody did on purpose is told apart by nothing.
+chances as (
+    select e.agent_name, count(distinct e.voter) as voters
+    from episodes e semi join reactions r using (trajectory_id)
+    group by e.agent_name
+),
+usual as (
+    select c.agent_name, c.signal
+    from counted c join chances h on h.agent_name is not distinct from c.agent_name
+    where c.signal in ('retry', 'rephrase', 'correction', 'gave_up', 'escalation', 'acceptance')
+    group by c.agent_name, c.signal, h.voters
+    having h.voters >= 20 and count(distinct c.voter) > 0.5 * h.voters
+    union all
+    select c.agent_name, c.signal
+    from counted c join (
+        select agent_name, count(distinct voter) as voters from episodes group by agent_name
+    ) h on h.agent_name is not distinct from c.agent_name
+    where c.signal in ('abandoned', 'handed_over')
+    group by c.agent_name, c.signal, h.voters
+    having h.voters >= 20 and count(distinct c.voter) > 0.5 * h.voters
+),
+telling as (
+    select * from counted c
+    where c.log_odds <> 0 and not exists (
+        select 1 from usual u where u.signal = c.signal and u.agent_name is not distinct from c.agent_name
+    )
+),
+-- Each signal once an episode: who repeats himself is not the more right for it.
+summed as (
+    select trajectory_id, any_value(voter) as voter, sum(strongest) as log_odds,
+        list_slice(flatten(list(told order by signal)), 1, 20) as signals
+    from (
+        select trajectory_id, signal, any_value(voter) as voter, arg_max(log_odds, abs(log_odds)) as strongest,
+            list({
+                'signal': signal, 'message_id': message_id, 'span_id': span_id, 'score_id': score_id, 'found': found,
+                'at_char': at_char, 'similarity': similarity, 'after_s': after_s, 'next_trajectory_id': next_id
+            } order by next_id nulls first, message_id, span_id, score_id) as told
+        from telling
+        group by trajectory_id, signal
+    )
+    group by trajectory_id
+),
+-- As in feedback.sql: in powers of two, and only how users compare matters.
+weighed as (
+    select voter, case when $user_cap = 0 then 1 else least(1, least($user_cap, sqrt(n)) / n) end as influence
+    from (select voter, pow(2, ceil(log2(count(*)))) as n from summed group by voter)
+),
+found as (
+    select s.trajectory_id as target_id, 1 / (1 + exp(-s.log_odds)) as value,
+        0.6 * abs(2 / (1 + exp(-s.log_odds)) - 1) * w.influence / max(w.influence) over () as confidence,
+        to_json({'signals': s.signals, 'influence': round(w.influence / max(w.influence) over (), 4)})::varchar as evidence
+    from summed s join weighed w using (voter)
+),
+before as (
+    select target_id, arg_max(evidence, {'at': coalesce("at", 0), 'id': score_id}) as evidence,
+        arg_max_null(value, {'at': coalesce("at", 0), 'id': score_id}) as value
+    from scores
+    where target_kind = 'trajectory' and name = $name and version = $version
+    group by target_id
+),
+-- What spoke and speaks no more becomes NULL again.
+final as (
+    select * from found
+    union all by name
+    select target_id, null::double as value, null::double as confidence,
+        to_json({'signals': []::varchar[], 'influence': 1.0})::varchar as evidence
+    from before b anti join found f using (target_id)
+    where b.value is not null
+)
+select f.target_id, f.value, f.confidence, f.evidence
+from final f left join before b using (target_id)
+where b.evidence is distinct from f.evidence
+order by f.target_id
