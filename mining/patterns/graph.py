@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tracemill.mining.patterns.journeys import Floats, Ints, Journeys
+from tracemill.mining.patterns.sequences import distinct, numbered
 
 GRAPH = pa.schema(
     [
@@ -79,12 +80,13 @@ def follows(journeys: Journeys, found: Edges) -> tuple[pa.Table, Ints]:
     """The graph as rows of GRAPH, and for every edge the row that it is of."""
     base = 2 * len(journeys.tools) + 2
     key = (journeys.task_ep[found.u].astype(np.int64) * base + found.source + 2) * base + found.target + 2
-    codes, row, n = np.unique(key, return_inverse=True, return_counts=True)
+    codes, row = numbered(key)
+    n = np.bincount(row, minlength=len(codes))
     both, target = np.divmod(codes, base)
     task, source = np.divmod(both, base)
-    pairs = np.unique(row * np.int64(max(1, journeys.n)) + found.u)
-    pair_row, pair_u = np.divmod(pairs, max(1, journeys.n))
-    failed = journeys.failed_ep[pair_u]
+    once = distinct(row, found.u.astype(np.int32), n=journeys.n, at_least=1)
+    pair_row = np.repeat(once.codes, np.diff(once.starts))
+    failed = journeys.failed_ep[once.u]
     agent_of = np.zeros(int(journeys.task_ep.max(initial=-1)) + 1, dtype=np.int64)
     agent_of[journeys.task_ep] = journeys.agent_ep
     columns = [
@@ -118,10 +120,10 @@ def straying(journeys: Journeys, found: Edges, row: Ints) -> Floats:
     fold_ep = journeys.session_ep % 2
     fold, well = fold_ep[found.u], journeys.failed_ep[found.u] == 0
     place = journeys.task_ep[found.u].astype(np.int64) * (2 * len(journeys.tools) + 2) + found.source + 2
-    _, from_row = np.unique(place, return_inverse=True)
+    from_row = numbered(place)[1]
     # An act never seen after another is one of those that the cluster has, and the end.
     n_tasks = int(journeys.task_ep.max(initial=-1)) + 1
-    acts = np.unique(journeys.task_ep[found.u].astype(np.int64) * (2 * len(journeys.tools) + 2) + found.target + 2)
+    acts = numbered(journeys.task_ep[found.u].astype(np.int64) * (2 * len(journeys.tools) + 2) + found.target + 2)[0]
     alphabet = np.bincount(acts // (2 * len(journeys.tools) + 2), minlength=n_tasks)[journeys.task_ep[found.u]]
     surprise = np.zeros(len(row))
     enough = np.zeros((2, n_tasks), dtype=bool)

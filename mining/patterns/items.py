@@ -108,7 +108,7 @@ def _families(journeys: Journeys, found: graph.Edges, row: Ints, at_least: int) 
     base = 2 * max(1, len(journeys.tools))
     for steps in _GRAMS:
         # Of a very large alphabet three in a row would not fit a number: it has grams of two.
-        if float(base) ** (len(steps) + 1) * n < 2**62:
+        if float(base) ** (len(steps) + 1) * 2 * n < 2**62:
             codes, who = grams(acts, u, base=base, steps=steps)
             yield having(codes, who), 1 + 2 * len(steps) + (sum(steps) > len(steps)), _gram(journeys, base, steps)
     for what, coded in (("shape", journeys.shape_st), ("observation", journeys.observation_st)):

@@ -19,18 +19,36 @@ class Having:
 def distinct(codes: Ints, u: Small, *, n: int, at_least: int) -> Having:
     """Each pair of code and episode once; codes that fewer than `at_least` episodes have are left out.
 
-    Codes times episodes must fit 63 bits; the callers' alphabets see to that.
+    Codes times episodes must fit 62 bits; the callers' alphabets see to that.
     """
-    pairs = np.unique(codes * np.int64(max(1, n)) + u)
-    code, episode = np.divmod(pairs, max(1, n))
+    bits = np.int64(max(1, n - 1).bit_length())
+    pairs = (codes << bits) | u
+    pairs.sort()  # np.unique hashes first, which takes several times as long
+    pairs = pairs[np.diff(pairs, prepend=-1) != 0]
+    code = pairs >> bits
     edges = np.flatnonzero(np.diff(code, prepend=-1))
     sizes = np.diff(edges, append=len(code))
     kept = sizes >= at_least
+    mask = np.int64((1 << int(bits)) - 1)
     return Having(
         codes=code[edges[kept]],
         starts=np.concatenate([[0], np.cumsum(sizes[kept])]).astype(np.int64),
-        u=episode[np.repeat(kept, sizes)].astype(np.int32),
+        u=(pairs[np.repeat(kept, sizes)] & mask).astype(np.int32),
     )
+
+
+_TABLED = 50_000_000
+
+
+def numbered(keys: Ints) -> tuple[Ints, Ints]:
+    """The distinct keys in order, and each key's place among them. Keys are not negative."""
+    top = int(keys.max(initial=-1)) + 1
+    if top > _TABLED:
+        return np.unique(keys, return_inverse=True)
+    there = np.zeros(top, dtype=bool)
+    there[keys] = True
+    place = np.cumsum(there) - 1
+    return np.flatnonzero(there), place[keys]
 
 
 def grams(symbols: Small, u: Small, *, base: int, steps: tuple[int, ...]) -> tuple[Ints, Small]:

@@ -17,10 +17,10 @@ end;
 -- What a call was given: its keys and their types. NULL where it was given nothing.
 create or replace temp macro shape(args) as case
     when args is null then null
-    when left(args, 1) in ('{', '[') then coalesce(left(regexp_replace(try(json_structure(args))::varchar,
-        '"(?:UBIGINT|BIGINT|DOUBLE|HUGEINT)"', '"NUMBER"', 'g'), 400), 'malformed')
+    when left(args, 1) in ('{', '[') then coalesce(left(replace(replace(replace(
+        try(json_structure(args))::varchar, 'UBIGINT', 'NUMBER'), 'BIGINT', 'NUMBER'), 'DOUBLE', 'NUMBER'), 400), 'malformed')
     else 'text'
 end;
--- The same for calls that differ in numbers, case, blanks and marks only.
-create or replace temp macro nearly(args) as regexp_replace(lower(left(args, 400)), '[^\p{L}]+', ' ', 'g');
+-- The same for calls that differ in digits, case, blanks and marks only. (A regular expression takes twice as long.)
+create or replace temp macro nearly(args) as translate(lower(left(args, 400)), e'0123456789 .,;:!?-_\n\t', '');
 create or replace temp macro went_wrong(status, error_type) as coalesce(status = 'error' or error_type is not null, false);
