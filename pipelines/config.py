@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from tracemill.ingest import Limits, Redaction, RowMapping
+from tracemill.rewards.report import Thresholds
 from tracemill.warehouse.place import Place
 
 
@@ -146,6 +147,20 @@ class CreditConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CombinedConfig:
+    """`[combined]`: how judgements become one reward."""
+
+    weights: Mapping[str, Price] = field(default_factory=dict)
+    """By name of the score; 0 leaves one out."""
+    sealed: tuple[str, ...] = ()
+    """Reward models that only the gate and the reports read, so that nothing is learned from them."""
+    caution: Price = 1.0
+    """combined_low is combined less so many standard deviations."""
+    one_family: Share = 0.1
+    """Where AUC falls by more without one family of judges, that family alone decides, and nothing is said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitConfig:
     """`[split]`: what is kept from learning, so that the gate can judge."""
 
@@ -265,6 +280,9 @@ class Config:
         RewardConfig(kind="exact_match"),
     )
     credit: CreditConfig = CreditConfig()
+    combined: CombinedConfig = field(default_factory=CombinedConfig)
+    reports: Thresholds = field(default_factory=Thresholds)
+    """`[reports]`: what a reward model must reach to be used."""
     split: SplitConfig = SplitConfig()
     endpoint: EndpointConfig = EndpointConfig()
     optimize: OptimizeConfig = OptimizeConfig()

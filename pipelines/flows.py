@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tracemill.errors import BusyError, StoreError
-from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing, replaying
+from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing, replaying, validating
 from tracemill.pipelines.endpoint import Endpoint, configured, open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
@@ -47,6 +47,8 @@ def score_logs(night: Night) -> Mapping[str, int]:
     with night.stage("score") as detail:
         written = judging.score(night)
         detail.update(written)
+        if said := validating.warnings(night):
+            detail["warnings"] = said
     return written
 
 

@@ -32,6 +32,7 @@ _MACHINE = pa.schema([("target_id", pa.string()), ("value", pa.float64())])
 class Combination:
     """What was combined: rows to write, and how the label model came by its part."""
 
+    version: str
     rows: pa.Table
     """schema.SCORES named combined: what is new or has changed."""
     low: pa.Table
@@ -108,6 +109,7 @@ def combination(
         con.unregister("label_model")
     rows = scores(found, name=NAME, version=version, now_ns=now_ns, family=NAME)
     return Combination(
+        version=version,
         rows=rows,
         low=_low(rows, k=k, now_ns=now_ns),
         machine=machine,
