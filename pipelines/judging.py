@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 
 from tracemill import rewards
 from tracemill.mining import sites
-from tracemill.pipelines import crediting, validating
+from tracemill.pipelines import crediting, fitting
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.night import Night
 from tracemill.protocols import Verifier
 from tracemill.records import Case
+from tracemill.rewards import combined
 from tracemill.rewards.registry import VERIFIERS
 
 _UNMINED = """
@@ -30,13 +31,17 @@ def score(night: Night) -> Mapping[str, int]:
     """Runs every reward model over what it has not judged yet, combines and credits. Rows written, by name."""
     written: dict[str, int] = {}
     models = rewards.build(specs(night.config), root=night.config.root)
-    for done, model in enumerate(models):
+    for done, model in enumerate(list(models)):
         night.tell("score", "reward models", done, len(models))
+        model = models[done] = fitting.fitted(night, model, night.config.rewards[done])
         with night.lake.reader() as con:
             table = model.score(con, now_ns=night.clock())
         with night.lake.transaction(f"{night.night_id}: score {model.name}") as tx:
             written[model.name] = tx.insert("scores", table)
-    written |= validating.combine(night, models)
+    with night.lake.reader() as con:
+        table = combined.combine(con, now_ns=night.clock())
+    with night.lake.transaction(f"{night.night_id}: score combined") as tx:
+        written["combined"] = tx.insert("scores", table)
     written |= crediting.assign(night)
     night.tell("score", "reward models", len(models), len(models))
     return written

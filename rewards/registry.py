@@ -11,6 +11,7 @@ from tracemill.protocols import RewardModel, Verifier
 from tracemill.rewards.exact_match import ExactMatch
 from tracemill.rewards.feedback import Feedback
 from tracemill.rewards.json_schema import JsonSchema
+from tracemill.rewards.learned import Learned
 from tracemill.rewards.numeric import Numeric
 from tracemill.rewards.python_callable import PythonCallable
 from tracemill.rewards.regex import Regex
@@ -37,6 +38,7 @@ MODELS: Mapping[str, Callable[..., RewardModel]] = {
     "tools": ToolStatus,
     "tool_steps": ToolSteps,
     "sql_expression": SqlExpression,
+    "learned": Learned,
 }
 VERIFIERS: Mapping[str, Callable[..., Verifier]] = {
     "exact_match": ExactMatch,
@@ -48,6 +50,8 @@ VERIFIERS: Mapping[str, Callable[..., Verifier]] = {
 }
 _NEEDS_TRUTH = ("exact_match", "numeric", "sql_execution")
 """Verifiers that abstain wherever nobody knows what is right: they need not look at other trajectories."""
+_FITTED = ("state", "lineage")
+"""What fitting fills in, no options."""
 _LOGGED = ("agent", "skip_output")
 """Options of a verifier's spec that say which logged outputs it judges; a replayed output is always judged."""
 
@@ -87,7 +91,7 @@ def _model(spec: RewardSpec, root: Path) -> RewardModel:
 
 
 def _make(factory: Callable[..., Any], spec: RewardSpec, options: dict[str, Any], root: Path) -> Any:
-    known = set(inspect.signature(factory).parameters) - {"name", "root"}
+    known = set(inspect.signature(factory).parameters) - {"name", "root", *_FITTED}
     if wrong := sorted(set(options) - known):
         names = ", ".join(sorted(known)) or "none"
         raise ConfigError(f"reward {spec.name!r}: kind {spec.kind} has no option {', '.join(wrong)}; known: {names}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import duckdb
 import pyarrow as pa
@@ -49,6 +49,19 @@ class RewardModel(Protocol):
 
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
         """Scores of all targets that this version has not judged yet. `con` is a read-only view of the lake."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """What a reward model with a state says of its fitting, for the table reward_models."""
+
+    @property
+    def n_train(self) -> int: ...
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """Trajectories that it was fitted on: where one of them is forgotten, the state goes."""
         ...
 
 

@@ -74,7 +74,7 @@ def test_every_knob_is_named_with_its_default(root: Path) -> None:
 def test_no_setting_is_explained_that_is_none(root: Path) -> None:
     page = sections((root / "docs/settings.md").read_text(), "##")
     known = {(section, key) for section, key, _ in settings(Config)}
-    kinds = {"feedback", "tools", "sql_expression", "exact_match", "regex", "sql_execution"}
+    kinds = {"learned", "feedback", "tools", "sql_expression", "exact_match", "regex", "sql_execution"}
     for section, text in page.items():
         for key in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE):
             assert (section, key) in known or (section == "rewards" and key in kinds), f"[{section}] {key}"

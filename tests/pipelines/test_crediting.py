@@ -44,14 +44,14 @@ def judged(night: Night, log: Path, values: dict[str, float]) -> None:
 
 
 def test_a_night_credits_what_it_judged_once(night: Night, tmp_path: Path) -> None:
-    judged(night, tmp_path / "log.jsonl", {"a": 1.0, "b": 0.0})
-    assert judging.score(night)["credit uniform"] == 2
-    said = night.select("SELECT trajectory_id, step, method, credit FROM credits ORDER BY 1").to_pylist()
-    assert [(row["trajectory_id"], row["step"], row["method"]) for row in said] == [
-        ("a" * 32, 0, "uniform"),
-        ("b" * 32, 0, "uniform"),
-    ]
-    assert [row["credit"] for row in said] == [pytest.approx(0.5), pytest.approx(-0.5)]
+    values = {name: float(at % 2) for at, name in enumerate("0123456789abcdef")}
+    judged(night, tmp_path / "log.jsonl", {name: value for name, value in values.items() if name != "0"})
+    assert judging.score(night)["credit uniform"] == 15
+    said = night.select("SELECT c.*, pool FROM credits c JOIN trajectories USING (trajectory_id)").to_pylist()
+    assert {row["method"] for row in said} == {"uniform"}
+    for row in said:
+        pool = [values[one["trajectory_id"][0]] for one in said if one["pool"] == row["pool"]]
+        assert row["credit"] == pytest.approx(values[row["trajectory_id"][0]] - sum(pool) / len(pool))
     assert judging.score(night)["credit uniform"] == 0
 
 

@@ -17,6 +17,7 @@ CASES = {
     "feedback": RewardSpec(kind="feedback", name="feedback"),
     "signals": RewardSpec(kind="signals", name="signals"),
     "tools": RewardSpec(kind="tools", name="tools"),
+    "learned": RewardSpec(kind="learned", name="learned"),
     "tool_steps": RewardSpec(kind="tool_steps", name="tool_steps"),
     "sql_expression": RewardSpec(
         kind="sql_expression", name="short", options={"view": "transitions", "expression": "step < 1"}
@@ -40,6 +41,7 @@ OTHER = {
     "feedback": {"env_names": ["score"]},
     "signals": {"languages": ["en"]},
     "tools": {},
+    "learned": {"bags": 1},
     "tool_steps": {"values": {"error": 0.5}},
     "sql_expression": {"fold": "max"},
     "exact_match": {"casefold": False},
@@ -124,7 +126,7 @@ def test_rows_are_scores_and_values_are_rewards_or_null(kind: str, filled: Any, 
             model.level,
             77,
         )
-        assert row["target_id"] in {"good", "bad", "s1", "s2", "good/0", "bad/0", "bad/1"}
+        assert row["target_id"] in {"good", "bad", "quiet", "s1", "s2", "good/0", "bad/0", "bad/1"}
         assert row["source"] is not None
     assert len(set(rows["score_id"].to_pylist())) == len(rows)
 
