@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 
 from tracemill import rewards
 from tracemill.mining import sites
-from tracemill.pipelines import crediting, fitting
+from tracemill.pipelines import crediting, fitting, validating
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.night import Night
 from tracemill.protocols import Verifier
 from tracemill.records import Case
-from tracemill.rewards import combined
 from tracemill.rewards.registry import VERIFIERS
 
 _UNMINED = """
@@ -38,10 +37,7 @@ def score(night: Night) -> Mapping[str, int]:
             table = model.score(con, now_ns=night.clock())
         with night.lake.transaction(f"{night.night_id}: score {model.name}") as tx:
             written[model.name] = tx.insert("scores", table)
-    with night.lake.reader() as con:
-        table = combined.combine(con, now_ns=night.clock())
-    with night.lake.transaction(f"{night.night_id}: score combined") as tx:
-        written["combined"] = tx.insert("scores", table)
+    written |= validating.combine(night, models)
     written |= crediting.assign(night)
     night.tell("score", "reward models", len(models), len(models))
     return written
