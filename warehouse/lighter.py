@@ -2,7 +2,8 @@
 
 Calls that are counted: a query that asks for no text runs on `calls`. DuckDB drops a join that nobody needs only where
 no view names its columns, so that each count over `llm_calls` would look up every message of every call. The rows are
-the same: `calls` is `llm_calls` without these columns. And calls that a LIMIT drops (limited.py).
+the same: `calls` is `llm_calls` without these columns. Calls that a LIMIT drops (limited.py), and those that a subquery
+in WHERE leaves out (subqueries.py).
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from tracemill.warehouse import limited, readonly
+from tracemill.warehouse import limited, readonly, subqueries
 
 TEXTS = frozenset({"input_text", "output_text", "input_messages", "output_messages"})
 _CALLS = "FROM calls AS c"
@@ -20,21 +21,49 @@ _CALLS = "FROM calls AS c"
 _HIDDEN_RELATIONS = frozenset({"SHOW_REF", "PIVOT"})
 
 
-def lighten(con: duckdb.DuckDBPyConnection, statement: str) -> None:
-    """Have llm_calls be less on `con` for the statement that runs next there, where its answer is the same."""
+def lighten(con: duckdb.DuckDBPyConnection, statement: str) -> str:
+    """What to run next on `con` for a statement, with the same answer: llm_calls may be less there until then."""
+    for settle in (True, False):
+        con.execute("DROP VIEW IF EXISTS temp.llm_calls")
+        # What a query has wrong is told of the query itself, when it runs. A subquery may depend on what is around it.
+        try:
+            return _lightened(con, statement, settle=settle)
+        except duckdb.Error:
+            with contextlib.suppress(duckdb.TransactionException):  # an error may have ended the one that there is
+                con.execute("ROLLBACK")
+                con.execute("BEGIN")
     con.execute("DROP VIEW IF EXISTS temp.llm_calls")
-    if "llm_calls" not in statement.lower():
-        return
-    tree = readonly.parsed(con, readonly.subject(statement))
-    stored = _stored(con)
+    return statement
+
+
+def _lightened(con: duckdb.DuckDBPyConnection, statement: str, *, settle: bool) -> str:
+    if not any(view in statement.lower() for view in subqueries.VIEWS):
+        return statement
+    select = readonly.subject(statement)
+    settled = _settled(con, readonly.parsed(con, select)) if settle else None
+    if settled is not None:
+        statement, select = statement.removesuffix(select) + settled, settled
+    stored = _stored(con) if "llm_calls" in select.lower() else {}
     if "calls" not in stored:  # a snapshot from before there was such a view
-        return
+        return statement
+    tree = readonly.parsed(con, select)
     if counts_only(tree):
         con.execute("CREATE TEMP VIEW llm_calls AS FROM calls")
     else:
-        # What a query has wrong is told of the query itself, when it runs.
-        with contextlib.suppress(duckdb.Error):
-            _choose(con, stored["llm_calls"], tree)
+        _choose(con, stored["llm_calls"], tree)
+    return statement
+
+
+def _settled(con: duckdb.DuckDBPyConnection, tree: Any) -> str | None:
+    """The statement with values for its subqueries, which are run; None where it has none such. Changes `tree`."""
+    settled = False
+    for condition, select in list(subqueries.candidates(tree)):
+        inner = subqueries.text_of(con, subqueries.statement(select))
+        if inner is not None:
+            found = con.execute(_lightened(con, inner, settle=True))
+            settled |= subqueries.replace(con, condition, found)
+            con.execute("DROP VIEW IF EXISTS temp.llm_calls")
+    return subqueries.text_of(con, tree) if settled else None
 
 
 def _stored(con: duckdb.DuckDBPyConnection) -> dict[str, str]:

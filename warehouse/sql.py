@@ -101,9 +101,7 @@ def prepared(con: duckdb.DuckDBPyConnection, statement: str) -> str:
     with suppress(duckdb.TransactionException):
         con.execute("ROLLBACK")
     con.execute("BEGIN")
-    text = readonly.checked(con, statement)
-    lighter.lighten(con, text)
-    return text
+    return lighter.lighten(con, readonly.checked(con, statement))
 
 
 def _attached(place: Place, snapshot: int | None) -> duckdb.DuckDBPyConnection:

@@ -48,6 +48,7 @@ LIMITED = (
     "ORDER BY CASE WHEN step = 1 THEN NULL ELSE step END NULLS FIRST LIMIT 2",
     "SELECT input_text FROM llm_calls LIMIT 0",
     "FROM llm_calls WHERE step < 0 LIMIT 5",
+    "SELECT output_text FROM llm_calls WHERE step = (SELECT max(step) FROM llm_calls) ORDER BY trajectory_id LIMIT 1",
     "SELECT output_text FROM (FROM llm_calls ORDER BY trajectory_id, step LIMIT 2) ORDER BY 1",
     "WITH late AS (SELECT trajectory_id, step, input_text FROM llm_calls ORDER BY step DESC, trajectory_id LIMIT 2) "
     "SELECT a.input_text, b.step, t.agent_name FROM late a JOIN late b USING (trajectory_id) "
@@ -70,7 +71,6 @@ UNLIMITED = (
     "SELECT unnest(CASE WHEN step > 0 THEN [output_text] ELSE [] END) AS said FROM llm_calls ORDER BY ALL LIMIT 1",
     "SELECT l.output_text FROM llm_calls l JOIN llm_calls m USING (trajectory_id) WHERE m.step > l.step "
     "ORDER BY l.trajectory_id, l.step LIMIT 1",
-    "SELECT output_text FROM llm_calls WHERE step = (SELECT max(step) FROM llm_calls) ORDER BY trajectory_id LIMIT 1",
     "SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 40 %",
     "WITH calls AS (SELECT 1 AS step) SELECT output_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 1",
     "SELECT output_text FROM llm_calls ORDER BY ALL LIMIT 2",
@@ -84,6 +84,45 @@ UNLIMITED = (
     "UNION ALL (SELECT input_text FROM llm_calls ORDER BY trajectory_id, step LIMIT 1) ORDER BY 1",
     "SELECT output_text FROM llm_calls WHERE random() >= 0 ORDER BY trajectory_id, step LIMIT 2",
     "SELECT output_text FROM llm_calls ORDER BY trajectory_id, step",
+)
+
+SETTLED = (
+    "SELECT step, input_text FROM llm_calls WHERE trajectory_id = (SELECT max(trajectory_id) FROM trajectories) "
+    "ORDER BY step",
+    "SELECT l.step, l.output_text FROM trajectories t JOIN llm_calls l USING (trajectory_id) WHERE l.step < 2 "
+    "AND l.trajectory_id IN (SELECT trajectory_id FROM llm_calls WHERE output_text <> '') ORDER BY ALL",
+    "SELECT * FROM llm_calls WHERE (SELECT max(day) FROM spans) = day ORDER BY trajectory_id, step",
+    "SELECT * FROM llm_calls WHERE (SELECT max(step) FROM calls) = step ORDER BY trajectory_id LIMIT 1",
+    "WITH last AS (SELECT trajectory_id FROM trajectories ORDER BY ALL DESC LIMIT 1) "
+    "SELECT input_messages FROM llm_calls WHERE trajectory_id IN (SELECT trajectory_id FROM last) ORDER BY step",
+    "WITH every AS (FROM trajectories), last AS (SELECT trajectory_id FROM every ORDER BY ALL DESC LIMIT 1), "
+    "asked AS (FROM llm_calls WHERE trajectory_id = 'a') SELECT turn, text FROM conversations "
+    "WHERE trajectory_id = (FROM last) ORDER BY turn",
+    "SELECT turn, text FROM conversations c WHERE c.trajectory_id IN (SELECT session_id FROM sessions) ORDER BY ALL",
+    "SELECT tool_name, tool_result FROM tool_results WHERE trajectory_id = (SELECT 'b') ORDER BY ALL",
+    "SELECT count(*) AS n FROM conversations WHERE trajectory_id IN (SELECT trace_id FROM spans WHERE false)",
+    "SELECT count(*) AS n FROM conversations WHERE trajectory_id = (SELECT trace_id FROM spans WHERE false)",
+    "SELECT count(*) AS n FROM conversations WHERE trajectory_id IN (SELECT unnest(['a', NULL]))",
+    "SELECT output_text FROM llm_calls WHERE trajectory_id = (SELECT 'it''s' || chr(10)) AND step = 1",
+    'WITH "some" AS (SELECT \'a\' AS "the id") SELECT turn AS "select" FROM conversations '
+    'WHERE trajectory_id = (SELECT "the id" FROM "some") ORDER BY ALL',
+    "SELECT (SELECT count(*) FROM conversations WHERE trajectory_id = (SELECT 'a')) AS n, agent_name "
+    "FROM trajectories ORDER BY ALL",
+)
+UNSETTLED = (
+    "SELECT output_text FROM llm_calls l WHERE step = (SELECT max(step) FROM calls c "
+    "WHERE c.trajectory_id = l.trajectory_id) ORDER BY ALL",
+    "SELECT output_text FROM llm_calls WHERE trajectory_id NOT IN (SELECT 'a') ORDER BY ALL",
+    "SELECT output_text FROM llm_calls WHERE trajectory_id < (SELECT 'b') ORDER BY ALL",
+    "SELECT output_text FROM llm_calls WHERE step + 0 IN (SELECT 1) ORDER BY ALL",
+    "SELECT output_text FROM llm_calls WHERE trajectory_id = (SELECT 'a') OR step = 1 ORDER BY ALL",
+    "SELECT output_text FROM llm_calls WHERE latency_ms = (SELECT max(latency_ms) FROM calls) ORDER BY ALL",
+    "SELECT output_text FROM llm_calls WHERE step IN (SELECT range FROM range(2000)) ORDER BY ALL",
+    "WITH one AS (SELECT trajectory_id FROM trajectories ORDER BY ALL LIMIT 1) SELECT output_text FROM llm_calls "
+    "JOIN one USING (trajectory_id) WHERE trajectory_id IN (SELECT trajectory_id FROM one) ORDER BY ALL",
+    "WITH one AS (SELECT 'a' AS id), x AS (SELECT * FROM llm_calls WHERE trajectory_id IN (SELECT id FROM one)) "
+    "SELECT output_text FROM x ORDER BY ALL",
+    "SELECT count(*) AS n FROM spans WHERE trace_id = (SELECT 'a')",
 )
 
 
@@ -148,8 +187,7 @@ def test_a_limit_chooses_calls_before_their_messages_are_looked_up(
 ) -> None:
     con.execute("DROP VIEW IF EXISTS temp.llm_calls")
     expected = con.execute(statement).to_arrow_table()
-    lighter.lighten(con, statement)
-    told = con.execute(statement).to_arrow_table()
+    told = con.execute(lighter.lighten(con, statement)).to_arrow_table()
     chosen = con.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'llm_calls' AND temporary").fetchone()
     assert (chosen is not None) == limited
     assert told == expected
@@ -175,3 +213,33 @@ def test_one_statement_leaves_nothing_behind_for_the_next(con: duckdb.DuckDBPyCo
     con.execute(sql.prepared(con, "SELECT output_text FROM llm_calls LIMIT 1")).fetchall()
     rows = con.execute(sql.prepared(con, "SELECT output_text FROM llm_calls")).fetchall()
     assert counted == [(len(rows),)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "settled"), [*((one, True) for one in SETTLED), *((one, False) for one in UNSETTLED)]
+)
+def test_a_subquery_that_stands_alone_is_answered_first(
+    con: duckdb.DuckDBPyConnection, statement: str, settled: bool
+) -> None:
+    con.execute("DROP VIEW IF EXISTS temp.llm_calls")
+    expected = con.execute(statement).to_arrow_table()
+    text = sql.prepared(con, statement)
+    assert con.execute(text).to_arrow_table() == expected
+    assert (text != statement) == settled
+    if settled:
+        assert sql.prepared(con, f"EXPLAIN {statement}") == f"EXPLAIN {text}"
+
+
+def test_what_is_wrong_with_a_subquery_is_told(said: Lake) -> None:
+    for inner, why in {"SELECT 1 / step FROM nothing": "nothing", "SELECT error('too bad')": "too bad"}.items():
+        with pytest.raises(QueryError, match=why):
+            sql.query(said, f"SELECT output_text FROM llm_calls WHERE trajectory_id = ({inner})")
+    with pytest.raises(QueryError, match="More than one row"):
+        sql.query(said, "SELECT input_text FROM llm_calls WHERE step = (SELECT step FROM calls)")
+
+
+def test_a_subquery_is_answered_once(con: duckdb.DuckDBPyConnection) -> None:
+    statement = "SELECT step FROM llm_calls WHERE trajectory_id = (SELECT CAST(random() AS VARCHAR))"
+    first, second = (sql.prepared(con, statement) for _ in range(2))
+    assert first != second
+    assert "random" not in first
