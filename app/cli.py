@@ -214,19 +214,66 @@ def export(
 
 
 @app.command()
-def score(project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
+def score(
+    name: Annotated[str | None, typer.Argument(help="With --report: one reward model.")] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Show how far the reward models can be believed; scores nothing.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="With --report: write it as a page, too.")] = None,
+    project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
     """Judge what was logged with the configured reward models."""
-    from tracemill.app.commands import learn
+    from tracemill.app.commands import judge
 
-    learn.score(project, as_json=json, dry_run=dry_run)
+    if report or html is not None:
+        judge.report(project, name, html=html, as_json=json, dry_run=dry_run)
+        return
+    judge.score(project, name, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def label(
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="About how many episodes a round draws.")] = 20,
+    who: Annotated[str | None, typer.Option("--as", help="Who answers; only a pseudonym of it is kept.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--from", help="Take the answers of a file: JSON lines with target_id and answer.")
+    ] = None,
+    second: Annotated[
+        bool, typer.Option("--second", help="Ask about what others labelled, to compare people.")
+    ] = False,
+    project: Project = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Ask a person for the labels worth most: how well did this go? --json gives the questions instead."""
+    from tracemill.app.commands import label as room
+
+    room.label(project, n=n, who=who, answers=answers, second=second, as_json=json, dry_run=dry_run)
 
 
 @app.command()
 def mine(project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
-    """Recover call sites and their prompt templates from the logs."""
+    """Recover call sites from the logs, and find what goes with failure: the report of a night's mining."""
     from tracemill.app.commands import learn
 
     learn.mine(project, as_json=json, dry_run=dry_run)
+
+
+@app.command()
+def findings(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[show ID]", help="Open one finding with an episode that shows it.")
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help="Those that later data refuted, too.")] = False,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """What goes with failure: patterns found in the logs, and whether later logs confirm them."""
+    from tracemill.app.commands import findings as room
+
+    room.findings(project, words or [], everything=all, as_json=json)
 
 
 @app.command()

@@ -226,11 +226,12 @@ class _Run:
         users = self.read.user_ep[members]
         failing, fine = (members[self.read.failed_ep[members] == value] for value in (1, 0))
         shown, counter = self._shown(failing), self._shown(fine)
+        ids = self._ids([*shown, *counter])
         row.update(
             n_users=len(np.unique(users[users >= 0])) if (users >= 0).any() else None,
             cost_usd_day=self._cost(failing),
-            exemplars=[self._ids[u] for u in shown] if self._fetch([*shown, *counter]) else [],
-            counter_exemplars=[self._ids[u] for u in counter],
+            exemplars=[ids[u] for u in shown],
+            counter_exemplars=[ids[u] for u in counter],
             site_id=self._site(pattern, failing),
             night_id=self.night_id,
             at=self.now_ns,
@@ -252,12 +253,10 @@ class _Run:
         others = np.setdiff1d(np.arange(len(order)), firsts)
         return [int(u) for u in order[np.concatenate([firsts, others])[:_SHOWN]]]
 
-    def _fetch(self, places: Sequence[int]) -> bool:
-        rows = asked(
-            self.read.con, "exemplars", "asked", pa.table({"u": pa.array(sorted(set(places)), pa.int32())})
-        ).to_pylist()
-        self._ids = {row["u"]: row["trajectory_id"] for row in rows}
-        return True
+    def _ids(self, places: Sequence[int]) -> dict[int, str]:
+        wanted = pa.table({"u": pa.array(sorted(set(places)), pa.int32())})
+        rows = asked(self.read.con, "trajectory_ids", "asked", wanted).to_pylist()
+        return {row["u"]: row["trajectory_id"] for row in rows}
 
     def _site(self, pattern: Mapping[str, Any], failing: Small) -> str | None:
         """The call site that it concerns: the one that the pattern names, else the one that its failures call most."""
@@ -269,6 +268,6 @@ class _Run:
         if named:
             return str(named[-1])
         places = pa.table({"u": pa.array(np.sort(failing)[-_ASKED:], pa.int32())})
-        ids = asked(self.read.con, "exemplars", "asked", places).select(["trajectory_id"])
+        ids = asked(self.read.con, "trajectory_ids", "asked", places)
         rows = asked(self.read.con, "places", "asked", ids).to_pylist()
         return rows[0]["site_id"] if rows else None

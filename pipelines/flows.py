@@ -13,7 +13,17 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tracemill.errors import BusyError, StoreError
-from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing, replaying, validating
+from tracemill.pipelines import (
+    branches,
+    finding,
+    gating,
+    ingesting,
+    judging,
+    learning,
+    releasing,
+    replaying,
+    validating,
+)
 from tracemill.pipelines.endpoint import Endpoint, configured, open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
@@ -55,7 +65,7 @@ def score_logs(night: Night) -> Mapping[str, int]:
 @task(name="mine", cache_policy=NO_CACHE)
 def mine_sites(night: Night) -> Mapping[str, int]:
     with night.stage("mine") as detail:
-        found = judging.mine(night)
+        found = {**judging.mine(night), **finding.counts(finding.find(night))}
         detail.update(found)
     return found
 

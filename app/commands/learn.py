@@ -14,9 +14,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tracemill.app import project, ready
+from tracemill.app.commands import findings
 from tracemill.app.output import INTERRUPTED, Output
 from tracemill.errors import ConfigError, MissingExtraError
-from tracemill.pipelines import branches, gating, judging, learning, releasing, replaying
+from tracemill.pipelines import branches, finding, gating, judging, learning, releasing, replaying
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
@@ -39,10 +40,15 @@ def mine(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
     output = Output(as_json=as_json)
     with project.opened(given, output) as night:
         if dry_run:
-            output.result({"stage": "mine"}, "would recover the call sites of calls that have none yet")
+            output.result(
+                {"stage": "mine"},
+                "would recover the call sites of calls that have none yet, and look for what goes with failure",
+            )
             return
         found = judging.mine(night)
-    output.result(found, _mined(found))
+        patterns = finding.find(night)
+    data = {**found, **finding.counts(patterns), **findings.data(patterns)}
+    output.result(data, Group(Text(_mined(found)), Text(), findings.report(patterns)))
 
 
 def _mined(found: Mapping[str, int]) -> str:

@@ -17,6 +17,7 @@ from tracemill.app.cli import app
 ONLY_LOOKS = {
     "sql": "reads the lake, read-only; --output writes the file that was named",
     "releases": "lists what was released",
+    "findings": "lists what was found",
     "doctor": "looks and changes nothing",
 }
 """Commands without --dry-run, with the reason."""

@@ -26,6 +26,8 @@ chosen as (
     left join places p using (trajectory_id)
     left join cluster_members i on i.trajectory_id = r.trajectory_id and i.kind = 'intent'
     where r.pool = 'learn'
+        -- Of attempts at one rollout the last one counts.
+        and not coalesce(list_contains(r.flags, 'superseded'), false)
         and ($days is null or r.start_ns is null
             or r.start_ns >= (select start_ns from newest) - $days * 86400 * 1000000000)
 )

@@ -1,0 +1,28 @@
+"""Logs to findings: what goes with failure in all episodes, found in earlier data and confirmed by later."""
+
+from tracemill.mining import findings
+from tracemill.mining.findings import Found
+from tracemill.pipelines.night import Night
+
+
+def find(night: Night) -> Found:
+    """Mines every episode of the learn pool for patterns and writes the findings that are new or have news."""
+    night.tell("mine", "patterns", 0, 1)
+    with night.lake.reader() as con:
+        found = findings.find(con, night_id=night.night_id, now_ns=night.clock())
+    if found.findings.num_rows:
+        with night.lake.transaction(f"{night.night_id}: mine findings") as tx:
+            tx.replace("findings", found.findings)
+    night.tell("mine", "patterns", 1, 1)
+    return found
+
+
+def counts(found: Found) -> dict[str, int]:
+    """What a night's row of `runs` says of it."""
+    statuses = found.findings["status"].to_pylist()
+    return {
+        "episodes": found.episodes,
+        "judged": found.judged,
+        "failed": found.failed,
+        **{status: statuses.count(status) for status in ("candidate", "confirmed", "refuted")},
+    }
