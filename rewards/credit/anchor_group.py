@@ -16,15 +16,15 @@ from tracemill.rewards.credit.episodes import Calls, Floats, Ints, credits, judg
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnchorGroup:
-    """Per call: mean reward of the episodes that did the same at the same state, less that of all at that state.
+    """Per call: mean reward of those that did and saw the same at the same state, less that of all at that state.
 
     A state is the task group (the agent, where the task came once), who calls, and what was done and seen last; where
-    n episodes did the same there, the difference counts n / (n + `shrink`). Steps at states of one episode differ in
+    n episodes did so there, the difference counts n / (n + `shrink`). Steps at states of one episode differ in
     nothing: they share the rest of the advantage alike. `variance` is that of the difference; NULL at such steps.
     """
 
     name: str = "anchor_group"
-    shrink: float = 2.0
+    shrink: float = 1.0
 
     def __post_init__(self) -> None:
         if self.shrink < 0:
@@ -32,12 +32,14 @@ class AnchorGroup:
 
     @property
     def version(self) -> str:
-        return content_id("credit-anchor-group/1", self.shrink)
+        return content_id("credit-anchor-group/2", self.shrink)
 
     def assign(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         calls = judged(con, method=self.name, version=self.version)
         state = states(calls)
-        taken = numbered(list(zip(state.tolist(), calls.strings("action"), strict=True)))
+        failed = (calls.numbers("n_failed") > 0).tolist()
+        came = zip(state.tolist(), calls.strings("action"), failed, calls.strings("seen"), strict=True)
+        taken = numbered(list(came))
         reward = calls.reward[calls.episode]
         mean_s, n_s, var_s = _means(state, calls.episode, reward)
         mean_a, n_a, var_a = _means(taken, calls.episode, reward)

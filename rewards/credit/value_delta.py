@@ -35,7 +35,7 @@ class ValueDelta:
 
     @property
     def version(self) -> str:
-        return content_id("credit-value-delta/1", self.lam, self.folds, self.shrink)
+        return content_id("credit-value-delta/2", self.lam, self.folds, self.shrink)
 
     def assign(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         calls = judged(con, method=self.name, version=self.version)
@@ -99,7 +99,9 @@ def _levels(calls: Calls) -> list[list[object]]:
     for at in range(calls.n):
         last = "" if place[at] == 0 else action[at - 1]
         fine.append((doing[at], seen[at], last))
-    return [coarse, middle, doing, fine]
+    task = calls.strings("task_group")
+    own: list[object] = [(task[at], fine[at]) if task[at] else at for at in range(calls.n)]
+    return [coarse, middle, doing, fine, own]
 
 
 def _smeared(delta: Floats, calls: Calls, lam: float) -> Floats:

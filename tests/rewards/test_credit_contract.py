@@ -18,7 +18,7 @@ OTHER: dict[str, dict[str, Any]] = {  # an option at another value than the defa
     "uniform": {},
     "discounted": {"gamma": 0.5},
     "tool_potential": {"scale": 0.2},
-    "anchor_group": {"shrink": 1.0},
+    "anchor_group": {"shrink": 3.0},
     "value_delta": {"lam": 0.9},
     "hindsight": {"share": 1.0},
 }
