@@ -1,7 +1,8 @@
 """Logged calls as an integer matrix of message numbers, so that grouping and fitting need no object per call.
 
-The lake is read once: calls and what they were sent go into temporary tables (DuckDB spills them to disk), in the order
-in which they are looked at. In memory are numbers by call, and the messages of one caller at a time.
+So many calls at a time are looked at, oldest first. They and what they were sent go into temporary tables (DuckDB
+spills them to disk), in the order in which they are looked at. In memory are numbers by call, and the messages of one
+caller at a time.
 """
 
 import json
@@ -21,11 +22,18 @@ from tracemill.mining.lake import chat_message, table, tools
 from tracemill.records import ChatMessage
 
 Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 Objects = npt.NDArray[np.object_]
 MAX_FIXED = 64
 """A template has at most so many messages besides its conversation."""
+MOST_CALLS = 100_000
+MOST_REFS = 2_000_000
+"""As many calls are looked at in one go, with as many messages between them: what that takes is what mining takes,
+however many calls a night brings."""
 _CHUNK = 20_000
+Place = tuple[int, str, int]
+"""Of a call in the order in which calls are looked at: its time, its trajectory, its step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,7 @@ class Calls:
     """Calls as rows; `codes[offsets[i]:offsets[i+1]]` are the messages of call i, as numbers."""
 
     rows: pa.Table
-    codes: Ints
+    codes: Codes
     offsets: Ints
     caller: Ints
     """By call: the agent with its tools, as the number of a row of `callers`."""
@@ -53,7 +61,7 @@ class Calls:
     @cached_property
     def trajectory(self) -> Ints:
         """By call: a number that its trajectory alone has."""
-        return _numbers(self.rows["trajectory_id"])[0]
+        return _numbers(self.rows["trajectory_id"])
 
     @cached_property
     def start_ns(self) -> Objects:
@@ -136,6 +144,8 @@ class Mined:
     con: duckdb.DuckDBPyConnection
     sizes: Ints
     """By caller: how many messages its calls have between them."""
+    last: Place | None
+    """The place of the last call looked at; None where no call is behind it."""
 
     def sent(self, caller: int) -> Sent:
         """What a caller's calls were sent."""
@@ -150,39 +160,45 @@ class Mined:
 
 
 @contextmanager
-def mined(con: duckdb.DuckDBPyConnection, *, per_version: int) -> Iterator[Mined]:
-    """All calls without a site, oldest first, and up to `per_version` calls of each known version beside them."""
+def mined(con: duckdb.DuckDBPyConnection, *, per_version: int, after: Place | None = None) -> Iterator[Mined]:
+    """The calls without a site behind `after`, oldest first, as many as are looked at in one go; and up to
+    `per_version` calls of each known version beside them."""
     try:
-        yield _read(con, per_version)
+        yield _read(con, per_version, after)
     finally:
-        for name in ("mined_messages", "mined_calls"):
-            con.execute(f"drop table if exists temp.{name}")
+        for name in ("calls", "variables", "numbers", "messages"):
+            con.execute(f"drop table if exists temp.mined_{name}")
 
 
-def _read(con: duckdb.DuckDBPyConnection, per_version: int) -> Mined:
-    table(con, "mined_calls", {"per_version": per_version})
+def _read(con: duckdb.DuckDBPyConnection, per_version: int, after: Place | None) -> Mined:
+    behind = dict(zip(("start_ns", "trajectory_id", "step"), after or (None, None, None), strict=True))
+    last = _end(con, behind)
+    until = dict(zip(("last_ns", "last_trajectory_id", "last_step"), last or (None, None, None), strict=True))
+    table(con, "mined_calls", {**behind, **until, "per_version": per_version})
+    days = table(con, "mined_days").to_pylist()[0]
+    table(con, "mined_variables", days)
+    table(con, "mined_numbers")
     rows = table(con, "call_rows").combine_chunks()
-    lists = rows["ids"].combine_chunks() if len(rows) else pa.array([], pa.list_(pa.string()))
-    codes, message_ids = _numbers(lists.flatten())
-    counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    counts = rows["refs"].to_numpy().astype(np.int64)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
+    codes = table(con, "call_codes")["code"].to_numpy()
+    n = max(int(codes.max(initial=-1)) + 1, 1)
     caller, callers = _callers(rows)
-    n = max(len(message_ids), 1)
-    pairs = np.unique(np.repeat(caller, counts) * n + codes)
-    wanted = {"caller": pairs // n, "code": pairs % n, "message_id": message_ids.take(pa.array(pairs % n))}
-    con.register("wanted", pa.table(wanted))
-    try:
-        table(con, "mined_messages")
-    finally:
-        con.unregister("wanted")
-    heads = table(con, "message_heads")
+    pairs = distinct(np.repeat(caller, counts) * n + codes)
+    wanted = pa.table({"caller": pairs // n, "code": pairs % n})
+    with _registered(con, "wanted", wanted):
+        table(con, "mined_messages", days)
+        heads = table(con, "message_heads")
+        if len(np.unique(heads["code"].to_numpy())) < codes.max(initial=-1) + 1:
+            table(con, "missed_messages")
+            heads = table(con, "message_heads")
     place = heads["code"].to_numpy()
     role, shows = np.full(n, None, dtype=object), np.zeros(n, dtype=bool)
     role[place] = heads["role"].to_pylist()
     shows[place] = heads["leak"].to_numpy()
     known = np.array([r is not None for r in role], dtype=bool)
     calls = Calls(
-        rows=rows.drop_columns(["ids"]),
+        rows=rows.drop_columns(["refs"]),
         codes=codes,
         offsets=offsets,
         caller=caller,
@@ -192,7 +208,30 @@ def _read(con: duckdb.DuckDBPyConnection, per_version: int) -> Mined:
         complete=(counts > 0) & ~_any(~known[codes], offsets),
     )
     sizes = np.bincount(pairs // n, minlength=len(callers))
-    return Mined(calls=calls, tools=tools(con, [tool for _, tool in callers if tool]), con=con, sizes=sizes)
+    found = tools(con, [tool for _, tool in callers if tool])
+    return Mined(calls=calls, tools=found, con=con, sizes=sizes, last=last)
+
+
+def _end(con: duckdb.DuckDBPyConnection, behind: dict[str, Any]) -> Place | None:
+    """The place of the last call that is looked at, where there are more behind it."""
+    size = table(con, "open_size", behind).to_pylist()[0]
+    if size["calls"] <= MOST_CALLS and size["refs"] <= MOST_REFS:
+        return None
+    found = table(con, "open_calls", {**behind, "most": MOST_CALLS})
+    fit = int(np.searchsorted(np.cumsum(found["refs"].to_numpy()), MOST_REFS, side="right"))
+    if fit >= size["calls"]:
+        return None
+    last = found.slice(min(max(fit, 1), len(found)) - 1, 1).to_pylist()[0]
+    return last["start_ns"], last["trajectory_id"], last["step"]
+
+
+@contextmanager
+def _registered(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> Iterator[None]:
+    con.register(name, rows)
+    try:
+        yield
+    finally:
+        con.unregister(name)
 
 
 def _callers(rows: pa.Table) -> tuple[Ints, list[tuple[str | None, str | None]]]:
@@ -202,12 +241,22 @@ def _callers(rows: pa.Table) -> tuple[Ints, list[tuple[str | None, str | None]]]
     return caller, list(numbers)
 
 
-def _numbers(values: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """Values as numbers, in order of appearance, and the value of each number."""
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    coded = pc.dictionary_encode(values)
-    return coded.indices.to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary
+def _numbers(values: pa.ChunkedArray) -> Ints:
+    """Values as numbers, in order of appearance."""
+    coded = pc.dictionary_encode(values.combine_chunks())
+    return np.asarray(coded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def distinct(codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+    """The numbers among codes, each once, in order."""
+    if not len(codes):
+        return codes
+    low, high = int(codes.min()), int(codes.max())
+    if high - low > 8 * len(codes):
+        return np.unique(codes)
+    there = np.zeros(high - low + 1, dtype=bool)  # several times as fast as sorting
+    there[codes - low] = True
+    return np.flatnonzero(there) + low
 
 
 def _any(marks: Bools, offsets: Ints) -> Bools:

@@ -10,7 +10,7 @@ import numpy as np
 from tracemill.ids import PSEUDONYM
 from tracemill.mining.align import RESERVED, SLOT, Skeleton, SlotNames, skeleton
 from tracemill.mining.binding import bind_item, extract, fixed_items
-from tracemill.mining.calls import MAX_FIXED, Bools, Calls, Ints, Mined, Sent
+from tracemill.mining.calls import MAX_FIXED, Bools, Calls, Ints, Mined, Sent, distinct
 from tracemill.records import ChatMessage, Template
 
 _SAMPLE = 50
@@ -43,7 +43,7 @@ def fits(calls: Calls, sent: Sent, template: Template, rows: Ints) -> Bools:
     values: list[dict[int, dict[str, str] | None]] = []
     for place, item in places:
         codes = calls.at(rows, place)
-        seen = np.unique(codes[good]).tolist()
+        seen = distinct(codes[good]).tolist()
         sent.fetch(seen)
         bound = {code: _bound(item, sent.get(code)) for code in seen}
         values.append(bound)
@@ -82,7 +82,11 @@ def by_prompt(calls: Calls, sent: Sent, rows: Ints) -> list[Ints]:
         columns.append(np.where(leading, codes, -1))
     if not columns:
         return [rows]
-    heads, inverse = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    if len(columns) == 1:  # as most often
+        first, inverse = np.unique(columns[0], return_inverse=True)
+        heads = first[:, None]
+    else:
+        heads, inverse = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     inverse = inverse.ravel()
     sent.fetch(code for code in np.unique(heads).tolist() if code >= 0)
     masked: dict[str, int] = {}
@@ -173,7 +177,7 @@ def by_label(calls: Calls, sent: Sent, rows: Ints) -> list[Ints]:
     if place is None:
         return [rows]
     codes = calls.at(rows, place)
-    seen = np.unique(codes[codes >= 0])
+    seen = distinct(codes[codes >= 0])
     if len(seen) < 2 * _RARE or set(calls.role[seen]) != {"user"}:
         return [rows]
     sent.fetch(seen.tolist())
@@ -193,7 +197,8 @@ def by_label(calls: Calls, sent: Sent, rows: Ints) -> list[Ints]:
 
 def _first_varying(calls: Calls, rows: Ints) -> int | None:
     for place in range(min(MAX_FIXED, int(calls.lengths[rows].min()))):
-        if len(np.unique(calls.at(rows, place))) > 1:
+        codes = calls.at(rows, place)
+        if (codes != codes[0]).any():
             return place
     return None
 
@@ -211,7 +216,7 @@ def draft(calls: Calls, sent: Sent, rows: Ints, tools: tuple[Mapping[str, Any], 
     names = SlotNames()
     openings = np.stack([calls.at(rows, place) for place in range(shared)], axis=1)
     for place in range(shared):
-        sent.fetch(np.unique(openings[:, place]).tolist())
+        sent.fetch(distinct(openings[:, place]).tolist())
     if (demos := _demonstrations_at(calls, openings, longest)) is not None:
         items = _items(sent, openings[:, :demos], names)
         question = _items(sent, openings[:, -1:], names)
@@ -219,7 +224,7 @@ def draft(calls: Calls, sent: Sent, rows: Ints, tools: tuple[Mapping[str, Any], 
             template = Template(messages=(*items, {"conversation": True}, *question), tools=tools)
             return Draft(template=template, unbound=tuple(names.unbound), flags=("dynamic_demonstrations",))
         names = SlotNames()
-    once = len(np.unique(openings, axis=0)) == 1
+    once = bool((openings == openings[0]).all())
     items = _single(calls, sent, openings[0], names) if once else _items(sent, openings, names)
     more = longest > len(items)
     template = Template(messages=(*items, {"conversation": True}) if more else tuple(items), tools=tools)
@@ -242,7 +247,7 @@ def _single(calls: Calls, sent: Sent, opening: Ints, names: SlotNames) -> list[M
 def _items(sent: Sent, openings: Ints, names: SlotNames) -> list[Mapping[str, Any]]:
     items: list[Mapping[str, Any]] = []
     for place in range(openings.shape[1]):
-        found = [sent.get(code) for code in np.unique(openings[:, place]).tolist()]
+        found = [sent.get(code) for code in distinct(openings[:, place]).tolist()]
         said = [message for message in found if message is not None and isinstance(message.get("content"), str)]
         rest = _rest(said[0]) if said else {}
         if not said or len(said) < len(found) or any(_rest(message) != rest for message in said):
@@ -281,7 +286,7 @@ def _demonstrations_at(calls: Calls, openings: Ints, longest: int) -> int | None
     """Where demonstrations begin that are chosen anew for each call: user and assistant in turn before the question,
     all calls of one length, and the same pairs coming up again and again, as no conversation's would."""
     length = openings.shape[1]
-    varying = [place for place in range(length) if len(np.unique(openings[:, place])) > 1]
+    varying = [place for place in range(length) if (openings[:, place] != openings[0, place]).any()]
     if longest != length or len(openings) < 4 or not varying:
         return None
     start = varying[0]
@@ -289,12 +294,12 @@ def _demonstrations_at(calls: Calls, openings: Ints, longest: int) -> int | None
         return None
     for place in range(start, length):
         wanted = "assistant" if (place - start) % 2 else "user"
-        if set(calls.role[np.unique(openings[:, place])]) != {wanted}:
+        if set(calls.role[distinct(openings[:, place])]) != {wanted}:
             return None
     pairs = np.concatenate([openings[:, place : place + 2] for place in range(start, length - 1, 2)])
-    distinct = np.unique(pairs, axis=0)
-    answered_alike = len(np.unique(distinct[:, 0])) >= 0.95 * len(distinct)
-    return start if answered_alike and len(distinct) < 0.7 * len(pairs) else None
+    kinds = np.unique(pairs, axis=0)
+    answered_alike = len(np.unique(kinds[:, 0])) >= 0.95 * len(kinds)
+    return start if answered_alike and len(kinds) < 0.7 * len(pairs) else None
 
 
 def named_by_variables(mined: Mined, sent: Sent, found: Draft, rows: Ints) -> Draft:

@@ -16,14 +16,14 @@ import pyarrow as pa
 
 from tracemill.mining import values
 from tracemill.mining.binding import bind
-from tracemill.mining.calls import Bools, Ints, Mined, Sent, mined
+from tracemill.mining.calls import Bools, Ints, Mined, Place, Sent, mined
 from tracemill.mining.drafts import Draft, by_label, by_prompt, draft, fits, named_by_variables
 from tracemill.mining.identity import KnownSite, Use, site_for, tool_names, version_id
 from tracemill.mining.lake import table
 from tracemill.records import Site, Template
 from tracemill.schema import SITES
 
-__all__ = ["ASSIGNED", "UNASSIGNED", "SiteUpdate", "bind", "load", "recover"]
+__all__ = ["ASSIGNED", "UNASSIGNED", "Place", "SiteUpdate", "bind", "load", "recover"]
 
 ASSIGNED = pa.schema(
     [("trajectory_id", pa.string()), ("step", pa.int32()), ("site_id", pa.string()), ("site_version", pa.string())]
@@ -42,11 +42,14 @@ class SiteUpdate:
     assigned: pa.Table
     unassigned: pa.Table
     """Calls that stay without a site, with the reason."""
+    last: Place | None
+    """Where to go on, once this is written, for there are more calls than are looked at in one go; None if not."""
 
 
-def recover(con: duckdb.DuckDBPyConnection, *, now_ns: int) -> SiteUpdate:
-    """Finds the sites of all calls that have none, in agreement with the sites known so far."""
-    with mined(con, per_version=_PER_VERSION) as found:
+def recover(con: duckdb.DuckDBPyConnection, *, now_ns: int, after: Place | None = None) -> SiteUpdate:
+    """Finds the sites of calls that have none, in agreement with the sites known so far: of all, oldest first, or of
+    as many behind `after` as memory allows for."""
+    with mined(con, per_version=_PER_VERSION, after=after) as found:
         return _Recovery(con, found, now_ns).run()
 
 
@@ -255,6 +258,7 @@ class _Recovery:
         return SiteUpdate(
             sites=pa.Table.from_pylist([self.rows[key] for key in self.rows if key in self.touched], schema=SITES),
             assigned=assigned.sort_by([("trajectory_id", "ascending"), ("step", "ascending")]),
+            last=self.mined.last,
             unassigned=pa.table([missed["trajectory_id"], missed["step"], why], schema=UNASSIGNED),
         )
 

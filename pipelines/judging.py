@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from tracemill import rewards
 from tracemill.mining import sites
 from tracemill.pipelines import crediting, fitting, validating
@@ -10,11 +13,13 @@ from tracemill.pipelines.night import Night
 from tracemill.protocols import Verifier
 from tracemill.records import Case
 from tracemill.rewards.registry import VERIFIERS
+from tracemill.warehouse import sparingly
 
-_UNMINED = """
+_NEWEST = "SELECT max(ingested_at) AS at FROM ingest_log WHERE n_spans + n_merged > 0"
+_UNMINED = f"""
 SELECT 1
 WHERE EXISTS (FROM transitions WHERE site_id IS NULL)
-  AND (SELECT max(ingested_at) FROM ingest_log WHERE n_spans + n_merged > 0)
+  AND ({_NEWEST})
       > (SELECT coalesce(max(recovered_at), 0) FROM sites)
 """
 
@@ -49,15 +54,37 @@ def unmined(night: Night) -> bool:
 
 
 def mine(night: Night) -> Mapping[str, int]:
-    """Recovers the call sites of transitions that have none yet."""
+    """Recovers the call sites of transitions that have none yet, so many at a time."""
     night.tell("mine", "call sites", 0, 1)
-    with night.lake.reader() as con:
-        update = sites.recover(con, now_ns=night.clock())
-    with night.lake.transaction(f"{night.night_id}: mine sites") as tx:
-        tx.replace("sites", update.sites)
-        tx.assign_sites(update.assigned)
+    sites_found: set[tuple[str, str]] = set()
+    assigned = 0
+    last: sites.Place | None = None
+    while True:
+        update = _recovered(night, last)
+        last = update.last
+        with night.lake.transaction(f"{night.night_id}: mine sites") as tx:
+            tx.replace("sites", update.sites if last is None else _begun(night, update.sites))
+            tx.assign_sites(update.assigned)
+        sites_found.update(zip(*(update.sites[name].to_pylist() for name in ("site_id", "site_version")), strict=True))
+        assigned += update.assigned.num_rows
+        if last is None:
+            break
     night.tell("mine", "call sites", 1, 1)
-    return {"sites": update.sites.num_rows, "assigned": update.assigned.num_rows}
+    return {"sites": len(sites_found), "assigned": assigned}
+
+
+def _recovered(night: Night, after: sites.Place | None) -> sites.SiteUpdate:
+    with night.lake.reader() as con:
+        return sparingly(con, lambda: sites.recover(con, now_ns=night.clock(), after=after))
+
+
+def _begun(night: Night, found: pa.Table) -> pa.Table:
+    """Sites recovered before the newest logs were all looked at: `unmined` is to say so until they were."""
+    newest = night.select(_NEWEST)["at"][0].as_py()
+    if newest is None:
+        return found
+    at = pc.min_element_wise(found["recovered_at"], newest - 1)
+    return found.set_column(found.schema.get_field_index("recovered_at"), "recovered_at", at)
 
 
 def verifier(config: Config) -> Callable[[Case, str], float | None]:

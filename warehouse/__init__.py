@@ -12,6 +12,7 @@ The room knows rows, not log formats. Tables come from schema.py, views from `vi
 """
 
 from tracemill.warehouse import sql
+from tracemill.warehouse.engine import sparingly
 from tracemill.warehouse.erasing import Erased, Scope
 from tracemill.warehouse.lake import Lake
 from tracemill.warehouse.place import Place
@@ -19,4 +20,4 @@ from tracemill.warehouse.replays import ReplayCache
 from tracemill.warehouse.take import Taken
 from tracemill.warehouse.transaction import Transaction
 
-__all__ = ["Erased", "Lake", "Place", "ReplayCache", "Scope", "Taken", "Transaction", "sql"]
+__all__ = ["Erased", "Lake", "Place", "ReplayCache", "Scope", "Taken", "Transaction", "sparingly", "sql"]

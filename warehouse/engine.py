@@ -1,9 +1,10 @@
 """DuckDB with the lake attached: extensions loaded by path, and DuckDB's errors told as ours."""
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
@@ -16,7 +17,12 @@ CATALOG = "lake"
 DATABASE = "catalog_database"
 """The name under which `database` attaches the database of a shared catalog."""
 
+T = TypeVar("T")
+
 _BUSY_TIMEOUT_MS = 60_000
+_LITTLE = ("192MiB", "512MiB")
+"""What whole tables are sorted and joined in, and what is tried after that: a night's memory must not grow with its
+logs."""
 
 
 def extension_path(name: str) -> Path:
@@ -154,6 +160,24 @@ def cursor(con: duckdb.DuckDBPyConnection, name: str = CATALOG) -> duckdb.DuckDB
     other = con.cursor()
     other.execute(f'USE "{name}"')
     return other
+
+
+def sparingly(con: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """What `work` gives, done on one thread in little memory, the rest on disk: for sorting and joining all there is.
+
+    Where that little is not enough (rows of many megabytes), it is done again with more, and then with all that DuckDB
+    may take. Other connections to the instance are bounded meanwhile, too.
+    """
+    (threads,) = con.execute("SELECT current_setting('threads')").fetchone() or (1,)
+    try:
+        for little in _LITTLE:
+            with suppress(duckdb.OutOfMemoryException):
+                con.execute(f"SET memory_limit = '{little}'; SET threads = 1")
+                return work()
+    finally:
+        with suppress(duckdb.Error):  # what it raised says more
+            con.execute(f"RESET memory_limit; SET threads = {threads}")
+    return work()
 
 
 # Checked in this order: the words that DuckDB, SQLite and the operating system use.

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import duckdb
 
-from tracemill.warehouse.engine import CATALOG
+from tracemill.warehouse.engine import CATALOG, sparingly
 from tracemill.warehouse.layout import statement
 
 _GRACE = timedelta(days=1)
 SMALL = 16 << 20
 BIG = 256 << 20
 MANY = 8
+_AT_ONCE = 4
+"""So many files are made by merging at once."""
 _DELETED = 0.1
 """Of a file's rows. A file with deleted rows is not merged; with fewer it is worth no rewriting."""
 
@@ -78,17 +80,28 @@ def _compact(con: duckdb.DuckDBPyConnection) -> int:
         # Small files that cannot be merged for a deleted row or two pile up all the same.
         threshold = 0.0 if crumbled > MANY else _DELETED
         here = f"'{CATALOG}', '{table}'"
-        merged += _processed(con, f"ducklake_rewrite_data_files({here}, delete_threshold => {threshold})")
-        merged += _processed(con, f"ducklake_merge_adjacent_files({here}, max_file_size => {SMALL})")
+        merged += _processed(con, f"ducklake_rewrite_data_files({here}, delete_threshold => {threshold})")[0]
+        merged += _merged(con, f"{here}, max_file_size => {SMALL}")
         grown = sum(1 for size, has_deleted in _files(con, table) if SMALL <= size < BIG and not has_deleted)
         if grown >= MANY:
-            tier = f"min_file_size => {SMALL}, max_file_size => {BIG}"
-            merged += _processed(con, f"ducklake_merge_adjacent_files({here}, {tier})")
+            merged += _merged(con, f"{here}, min_file_size => {SMALL}, max_file_size => {BIG}")
     return merged
 
 
-def _processed(con: duckdb.DuckDBPyConnection, call: str) -> int:
-    return sum(int(row[0]) for row in con.execute(f"SELECT files_processed FROM {call}").fetchall())
+def _merged(con: duckdb.DuckDBPyConnection, which: str) -> int:
+    """Merges files, those of a few days at a time: DuckLake sorts all that a call merges at once."""
+    merged = 0
+    while True:
+        taken, made = _processed(con, f"ducklake_merge_adjacent_files({which}, max_compacted_files => {_AT_ONCE})")
+        merged += taken
+        if made < _AT_ONCE or taken <= made:
+            return merged
+
+
+def _processed(con: duckdb.DuckDBPyConnection, call: str) -> tuple[int, int]:
+    """How many files a call took, and how many it made of them."""
+    found = sparingly(con, lambda: con.execute(f"SELECT files_processed, files_created FROM {call}").fetchall())
+    return sum(int(row[0]) for row in found), sum(int(row[1]) for row in found)
 
 
 def _file_counts(con: duckdb.DuckDBPyConnection) -> dict[str, int]:

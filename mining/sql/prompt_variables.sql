@@ -1,3 +1,3 @@
-select rowid as row, prompt_variables
-from temp.mined_calls
-where prompt_variables is not null and rowid in (select unnest($rows))
+select row, prompt_variables
+from temp.mined_variables
+where row in (select unnest($rows))

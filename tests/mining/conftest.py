@@ -89,11 +89,12 @@ class Lake:
                 "model": "small-1",
                 "params": '{"temperature":0.0}',
                 "trainable": True,
+                "flags": list(flags),
                 "start_ns": at,
                 **more,
             },
         )
-        span = {"trace_id": trajectory, "span_id": f"s{step}", "kind": "llm", "flags": list(flags)}
+        span = {"trace_id": trajectory, "span_id": f"s{step}", "kind": "llm"}
         if variables is not None:
             span["prompt_variables"] = json.dumps(variables)
         self.add("spans", span)

@@ -7,12 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from writer import write
 
 from tracemill.schema import TABLES
-from tracemill.warehouse import Lake, layout, upkeep
+from tracemill.warehouse import Lake, layout, sparingly, upkeep
 
 DAY_NS = 86_400 * 10**9
 NIGHTS, INGESTS = 3, 8
@@ -165,6 +166,32 @@ def test_small_files_with_a_deleted_row_each_do_not_pile_up(lake: Lake, rows_of:
     for snapshot in (None, before):
         with lake.reader(snapshot) as con:
             assert con.execute("SELECT count(*), count(attributes) FROM tasks").fetchall() == [(500, 10)]
+
+
+def test_upkeep_takes_more_memory_where_little_is_not_enough(
+    lake: Lake, rows_of: Callable[..., pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in range(6):
+        with lake.transaction("write") as tx:
+            tx.insert("tasks", tasks(part * 2000, 2000, rows_of))
+    monkeypatch.setattr("tracemill.warehouse.engine._LITTLE", ("16MiB", "32MiB"))
+    with lake.reader() as con:
+        settings = "SELECT current_setting('memory_limit'), current_setting('threads')"
+        before = con.execute(settings).fetchall()
+        tried = []
+
+        def work() -> int:
+            tried.append(con.execute(settings).fetchall()[0])
+            if len(tried) < 3:
+                raise duckdb.OutOfMemoryException("what a sort says")
+            return len(con.execute("SELECT task_key FROM tasks ORDER BY task_key").fetchall())
+
+        assert sparingly(con, work) == 12_000
+        assert tried == [("16.0 MiB", 1), ("32.0 MiB", 1), before[0]]
+        assert con.execute(settings).fetchall() == before
+    monkeypatch.setattr("tracemill.warehouse.engine._LITTLE", ("1KiB", "2KiB"))  # not even what the catalog takes
+    assert lake.checkpoint(now_ns=time.time_ns()).merged == 6
+    assert len(file_names(lake)) == 1
 
 
 @pytest.mark.slow
