@@ -17,19 +17,23 @@ from tracemill.pipelines.night import Night
 
 _TOP = 10
 _CELL = 400
+_RARELY = 0.02
+"""How many times as often is no number to tell where hardly any other fails."""
 _SELECT = """
 SELECT * FROM findings
 ORDER BY status = 'refuted', status = 'candidate',
     n_with * (failures_with - failures_without) DESC NULLS LAST, finding_id
 """
 _STEPS = """
-SELECT 'model' AS kind, site_id AS name, status, coalesce(error_message, error_type) AS error, NULL AS given,
-    output_text AS came, started_at, step AS place
-FROM llm_calls WHERE trajectory_id = $id
+SELECT 'model' AS kind, c.site_id AS name, c.status, coalesce(c.error_message, c.error_type) AS error, NULL AS given,
+    c.output_text AS came, s.start_ns, s.seq, s.span_id
+FROM llm_calls c JOIN trace_spans s ON s.trace_id = c.trajectory_id AND s.span_id = c.span_id
+WHERE c.trajectory_id = $id AND s.trace_id = $id
 UNION ALL
-SELECT 'tool', tool_name, status, coalesce(error_message, error_type), tool_args, tool_result, started_at, seq
-FROM tool_calls WHERE trajectory_id = $id
-ORDER BY started_at NULLS LAST, place
+SELECT kind, coalesce(tool_name, name), status, coalesce(error_message, error_type), tool_args, tool_result,
+    start_ns, seq, span_id
+FROM trace_spans WHERE trace_id = $id AND kind IN ('tool', 'retriever')
+ORDER BY start_ns NULLS LAST, seq NULLS LAST, span_id
 """
 
 
@@ -197,10 +201,8 @@ def listed(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 def _figures(row: Mapping[str, Any]) -> str:
     said = []
     if row["failures_with"] is not None and row["failures_without"] is not None:
-        said.append(
-            f"{row['failures_with']:.0%} fail, {row['failures_without']:.0%} of comparable ones "
-            f"({row['lift'] or 0:.1f} times)"
-        )
+        times = f" ({row['lift']:.1f} times)" if row["lift"] and row["failures_without"] >= _RARELY else ""
+        said.append(f"{row['failures_with']:.0%} fail, {row['failures_without']:.0%} of comparable ones{times}")
     said.append(f"{row['coverage'] or 0:.1%} of sessions")
     if row["n_users"] is not None:
         said.append(f"{row['n_users']:,} users" if row["n_users"] != 1 else "1 user")

@@ -41,7 +41,7 @@ def mantel_haenszel(n_with: Floats, failed_with: Floats, n: Floats, failed: Floa
     from scipy.special import ndtr
 
     many = np.maximum(n, 1e-12)
-    usable = (n >= 2) & (failed > 0) & (failed < n)
+    usable = (n >= 2 - 1e-9) & (failed > 1e-9) & (n - failed > 1e-9)  # weights are sums of shares
     without = n - n_with
     expected = np.where(usable, n_with * failed / many, 0.0)
     variance = np.where(usable, n_with * without * failed * (n - failed) / (many**2 * np.maximum(n - 1, 1)), 0.0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tracemill.mining.patterns.contrast import Tested, benjamini_hochberg, test_patterns
 from tracemill.mining.patterns.items import Items
-from tracemill.mining.patterns.journeys import Bools, Floats, Small
+from tracemill.mining.patterns.journeys import Bools, Floats, Ints, Small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,8 @@ def discover(items: Items, judged: Judged, bar: Bar) -> list[Rule]:
     first = tried.u[tried.starts[:-1]]
     agent = judged.agent_ep[first]
     totals = np.bincount(judged.agent_ep, weights=judged.weight_ep)
-    coverage = tested.n_with / np.maximum(totals[agent], 1e-12)
+    # What has no comparable episodes counts here, though it cannot be tested.
+    coverage = weight[chosen] / np.maximum(totals[agent], 1e-12)
     passing = (q <= bar.q) & (tested.lift >= bar.min_lift) & (coverage >= bar.min_coverage) & (tested.z > 0)
     if not passing.any():
         return []
@@ -94,24 +95,18 @@ def discover(items: Items, judged: Judged, bar: Bar) -> list[Rule]:
     for one in np.unique(agent[passing]).tolist():
         mine = np.flatnonzero(passing & (agent == one))
         mine = mine[np.lexsort((mine, tested.p[mine], -tested.z[mine]))][:_CONSIDERED]
-        rules += _cover(tried.take(mine), chosen[mine], q[mine], judged, bar, limit, float(totals[one]))
+        rules += _cover(tried.take(mine), chosen[mine], q[mine], coverage[mine], judged, bar, limit)
     return rules
 
 
 def _cover(
-    items: Items, numbers: np.ndarray[tuple[int, ...], np.dtype[np.int64]], q: Floats, judged: Judged, bar: Bar,
-    limit: float, total: float,
-) -> list[Rule]:  # fmt: skip
+    items: Items, numbers: Ints, q: Floats, coverage: Floats, judged: Judged, bar: Bar, limit: float
+) -> list[Rule]:
     """Greedy: the surest rule, then the surest on the episodes that it does not explain, and so on."""
     rules: list[Rule] = []
     while len(items) and len(rules) < bar.most:
         tested = judged.test(items)
-        passing: Bools = (
-            (tested.p <= limit)
-            & (tested.lift >= bar.min_lift)
-            & (tested.n_with >= bar.min_sessions)
-            & (tested.n_with >= bar.min_coverage * total)
-        )
+        passing: Bools = (tested.p <= limit) & (tested.lift >= bar.min_lift) & (tested.n_with >= bar.min_sessions)
         if not passing.any():
             break
         alike = np.flatnonzero(passing & (tested.z >= _AS_GOOD * tested.z[passing].max()))
@@ -125,11 +120,11 @@ def _cover(
                 n_without=float(tested.n_without[best]),
                 failures_with=float(tested.failures_with[best]),
                 failures_without=float(tested.failures_without[best]),
-                coverage=float(tested.n_with[best] / max(total, 1e-12)),
+                coverage=float(coverage[best]),
             )
         )
         judged = judged.without(items.members(best))
         # What no longer goes with failure does not come back.
         left = np.flatnonzero(passing & (np.arange(len(items)) != best))
-        items, numbers, q = items.take(left), numbers[left], q[left]
+        items, numbers, q, coverage = items.take(left), numbers[left], q[left], coverage[left]
     return rules

@@ -10,6 +10,8 @@ from typing import Any
 
 _LONGEST = 100
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_BLANKS = re.compile(r"(?:<\*>(?:, ?| )?){2,}")
+"""What differs, several times over."""
 _TIMES = {1: "with one step between", 2: "with two steps between"}
 _TRAITS = {
     "model": "The model is {}.",
@@ -70,7 +72,7 @@ def sentence(pattern: Mapping[str, Any]) -> str:
     if "shape" in pattern:
         return f"The tool {quoted(pattern['tool'])} is given {_shape(pattern['shape'])}."
     if "observation" in pattern:
-        return f"The tool {quoted(pattern['tool'])} answers {quoted(pattern['observation'])}."
+        return f"The tool {quoted(pattern['tool'])} answers {quoted(_BLANKS.sub('<*> ', pattern['observation']))}."
     steps = [_step(one) for one in pattern["steps"]]
     if len(steps) == 1:
         return f"{steps[0][0].upper()}{steps[0][1:]}."

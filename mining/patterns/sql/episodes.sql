@@ -29,7 +29,7 @@ chosen as (
         -- Of attempts at one rollout the last one counts.
         and not coalesce(list_contains(r.flags, 'superseded'), false)
         and ($days is null or r.start_ns is null
-            or r.start_ns >= (select start_ns from newest) - $days * 86400 * 1000000000)
+            or r.start_ns >= (select start_ns from newest) - cast($days as bigint) * 86400000000000)
 )
 select
     cast(row_number() over (order by trajectory_id) - 1 as integer) as u,
