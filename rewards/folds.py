@@ -22,18 +22,22 @@ class Folds:
     buckets: int
     edges: tuple[int, ...] = ()
     until: int | None = None
+    salt: int = 0
+    """Another one is another way to part the users."""
 
     @classmethod
-    def over(cls, starts: Sequence[int | None], *, buckets: int, blocks: int) -> "Folds":
+    def over(cls, starts: Sequence[int | None], *, buckets: int, blocks: int, salt: int = 0) -> "Folds":
         """Blocks of about as many of these rows each; one where none of them has a time."""
         known = sorted(start for start in starts if start is not None)
         if not known:
-            return cls(buckets=buckets)
+            return cls(buckets=buckets, salt=salt)
         cuts = sorted({known[len(known) * at // blocks] for at in range(1, blocks)} - {known[0]})
-        return cls(buckets=buckets, edges=tuple(cuts), until=known[-1])
+        return cls(buckets=buckets, edges=tuple(cuts), until=known[-1], salt=salt)
 
     def bucket(self, owners: Sequence[str]) -> Ints:
-        return np.fromiter((_hashed(owner) % self.buckets for owner in owners), dtype=np.int64, count=len(owners))
+        return np.fromiter(
+            (_hashed(f"{self.salt}/{owner}") % self.buckets for owner in owners), dtype=np.int64, count=len(owners)
+        )
 
     def block(self, starts: Sequence[int | None]) -> Ints:
         def one(start: int | None) -> int:

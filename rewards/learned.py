@@ -100,12 +100,12 @@ class Learned:
             return kept or replace(self, state=None, lineage=())
         chosen = sorted(range(len(labels)), key=lambda at: content_id(self.seed, labels["trajectory_id"][at].as_py()))
         labels = labels.take(pa.array(sorted(chosen[: self.max_rows])))
-        seen = _Seen.read(con, self, "", labels["trajectory_id"].to_pylist())
+        seen = Seen.read(con, self, "", labels["trajectory_id"].to_pylist())
         state, lineage = self._learned(seen, labels)
         return replace(self, state=state, lineage=lineage)
 
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
-        seen = _Seen.read(con, self, self.version, None)
+        seen = Seen.read(con, self, self.version, None)
         if self.state is None:
             rows = pa.table({"target_id": seen.ids, "value": pa.nulls(len(seen.ids), pa.float64())})
             why = canonical_json({"abstains": "too few labels"})
@@ -126,12 +126,12 @@ class Learned:
                 return replace(self, state=state, lineage=tuple(lineage or ()))
         return None
 
-    def _learned(self, seen: "_Seen", labels: pa.Table) -> tuple[str, tuple[str, ...]]:
+    def _learned(self, seen: "Seen", labels: pa.Table) -> tuple[str, tuple[str, ...]]:
         at = {name: i for i, name in enumerate(labels["trajectory_id"].to_pylist())}
         order = [at[name] for name in seen.ids]
         y = np.asarray(labels["value"].to_numpy(), dtype=np.float64)[order]
         weight = np.asarray(labels["weight"].to_numpy(), dtype=np.float64)[order]
-        folds = Folds.over(seen.starts, buckets=self.buckets, blocks=self.blocks)
+        folds = Folds.over(seen.starts, buckets=self.buckets, blocks=self.blocks, salt=self.seed)
         bucket, block = folds.bucket(seen.owners), folds.block(seen.starts)
         signs = dict.fromkeys(_WORSE, -1) | {name: 1 for name in seen.names if name.startswith("score ")}
         chosen = additive.features(seen.names, seen.values, signs)
@@ -153,14 +153,14 @@ class Learned:
             "n_train": len(labels),
             "trained_on": content_id(seen.ids),
             "features": additive.to_json(chosen),
-            "folds": {"buckets": folds.buckets, "edges": list(folds.edges), "until": folds.until},
+            "folds": {"buckets": folds.buckets, "edges": list(folds.edges), "until": folds.until, "salt": folds.salt},
             "cells": cells,
         }
         return canonical_json(state), tuple(sorted(seen.ids))
 
-    def _judged(self, seen: "_Seen", state: dict[str, Any]) -> pa.Table:
+    def _judged(self, seen: "Seen", state: dict[str, Any]) -> pa.Table:
         about = state["folds"]
-        folds = Folds(buckets=about["buckets"], edges=tuple(about["edges"]), until=about["until"])
+        folds = Folds(**{**about, "edges": tuple(about["edges"])})
         bucket, block = folds.bucket(seen.owners), folds.block(seen.starts)
         chosen = additive.from_json(state["features"])
         columns = additive.design(chosen, seen.names, seen.values)
@@ -191,7 +191,7 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class Seen:
     """Features of trajectories, a row each."""
 
     ids: list[str]
@@ -203,7 +203,7 @@ class _Seen:
     @classmethod
     def read(
         cls, con: duckdb.DuckDBPyConnection, model: Learned, version: str, trajectories: list[str] | None
-    ) -> "_Seen":
+    ) -> "Seen":
         about = {"trajectories": trajectories, "name": model.name}
         texts = {"version": version, "error": ERROR, "refuses": _REFUSES, "tells": _TELLS}
         table = query(con, "learned_features", {**about, **texts})

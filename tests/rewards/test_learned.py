@@ -86,7 +86,7 @@ def test_nobody_is_judged_by_what_labels_of_their_own_time_taught(new_lake: Any)
 
 def test_without_times_users_alone_part_the_rows(lake: Any) -> None:
     model = Learned().fit(fill(lake, dated=False).con, now_ns=1)
-    assert json.loads(model.state or "")["folds"] == {"buckets": 5, "edges": [], "until": None}
+    assert json.loads(model.state or "")["folds"] == {"buckets": 5, "edges": [], "until": None, "salt": 0}
     assert None not in values(model, lake).values()
 
 
