@@ -215,22 +215,24 @@ def export(
 
 @app.command()
 def score(
-    name: Annotated[str | None, typer.Argument(help="With --report: one reward model.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One reward model, of which to show the report.")] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Show how far the reward models can be believed; scores nothing.")
     ] = False,
-    html: Annotated[Path | None, typer.Option(help="With --report: write it as a page, too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
     project: Project = None,
     json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
     """Judge what was logged with the configured reward models."""
-    from tracemill.app.commands import judge
+    if report or html is not None or name is not None:
+        from tracemill.app.commands import reports
 
-    if report or html is not None:
-        judge.report(project, name, html=html, as_json=json, dry_run=dry_run)
+        reports.report(project, name, html=html, as_json=json)
         return
-    judge.score(project, name, as_json=json, dry_run=dry_run)
+    from tracemill.app.commands import learn
+
+    learn.score(project, as_json=json, dry_run=dry_run)
 
 
 @app.command()

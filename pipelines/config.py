@@ -156,7 +156,7 @@ class CombinedConfig:
     """Reward models that only the gate and the reports read, so that nothing is learned from them."""
     caution: Price = 1.0
     """combined_low is combined less so many standard deviations."""
-    one_family: Share = 0.1
+    one_family: Share = 0.2
     """Where AUC falls by more without one family of judges, that family alone decides, and nothing is said."""
 
 

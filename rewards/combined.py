@@ -62,7 +62,7 @@ def combination(
     sealed: Sequence[str] = (),
     distrusted: Mapping[str, str] | None = None,
     k: float = 1.0,
-    epsilon: float = 0.1,
+    epsilon: float = 0.2,
 ) -> Combination:
     """One score per trajectory whose combined score is new or has changed.
 
@@ -136,7 +136,9 @@ def _weakly(
     for tier in reversed([tier for tier in precedence if tier != "human"]):
         said = _numbers(voted, tier)
         by_code = np.where(np.isnan(said), by_code, said)
-    honest = np.where(np.isnan(judged.held_out), judged.value, judged.held_out)
+    # Refused is refused, label or not: what is measured must not hang on whether somebody labelled it.
+    held_out = np.where(judged.refused >= 0, np.nan, judged.held_out)
+    honest = np.where(np.isnan(held_out), judged.value, held_out)
     machine = np.where(np.isnan(by_code), honest, by_code)
     known = ~np.isnan(machine)
     value = np.full(voted.num_rows, np.nan) if stopped else judged.value

@@ -81,7 +81,7 @@ class _Patterns:
     bad: Floats
 
 
-def judge(votes: Votes, *, epsilon: float = 0.1) -> Judged:
+def judge(votes: Votes, *, epsilon: float = 0.2) -> Judged:
     """Values of all episodes with votes, refused where fewer than two families voted or one alone decides.
 
     A family decides alone where AUC on the labels falls by more than `epsilon` without it; that is asked with 30 labels

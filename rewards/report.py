@@ -222,9 +222,11 @@ def _worst_slice(
 
 def _success(targets: pa.Table, value: agreement.Floats) -> dict[str, Any] | None:
     """The success rate of all trajectories, from sampled labels of people and this model's scores."""
-    known = ~np.isnan(value)
-    if not known.any():
+    known, labelled = ~np.isnan(value), ~np.isnan(_numbers(targets, "sampled"))
+    if not (known & labelled).any() or not (known & ~labelled).any():
         return None
+    if float(known[~labelled].mean()) < 0.9 * float(known[labelled].mean()):
+        return None  # it scores what is labelled (a check against corrections): the rest is not like that
     filled = np.where(known, value, value[known].mean())  # an abstention says what the model says on average
     found = corrected_mean(
         filled.tolist(),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracemill.app.report.facts import Arm
+from tracemill.stats import wilson
 
 COLOURS = {"production": "#8a8f98", "best prompt": "#2f6fdb", "best weights": "#1a9a6c"}
 STAGES = {"optimize": "#2f6fdb", "train": "#1a9a6c", "gate": "#c4622d"}
@@ -69,4 +70,25 @@ def timeline(runs: Sequence[Mapping[str, Any]]) -> str:
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, longest * 1.08)
     axes.set_xlabel("seconds since the night began")
+    return _svg(figure)
+
+
+def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
+    """What scores said against what was found; dots on the line say what they mean. Areas are numbers of labels."""
+    figure, axes = _figure(3.4, 3.2)
+    axes.plot([0, 1], [0, 1], color="#c3c7ce", linewidth=1.2, zorder=1)
+    most = max(one["n"] for one in bins)
+    for one in bins:
+        low, high = wilson(one["found"] * one["n"], one["n"])
+        axes.plot([one["said"]] * 2, [low, high], color="#2f6fdb", linewidth=1.2, alpha=0.5, zorder=2)
+        axes.scatter(
+            [one["said"]], [one["found"]], s=18 + 70 * one["n"] / most, color="#2f6fdb", edgecolors="#fff", zorder=3
+        )
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_aspect("equal")
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_xlabel("said")
+    axes.set_ylabel("found")
     return _svg(figure)

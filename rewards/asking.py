@@ -1,0 +1,38 @@
+"""Which labels are worth asking people for: drawn at random, with known probabilities, the telling ones more often."""
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from tracemill.agreement import Floats
+from tracemill.rewards.rows import query
+
+FLOOR = 0.3
+"""Share of the questions that are spread over all targets alike, so that every one of them may be asked for."""
+
+
+def targets(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """target_id and worth of every trajectory that nobody was asked about yet, and the score that it has.
+
+    Worth is uncertainty of the combined score x disagreement of its judges x traffic (episodes of its task group).
+    """
+    return query(con, "label_targets")
+
+
+def propensities(worth: Floats, n: int, *, floor: float = FLOOR) -> Floats:
+    """Probabilities, each above 0 and at most 1, that draw `n` targets on average (all, where there are no more).
+
+    A share of `floor` is spread evenly, the rest in proportion to `worth`; what goes beyond 1 goes to the others.
+    """
+    if not len(worth):
+        return np.zeros(0)
+    total = float(worth.sum())
+    even = np.full(len(worth), 1 / len(worth))
+    share = floor * even + (1 - floor) * (worth / total if total > 0 else even)
+    chance = np.minimum(1.0, n * share)
+    for _ in range(50):
+        rest, missing = chance < 1, min(n, len(worth)) - float(chance.sum())
+        if missing < 1e-9 or not rest.any():
+            break
+        chance = np.where(rest, np.minimum(1.0, chance * (1 + missing / float(chance[rest].sum()))), 1.0)
+    return chance
