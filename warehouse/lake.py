@@ -19,6 +19,7 @@ import duckdb
 
 from tracemill.errors import StoreError
 from tracemill.ids import keyed_id
+from tracemill.schema import TABLES
 from tracemill.warehouse import engine, erasing, layout, upkeep
 from tracemill.warehouse.place import Place, located
 from tracemill.warehouse.queue import Queue
@@ -168,10 +169,11 @@ class Lake:
                 con = self._writer()
             try:
                 with engine.translated(self.place):
+                    empty = frozenset(TABLES) - layout.filled(con)
                     con.execute("BEGIN")
                     layout.refresh_views(con, layout.check(con, str(self.place)))
                 # Outside of `translated`: what the caller's own code raises in between stays what it is.
-                yield Transaction(con, self.place)
+                yield Transaction(con, self.place, empty)
                 self._queue.check()
                 with engine.translated(self.place):
                     con.execute(f"CALL {engine.CATALOG}.set_commit_message('tracemill', {engine.quoted(message)})")

@@ -120,6 +120,15 @@ def found(con: duckdb.DuckDBPyConnection) -> tuple[int, str] | None:
     return None if row is None else (int(row[0]), str(row[1]))
 
 
+def filled(con: duckdb.DuckDBPyConnection) -> set[str]:
+    """The tables of the lake that rows were ever written to, as its catalog counts them; outside of transactions."""
+    catalog = f"__ducklake_metadata_{CATALOG}"
+    found = con.execute(
+        f"SELECT table_name FROM {catalog}.ducklake_table SEMI JOIN {catalog}.ducklake_table_stats USING (table_id)"
+    )
+    return {str(row[0]) for row in found.fetchall()}
+
+
 def upgrade(con: duckdb.DuckDBPyConnection) -> None:
     """Bring an older lake to this layout within the caller's transaction: rows stay, new columns are NULL."""
     layout = found(con)

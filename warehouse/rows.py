@@ -1,6 +1,7 @@
 """Rows on their way into a table: checked against schema.py, then inserted or replaced by the table's key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import date
 
 import duckdb
 import numpy as np
@@ -62,12 +63,22 @@ def same_key(table: Table, one: str, other: str) -> str:
 
 def in_days(con: duckdb.DuckDBPyConnection, relation: str) -> str:
     """SQL condition on `day`: the days of `relation` as constants, which is what lets DuckLake skip files."""
-    days = [row[0] for row in con.execute(f"SELECT DISTINCT day FROM {relation}").fetchall()]
-    dated = ", ".join(f"DATE '{day.isoformat()}'" for day in days if day is not None)
+    return on_days([row[0] for row in con.execute(f"SELECT DISTINCT day FROM {relation}").fetchall()])
+
+
+def on_days(days: Iterable[date | None]) -> str:
+    """SQL condition on `day`: that it is one of these."""
+    given = set(days)
+    dated = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(day for day in given if day is not None))
     conditions = [f"day IN ({dated})"] if dated else []
-    if None in days:
+    if None in given:
         conditions.append("day IS NULL")
     return f"({' OR '.join(conditions)})" if conditions else "false"
+
+
+def some(con: duckdb.DuckDBPyConnection, relation: str) -> bool:
+    """Whether the relation has rows."""
+    return con.execute(f"SELECT 1 FROM {relation} LIMIT 1").fetchone() is not None
 
 
 def _count(con: duckdb.DuckDBPyConnection, statement: str) -> int:
@@ -101,14 +112,19 @@ def insert_new(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> 
         places = new.column(0).combine_chunks()
         if len(places) < rows.num_rows:
             rows = rows.take(places)
-        if len(places):
-            con.register("new_rows", rows)
-            names = columns(table.schema.names)
-            con.execute(f'INSERT INTO "{table.name}" ({names}) SELECT {names} FROM new_rows')
-            con.unregister("new_rows")
+        add(con, table, rows)
     finally:
         con.unregister("staged")
     return [int(place) for place in places.to_pylist()]
+
+
+def add(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> None:
+    """Add rows whose keys are known to be new."""
+    if rows.num_rows:
+        con.register("new_rows", rows)
+        names = columns(table.schema.names)
+        con.execute(f'INSERT INTO "{table.name}" ({names}) SELECT {names} FROM new_rows')
+        con.unregister("new_rows")
 
 
 def replace(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> int:

@@ -1,7 +1,7 @@
 """Writing one ingest batch: each row once, however often its source comes by, and an account that closes."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from tracemill.records import Batch
 from tracemill.schema import TABLES
 from tracemill.warehouse import rows, spans
 from tracemill.warehouse.layout import statement
+from tracemill.warehouse.rebuild import Arrival
 
 _TABLES = ("spans", "span_parts", "messages", "scores", "tasks", "ingest_log", "ingest_progress", "quarantine")
 _FATES = ("n_spans", "n_merged", "n_duplicates", "n_scores", "n_quarantined")
@@ -42,36 +43,40 @@ class Taken:
     """Traces with spans written, sorted: what to rebuild."""
 
 
-def take(con: duckdb.DuckDBPyConnection, batch: Batch) -> Taken:
-    """See Transaction.take."""
+def take(con: duckdb.DuckDBPyConnection, batch: Batch, empty: Container[str] = frozenset()) -> tuple[Taken, Arrival]:
+    """See Transaction.take. Also gives what making trajectories of its traces need not ask again.
+
+    `empty`: tables that are known to hold nothing, which are not looked into.
+    """
     unknown = sorted(set(batch.tables) - set(_TABLES))
     if unknown:
         raise StoreError(f"batch {batch.batch_id} has tables {unknown}; a batch may have: {', '.join(_TABLES)}")
     given = {
         name: rows.checked(table, TABLES[name].schema, name, TABLES[name].key) for name, table in batch.tables.items()
     }
-    empty = {name: TABLES[name].schema.empty_table() for name in _TABLES}
-    tables: Mapping[str, pa.Table] = empty | given
-    tables, left_out = _without_erased(con, tables)
-    objects = _objects(con, tables["ingest_log"], tables["ingest_progress"])
+    tables: Mapping[str, pa.Table] = {name: TABLES[name].schema.empty_table() for name in _TABLES} | given
+    left_out: list[str | None] = []
+    if "erased" not in empty:
+        tables, left_out = _without_erased(con, tables)
+    objects = _objects(con, tables["ingest_log"], tables["ingest_progress"], empty)
     known = sorted({one["source_uri"] for one in objects} - {one["source_uri"] for one in objects if not one["known"]})
-    fates, trace_ids = spans.write(con, tables["spans"], tables["span_parts"], known)
+    written = spans.write(con, tables["spans"], tables["span_parts"], known, empty)
     account: _Account = defaultdict(Counter)
     for uri in left_out:
         account[uri]["n_duplicates"] += 1
-    for uri, fate in fates.items():
+    for uri, fate in written.fates.items():
         account[uri].update(n_spans=fate.spans, n_merged=fate.merged, n_duplicates=fate.duplicates)
     messages = rows.insert(con, TABLES["messages"], tables["messages"])
     uris = batch.score_uris or [None] * tables["scores"].num_rows
     _take_scores(con, tables["scores"], uris, account)
-    _join_responses(con, tables["scores"], tables["spans"])
+    _join_responses(con, tables["scores"], tables["spans"], empty)
     rows.replace(con, TABLES["tasks"], tables["tasks"])
     new = [one for one in objects if one["source_uri"] not in known]
     _take_quarantine(con, tables["quarantine"], new, batch.outgrown, account)
     files = _take_ledger(con, tables, new, account)
     total: Counter[str] = sum(account.values(), Counter())
     total["n_duplicates"] += batch.duplicates
-    return Taken(
+    taken = Taken(
         items=sum(total[name] for name in _FATES),
         spans=total["n_spans"],
         merged=total["n_merged"],
@@ -80,7 +85,10 @@ def take(con: duckdb.DuckDBPyConnection, batch: Batch) -> Taken:
         duplicates=total["n_duplicates"],
         quarantined=total["n_quarantined"],
         files=files,
-        trace_ids=trace_ids,
+        trace_ids=written.trace_ids,
+    )
+    return taken, Arrival(
+        trace_ids=frozenset(written.trace_ids), known=written.known, days=written.days, messages=tables["messages"]
     )
 
 
@@ -112,17 +120,51 @@ def _without_erased(
         con.unregister("staged_parts")
 
 
-def _objects(con: duckdb.DuckDBPyConnection, ledger: pa.Table, progress: pa.Table) -> list[dict[str, Any]]:
-    """What the lake knows of the objects of the batch: rows of `batch_objects.sql`."""
-    if ledger.num_rows == 0 and progress.num_rows == 0:
+def _objects(
+    con: duckdb.DuckDBPyConnection, ledger: pa.Table, progress: pa.Table, empty: Container[str]
+) -> list[dict[str, Any]]:
+    """What the lake knows of the objects of the batch: whether it has them, as whole or up to where the batch has them;
+    the account of earlier batches of them; whether something of them was refused before."""
+    came = [
+        (uri, digest, position)
+        for table in (ledger, progress)
+        for uri, digest, position in zip(
+            table["source_uri"].to_pylist(),
+            table["content_hash"].to_pylist(),
+            table["position"].to_pylist() if "position" in table.column_names else [None] * table.num_rows,
+            strict=True,
+        )
+        if uri is not None
+    ]
+    if not came:
         return []
-    rows.stage(con, "ledger", ledger)
-    rows.stage(con, "progress", progress)
+    con.register("objects", pa.table({"source_uri": pa.array(sorted({uri for uri, _, _ in came}), pa.string())}))
+
+    def asked(table: str, name: str) -> list[dict[str, Any]]:
+        return [] if table in empty else list(con.execute(statement(name)).to_arrow_table().to_pylist())
+
     try:
-        return list(con.execute(statement("batch_objects")).to_arrow_table().to_pylist())
+        known = {(one["source_uri"], one["content_hash"]) for one in asked("ingest_log", "ledger_known")}
+        begun = {(one["source_uri"], one["content_hash"]): one for one in asked("ingest_progress", "ledger_begun")}
+        refused = {one["source_uri"] for one in asked("quarantine", "ledger_refused")}
     finally:
-        con.unregister("ledger")
-        con.unregister("progress")
+        con.unregister("objects")
+    objects = []
+    for uri, digest, position in came:
+        before = begun.get((uri, digest), {})
+        reached = before.get("position")
+        further = position is None or reached is None or reached < position
+        objects.append(
+            {
+                **{name: before.get(name) for name in ("n_items", *_FATES)},
+                "source_uri": uri,
+                "content_hash": digest,
+                "known": (uri, digest) in known or not further,
+                "begun": bool(before),
+                "refused": uri in refused,
+            }
+        )
+    return objects
 
 
 def _take_scores(
@@ -133,12 +175,14 @@ def _take_scores(
         account[uris[place]]["n_scores" if place in new else "n_duplicates"] += 1
 
 
-def _join_responses(con: duckdb.DuckDBPyConnection, scores: pa.Table, spans: pa.Table) -> None:
+def _join_responses(con: duckdb.DuckDBPyConnection, scores: pa.Table, spans: pa.Table, empty: Container[str]) -> None:
     """Judgements that name a response id, given to the calls that gave that response as well."""
-    if not pc.any(pc.equal(scores["target_kind"], "response")).as_py() and spans["response_id"].null_count == len(
-        spans
-    ):
-        return
+    if not pc.any(pc.equal(scores["target_kind"], "response")).as_py():
+        # Nor is there anything to do where no call came, or no judgement of the lake names a response.
+        if spans["response_id"].null_count == len(spans) or "scores" in empty:
+            return
+        if not rows.some(con, "scores WHERE target_kind = 'response'"):
+            return
     names = TABLES["scores"].schema.names
     own = {"score_id": "n.new_id", "target_kind": "'span'", "target_id": "n.span_id"}
     filled = statement("answered_scores").format(
@@ -197,10 +241,12 @@ def _take_ledger(
         for name in ("ingest_log", "ingest_progress")
     )
     done = sorted({row["source_uri"] for row in complete if before[row["source_uri"], row["content_hash"]]["begun"]})
-    if done:
-        con.execute("DELETE FROM ingest_progress WHERE list_contains(?, source_uri)", [done])
+    latest = {(row["source_uri"], row["content_hash"]): row for row in begun}
+    further = [{"source_uri": uri, "content_hash": digest} for uri, digest in latest if before[uri, digest]["begun"]]
+    if done or further:
+        con.execute(statement("drop_old_progress"), {"complete": done, "further": further})
     progress, ledger = TABLES["ingest_progress"], TABLES["ingest_log"]
-    rows.replace(con, progress, pa.Table.from_pylist(begun, schema=progress.schema))
+    rows.add(con, progress, pa.Table.from_pylist(list(latest.values()), schema=progress.schema))
     return len(rows.insert_new(con, ledger, pa.Table.from_pylist(complete, schema=ledger.schema)))
 
 

@@ -30,10 +30,14 @@ _OWN_WAY = {
 class Transaction:
     """Made by Lake.transaction. Every method is idempotent and sees what earlier ones in the transaction wrote."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, place: Place) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, place: Place, empty: frozenset[str] = frozenset()) -> None:
         self.con = con
         """For reading inside the transaction, its own writes included. Write through the methods."""
         self._place = place
+        self._empty = empty
+        """Tables that hold nothing; forgotten with the first write."""
+        self._arrival: building.Arrival | None = None
+        """Of the batch that was taken last, until its trajectories are made."""
 
     def take(self, batch: Batch) -> Taken:
         """Write what ingest made of some source objects; objects and rows already in the lake are not written again.
@@ -43,7 +47,8 @@ class Transaction:
         Raises StoreError where rows do not fit.
         """
         with engine.translated(self._place):
-            return taking.take(self.con, batch)
+            taken, self._arrival = taking.take(self.con, batch, self._written())
+        return taken
 
     def reopen(self, objects: Sequence[tuple[str, str]]) -> None:
         """Forget that these source objects (uri, content hash) were taken in, and what was refused of them.
@@ -68,6 +73,8 @@ class Transaction:
         logs: messages that name it go also where others refer to them. The erased do not come back when their source
         is read again. The bytes go with Lake.purge.
         """
+        self._arrival = None
+        self._written()
         with engine.translated(self._place):
             return erasing.erase(self.con, scope, subject, names=names, receipt_id=receipt_id)
 
@@ -85,6 +92,7 @@ class Transaction:
         """Add rows whose key is new to table `name`; returns how many were. Raises StoreError where rows do not fit."""
         with engine.translated(self._place):
             target = self._target(name)
+            self._written()
             return rows.insert(self.con, target, rows.checked(table, target.schema, name, target.key))
 
     def replace(self, name: str, table: pa.Table) -> int:
@@ -93,6 +101,7 @@ class Transaction:
             target = self._target(name)
             if target.append_only:
                 raise StoreError(f"table {name} is only ever added to: use insert")
+            self._written()
             return rows.replace(self.con, target, rows.checked(table, target.schema, name, target.key))
 
     def rebuild(self, trace_ids: Sequence[str]) -> pa.Table:
@@ -101,8 +110,11 @@ class Transaction:
         Task groups, pools and sites once assigned are kept; a site only while the call's prompt is the same.
         Returns those that have no task group yet: trajectory_id, task_key, task_text (either may be NULL).
         """
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and arrival.trace_ids != set(trace_ids):
+            arrival = None
         with engine.translated(self._place):
-            return building.rebuild(self.con, trace_ids)
+            return building.rebuild(self.con, trace_ids, arrival)
 
     def assign_groups(self, assigned: pa.Table, new_groups: pa.Table) -> int:
         """Give trajectories (trajectory_id, task_group, pool) their group, and add rows of TASK_GROUPS.
@@ -123,6 +135,11 @@ class Transaction:
             return groups.assign_sites(
                 self.con, rows.checked(assigned, groups.ASSIGNED_SITES, "assign_sites", ("trajectory_id", "step"))
             )
+
+    def _written(self) -> frozenset[str]:
+        """What was empty before the write that is to come."""
+        empty, self._empty = self._empty, frozenset()
+        return empty
 
     def _target(self, name: str) -> Table:
         table = rows.table_named(name)

@@ -141,9 +141,9 @@ class Warehouse:
                 assert batch.tables["quarantine"].num_rows == 0
                 for name in ("messages", "scores"):
                     rows.insert(self.con, TABLES[name], batch.tables[name])
-                _, touched = spans.write(self.con, batch.tables["spans"], batch.tables["span_parts"], [])
-                traces += touched
-                rebuild.rebuild(self.con, touched)
+                written = spans.write(self.con, batch.tables["spans"], batch.tables["span_parts"], [])
+                traces += written.trace_ids
+                rebuild.rebuild(self.con, written.trace_ids)
         return traces
 
     def rows(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:

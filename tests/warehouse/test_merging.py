@@ -55,13 +55,14 @@ class Store:
         """One batch; returns what became of what came in, and checks that nothing of it got lost."""
         self.at = self.at + 1 if at is None else at
         rows = tuple({"ingested_at": self.at, "source_uri": "a", **row} for row in rows)
-        fates, self.touched = merging.write(
+        written = merging.write(
             self.con,
             table("spans", [row for row in rows if "part" not in row]),
             table("span_parts", [row for row in rows if "part" in row]),
             [],
         )
-        (fate,) = fates.values()
+        self.touched = written.trace_ids
+        (fate,) = written.fates.values()
         assert fate.spans + fate.merged + fate.duplicates == len(rows)
         return fate
 

@@ -4,4 +4,4 @@ SELECT trace_id, span_id
 FROM staged_parts
 WHERE source_uri IS NULL OR source_uri NOT IN (SELECT source_uri FROM known_objects)
 UNION
-SELECT trace_id, span_id FROM temp.span_keys SEMI JOIN span_parts USING (trace_id, span_id)
+SELECT trace_id, span_id FROM temp.span_keys SEMI JOIN (FROM span_parts WHERE {parted}) USING (trace_id, span_id)

@@ -2,4 +2,4 @@
 CREATE OR REPLACE TEMP TABLE rebuilt_before AS
 SELECT trajectory_id, task_group, pool
 FROM trajectories
-WHERE trajectory_id IN (SELECT trace_id FROM wanted)
+WHERE {before}

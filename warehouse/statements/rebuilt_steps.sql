@@ -11,7 +11,7 @@ WITH alone AS (
 -- A proxy logs what the engine answered as a span of its own below the call: there are the token ids. Where something in
 -- the call's text had to be redacted, they would still say it.
 engine AS (
-    SELECT c.id, arg_min(e.span_id, e.rowid) AS engine_id
+    SELECT c.id, arg_min(e.place, e.rowid) AS engine_place
     FROM temp.rebuilt_calls c
     JOIN temp.rebuilt_spans s ON s.rowid = c.id
     JOIN temp.rebuilt_spans e ON e.trace = s.trace AND e.parent_span_id = s.span_id
@@ -20,16 +20,15 @@ engine AS (
     GROUP BY c.id
 )
 SELECT
-    w.trace_id, s.span_id,
+    c.id, c.trace, s.place,
     CAST(row_number() OVER (PARTITION BY c.trace ORDER BY c.id) - 1 AS INTEGER) AS step,
     coalesce(c.called_by, o.agent_name) AS called_by,
     c.judging,
     coalesce(list_contains(s.flags, 'redacted'), false) AS redacted,
     coalesce(a.superseded, false) AS superseded,
-    e.engine_id
+    e.engine_place
 FROM temp.rebuilt_calls c
 JOIN temp.rebuilt_spans s ON s.rowid = c.id
-JOIN wanted w ON w.trace = c.trace
 LEFT JOIN alone o ON o.trace = c.trace
 LEFT JOIN temp.rebuilt_attempts a ON a.trace = c.trace
 LEFT JOIN engine e ON e.id = c.id

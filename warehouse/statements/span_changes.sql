@@ -2,7 +2,7 @@
 -- Where the lake knows none of them, `span_arrivals` says the same for less.
 CREATE OR REPLACE TEMP TABLE span_changes AS
 WITH old AS (
-    SELECT * FROM spans SEMI JOIN temp.known_spans USING (trace_id, span_id) WHERE {near}
+    SELECT * FROM spans SEMI JOIN (FROM temp.stored_spans WHERE came) USING (trace_id, span_id) WHERE {near}
 ),
 came AS (
     SELECT k._row, s.* EXCLUDE (_row), false AS of_parts

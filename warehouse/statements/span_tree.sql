@@ -6,8 +6,8 @@ WITH came AS (
     SELECT {columns} FROM temp.folded SEMI JOIN (FROM temp.span_changes WHERE of_parts) USING (trace_id, span_id)
 ),
 stays AS (
-    SELECT {as_told}, marks AS old_marks
-    FROM (SELECT * FROM spans WHERE {near}) o
+    SELECT o.*
+    FROM temp.stored_spans o
     SEMI JOIN temp.span_changes c ON c.trace_id = o.trace_id
     ANTI JOIN temp.span_changes d ON d.trace_id = o.trace_id AND d.span_id = o.span_id
 )

@@ -5,3 +5,5 @@ list_has_any(
     ),
     (SELECT list(trace_id) FROM temp.erased_traces)
 )
+-- What it quotes of logs may name whom its examples do not show.
+OR coalesce(regexp_matches(concat_ws(' ', what, pattern, feedback), $pattern), false)
