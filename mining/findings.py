@@ -227,11 +227,11 @@ class _Run:
         failing, fine = (members[self.read.failed_ep[members] == value] for value in (1, 0))
         shown, counter = self._shown(failing), self._shown(fine)
         ids = self._ids([*shown, *counter])
+        if ids:  # a finding without examples would outlive those whom it is about
+            row.update(exemplars=[ids[u] for u in shown], counter_exemplars=[ids[u] for u in counter])
         row.update(
             n_users=len(np.unique(users[users >= 0])) if (users >= 0).any() else None,
             cost_usd_day=self._cost(failing),
-            exemplars=[ids[u] for u in shown],
-            counter_exemplars=[ids[u] for u in counter],
             site_id=self._site(pattern, failing),
             night_id=self.night_id,
             at=self.now_ns,
