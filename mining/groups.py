@@ -1,6 +1,6 @@
 """Task groups: near-duplicate inputs together, and each group whole in the learn pool or in the gate pool."""
 
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tracemill.ids import keyed_fraction, keyed_id
 from tracemill.mining.lake import table
-from tracemill.mining.minhash import N_HASHES, Signatures, neighbours, normalise, signatures
+from tracemill.mining.minhash import N_HASHES, SHOWN, Signatures, neighbours, normalise, signatures
 from tracemill.schema import TASK_GROUPS
 
 ASSIGNED = pa.schema([("trajectory_id", pa.string()), ("task_group", pa.string()), ("pool", pa.string())])
@@ -208,20 +208,23 @@ def _node(
 
 
 def may_be_alike(con: duckdb.DuckDBPyConnection, fresh: Signatures) -> pa.Table:
-    """The known groups that share a band of their signature with one of these, oldest first."""
+    """The known groups that share a band of their signature with one of these, as many of each band as are looked at,
+    oldest first."""
     if not len(fresh):
         return TASK_GROUPS.empty_table()
     ends = np.arange(0, fresh.size + 1, N_HASHES, dtype=np.int32)
     signed = pa.table({"signature": pa.ListArray.from_arrays(ends, fresh.ravel())})
-    return _asked(con, "alike_groups", fresh_signatures=signed)
+    return _asked(con, "alike_groups", {"shown": SHOWN}, fresh_signatures=signed)
 
 
-def _asked(con: duckdb.DuckDBPyConnection, name: str, **asked: pa.Table) -> pa.Table:
+def _asked(
+    con: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, int] | None = None, **asked: pa.Table
+) -> pa.Table:
     """The result of a query that reads these tables."""
     for given, rows in asked.items():
         con.register(given, rows)
     try:
-        return table(con, name)
+        return table(con, name, params)
     finally:
         for given in asked:
             con.unregister(given)
@@ -233,7 +236,7 @@ def _join_near(union: _Union, fresh: list[str], signed: Signatures, known: pa.Ta
     Known groups are never joined with each other; groups that began in this batch are, where a text nearly equals texts
     of both.
     """
-    old = pc.list_flatten(known["signature"]).to_numpy().reshape(-1, N_HASHES).astype(np.uint32)
+    old = pc.list_flatten(known["signature"]).to_numpy().reshape(-1, N_HASHES).astype(np.uint32, copy=False)
     digests = [*known["digest"].to_pylist(), *fresh]
     anchors = list(
         zip((seen or 0 for seen in known["first_seen"].to_pylist()), known["task_group"].to_pylist(), strict=True)

@@ -14,7 +14,8 @@ N_HASHES = 256
 ROWS_PER_BAND = 3  # 85 bands: a pair of Jaccard 0.4 is missed once in 280, one of 0.1 looked at once in 12
 BANDS = range(0, N_HASHES - ROWS_PER_BAND + 1, ROWS_PER_BAND)
 """Where each band of a signature begins."""
-_SHOWN = 24
+SHOWN = 24
+"""So many rows of a band, the oldest, are compared with a new one."""
 _WORD = re.compile(r"[^\W_]+|[?!]")
 _QUOTED = re.compile(r"(?<!\w)([\"“”«»'‘])(?!\s)[^\"“”«»'‘’\n]{1,60}(?<!\s)([\"“”«»'’])(?!\w)")
 _HAS_DIGIT = re.compile(r"(?<!\S)\S*\d\S*")  # from a word's beginning only: linear in the longest of words
@@ -84,7 +85,7 @@ def neighbours(rows: Signatures, first_new: int) -> Iterator[tuple[int, Places, 
 
 
 def _put(bucket: list[int], row: int) -> None:
-    if len(bucket) < _SHOWN:
+    if len(bucket) < SHOWN:
         bucket.append(row)
 
 

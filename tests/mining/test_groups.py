@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracemill.mining.groups import group_tasks, may_be_alike
-from tracemill.mining.minhash import BANDS, N_HASHES, ROWS_PER_BAND, normalise
+from tracemill.mining.minhash import BANDS, N_HASHES, ROWS_PER_BAND, neighbours, normalise
 from tracemill.schema import TASK_GROUPS, TASKS
 
 KEY = b"a key that only this lake has...."
@@ -218,6 +219,33 @@ def test_of_the_lakes_groups_those_are_read_that_share_a_band() -> None:
     assert set(found) >= {names[at] for at in sharing}
     assert len(sharing) >= 4
     assert len(found) < 20
+
+
+def test_of_many_groups_that_share_a_band_those_are_read_that_are_looked_at() -> None:
+    rng = np.random.default_rng(3)
+    base = rng.integers(0, 2**32, (4, N_HASHES), dtype=np.uint32)
+    rows = np.where(rng.random((400, N_HASHES)) < 0.3, rng.integers(0, 2**32, (400, N_HASHES)), np.tile(base, (100, 1)))
+    known, fresh = rows[:390].astype(np.uint32), rows[390:].astype(np.uint32)
+    names = [f"{at:04}" for at in rng.permutation(len(known)).tolist()]
+    ages = rng.integers(0, 50, len(known)).tolist()
+    signatures = known.tolist()
+    columns = {"task_group": names, "digest": names, "signature": signatures, "first_seen": ages}
+    with duckdb.connect() as con:
+        con.register("task_groups", pa.Table.from_pylist(pa.table(columns).to_pylist(), schema=TASK_GROUPS))
+        read = may_be_alike(con, fresh).select(["digest", "signature"]).to_pylist()
+    by_age = sorted(zip(ages, names, signatures, strict=True))
+    everything = [{"digest": name, "signature": signature} for _, name, signature in by_age]
+
+    def looked_at(old: list[dict[str, Any]]) -> list[list[tuple[Any, float]]]:
+        signed = np.vstack([np.array([row["signature"] for row in old], dtype=np.uint32), fresh])
+        named = [row["digest"] for row in old] + list(range(len(fresh)))
+        return [
+            [(named[other], score) for other, score in zip(others.tolist(), scores.tolist(), strict=True)]
+            for _, others, scores in neighbours(signed, len(old))
+        ]
+
+    assert looked_at(read) == looked_at(everything)
+    assert len(read) < len(everything)
 
 
 @given(st.lists(st.text(max_size=30), max_size=12))
