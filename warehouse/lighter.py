@@ -18,6 +18,7 @@ from tracemill.warehouse import limited, readonly, subqueries
 TEXTS = frozenset({"input_text", "output_text", "input_messages", "output_messages"})
 _CALLS = "FROM calls AS c"
 """Where llm_calls reads the calls, as DuckDB writes its views."""
+_TRACE = frozenset({"trace_id", "trajectory_id"})
 _HIDDEN_RELATIONS = frozenset({"SHOW_REF", "PIVOT"})
 
 
@@ -90,6 +91,19 @@ def _choose(con: duckdb.DuckDBPyConnection, stored: str, tree: Any) -> None:
     row = chosen and con.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(chosen)]).fetchone()
     if row:
         con.execute(f"CREATE TEMP VIEW llm_calls AS {before}FROM ({row[0]}) AS c{after}")
+
+
+def is_of_one_trace(con: duckdb.DuckDBPyConnection, statement: str) -> bool:
+    """Whether a statement is a SELECT from one relation where the id of a trace is a given one."""
+    node = readonly.parsed(con, readonly.subject(statement))["statements"][0]["node"]
+    if node["type"] != "SELECT_NODE" or node["from_table"]["type"] != "BASE_TABLE":
+        return False
+    return any(
+        one["type"] == "COMPARE_EQUAL"
+        and {one["left"]["class"], one["right"]["class"]} == {"COLUMN_REF", "CONSTANT"}
+        and any(str(side.get("column_names", [""])[-1]).lower() in _TRACE for side in (one["left"], one["right"]))
+        for one in subqueries.conjuncts(node["where_clause"])
+    )
 
 
 def counts_only(tree: Any) -> bool:

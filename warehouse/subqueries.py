@@ -29,7 +29,7 @@ def candidates(tree: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for select in [node for node in readonly.nodes(tree) if node.get("type") == "SELECT_NODE"]:
         if VIEWS.isdisjoint(_sources(select["from_table"])):
             continue
-        for condition in _conjuncts(select["where_clause"]):
+        for condition in conjuncts(select["where_clause"]):
             inner = _subquery(condition)
             alone = inner and _alone(tree, root, select, inner)
             if alone:
@@ -80,12 +80,13 @@ def _sources(relation: Mapping[str, Any]) -> set[str]:
     return {str(relation.get("table_name", "")).lower()}
 
 
-def _conjuncts(condition: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def conjuncts(condition: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """The conditions that WHERE joins with AND."""
     if condition is None:
         return
     if condition.get("type") == "CONJUNCTION_AND":
         for one in condition["children"]:
-            yield from _conjuncts(one)
+            yield from conjuncts(one)
     else:
         yield condition
 

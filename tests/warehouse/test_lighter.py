@@ -243,3 +243,24 @@ def test_a_subquery_is_answered_once(con: duckdb.DuckDBPyConnection) -> None:
     first, second = (sql.prepared(con, statement) for _ in range(2))
     assert first != second
     assert "random" not in first
+
+
+@pytest.mark.parametrize(
+    ("statement", "one"),
+    [
+        ("SELECT kind FROM trace_spans WHERE trace_id = 'a' ORDER BY seq", True),
+        ("SELECT turn FROM conversations AS c WHERE role = 'user' AND 'a' = c.trajectory_id", True),
+        ("SELECT kind FROM spans WHERE span_id = 'a'", False),
+        ("SELECT kind FROM spans WHERE trace_id > 'a'", False),
+        ("SELECT kind FROM spans WHERE trace_id = 'a' OR kind = 'llm'", False),
+        ("SELECT r.value FROM rewards r JOIN spans s ON s.trace_id = r.trajectory_id WHERE s.trace_id = 'a'", False),
+        ("SELECT kind FROM spans", False),
+        ("FROM spans WHERE trace_id = 'a' UNION ALL FROM spans", False),
+    ],
+)
+def test_one_trace_is_read_on_one_thread(con: duckdb.DuckDBPyConnection, statement: str, one: bool) -> None:
+    con.execute("SET VARIABLE usual_threads = 3")
+    con.execute(sql.prepared(con, statement))
+    assert con.execute("SELECT current_setting('threads')").fetchone() == ((1,) if one else (3,))
+    con.execute(sql.prepared(con, "SELECT 1"))
+    assert con.execute("SELECT current_setting('threads')").fetchone() == (3,)
