@@ -42,6 +42,7 @@ def combine(night: Night, models: Sequence[RewardModel]) -> dict[str, int]:
                     model.version,
                     thresholds=limits,
                     sealed=() if model.name in sealed else sealed,
+                    ranking=model.name != combined.VETO,  # that tools took its calls makes no episode right
                     probes=probes,
                     earlier=None if before is None else before["metrics"],
                 )

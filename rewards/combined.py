@@ -11,19 +11,27 @@ import numpy as np
 import pyarrow as pa
 
 from tracemill.errors import ConfigError
-from tracemill.ids import canonical_json, content_id
+from tracemill.ids import content_id
 from tracemill.rewards import label_model
 from tracemill.rewards.rows import scores
 
 NAME = "combined"
 LOW = "combined_low"
+VETO = "tools"
 TIERS = ("human", "env", "verifier")
 WEAK = ("signals", "users", "tools", "judge", "ranker", "learned", "llm")
 """Families (what stands before the colon) that are voters of the label model: what they say is no proof."""
 _SQL = Path(__file__).parent / "sql"
 _TOLERANCE = 0.02
 _LABEL_MODEL = pa.schema(
-    [("target_id", pa.string()), ("value", pa.float64()), ("confidence", pa.float64()), ("evidence", pa.string())]
+    [
+        ("target_id", pa.string()),
+        ("value", pa.float64()),
+        ("confidence", pa.float64()),
+        ("score_ids", pa.list_(pa.string())),
+        ("families", pa.list_(pa.string())),
+        ("refused", pa.string()),
+    ]
 )
 _MACHINE = pa.schema([("target_id", pa.string()), ("value", pa.float64())])
 
@@ -57,7 +65,7 @@ def combination(
     precedence: Sequence[str] = TIERS,
     weights: Mapping[str, float] | None = None,
     env_names: Sequence[str] = ("reward",),
-    veto: str = "tools",
+    veto: str = VETO,
     weak: Sequence[str] = WEAK,
     sealed: Sequence[str] = (),
     distrusted: Mapping[str, str] | None = None,
@@ -142,26 +150,17 @@ def _weakly(
     machine = np.where(np.isnan(by_code), honest, by_code)
     known = ~np.isnan(machine)
     value = np.full(voted.num_rows, np.nan) if stopped else judged.value
-    names = voted["families"].to_pylist()
+    why = np.array([*judged.reason, None], dtype=np.object_)[judged.refused]
     rows = {
         "target_id": voted["target_id"],
         "value": pa.array(value, mask=np.isnan(value)),
         "confidence": pa.array(np.clip(1 - 2 * judged.std, 0, 1), mask=np.isnan(value)),
-        "evidence": [
-            _evidence(ids, families, "its report failed" if stopped else judged.reason[why] if why >= 0 else None)
-            for ids, families, why in zip(voted["score_ids"].to_pylist(), names, judged.refused.tolist(), strict=True)
-        ],
+        "score_ids": voted["score_ids"],
+        "families": voted["families"],
+        "refused": pa.array(["its report failed"] * len(value) if stopped else why, pa.string()),
     }
     kept = pa.table({"target_id": voted["target_id"], "value": pa.array(machine)}, schema=_MACHINE).filter(known)
     return pa.table(rows, schema=_LABEL_MODEL), kept, judged
-
-
-def _evidence(score_ids: list[str], families: list[str], refused: str | None) -> str:
-    """Starts with the tier; combined.sql looks for that."""
-    tier = "null" if refused else '"label_model"'
-    rest = canonical_json({"score_ids": score_ids, "vetoed": False, "families": families})[1:]
-    why = f',"refused":{canonical_json(refused)}' if refused else ""
-    return f'{{"tier":{tier}{why},{rest}'
 
 
 def _numbers(table: pa.Table, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -98,6 +98,7 @@ def report(
     sealed: Sequence[str] = (),
     said: pa.Table | None = None,
     calibrated: bool = False,
+    ranking: bool = True,
     probes: Mapping[str, Probed] | None = None,
     remarks: Sequence[str] = (),
     earlier: Mapping[str, Any] | None = None,
@@ -106,8 +107,8 @@ def report(
 
     Labels are people's (as the feedback model reads them); where there are too few, the environment's rewards stand in
     and the report says so. `said` (target_id, value) stands in for the model's rows where those know the labels.
-    `calibrated` holds it to its word as a probability. `probes` are bias probes of a model that reads text, `earlier`
-    the metrics of its previous report, for drift.
+    `calibrated` holds it to its word as a probability; `ranking` False asks no order of it (a veto). `probes` are bias
+    probes of a model that reads text, `earlier` the metrics of its previous report, for drift.
     """
     if said is None:
         said = query(con, "report_said", {"name": name, "version": version})
@@ -156,7 +157,7 @@ def report(
         "remarks": list(remarks),
     }
     enough = _enough(labels, thresholds)
-    failures = _failures(metrics, thresholds, enough=enough, calibrated=calibrated)
+    failures = _failures(metrics, thresholds, ranked=enough and ranking, calibrated=enough and calibrated)
     return Report(
         name=name,
         version=version,
@@ -237,17 +238,17 @@ def _success(targets: pa.Table, value: agreement.Floats) -> dict[str, Any] | Non
     return None if found is None else asdict(found)
 
 
-def _failures(metrics: Mapping[str, Any], limits: Thresholds, *, enough: bool, calibrated: bool) -> list[str]:
+def _failures(metrics: Mapping[str, Any], limits: Thresholds, *, ranked: bool, calibrated: bool) -> list[str]:
     said: list[str] = []
-    if enough:
+    if ranked:
         if metrics["auc"] is not None and metrics["auc"] < limits.min_auc:
             said.append(f"AUC {metrics['auc']:.2f} is below {limits.min_auc:g}")
         worst = metrics["worst_slice"]
         if worst is not None and worst["auc"] < limits.min_slice_auc:
             where = f"{worst['dimension']} {worst['value']}"
             said.append(f"AUC {worst['auc']:.2f} where {where} (n = {worst['n']}) is below {limits.min_slice_auc:g}")
-        if calibrated and metrics["ece"] is not None and metrics["ece"] > limits.max_ece:
-            said.append(f"calibration error {metrics['ece']:.2f} is above {limits.max_ece:g}")
+    if calibrated and metrics["ece"] is not None and metrics["ece"] > limits.max_ece:
+        said.append(f"calibration error {metrics['ece']:.2f} is above {limits.max_ece:g}")
     if metrics["flip_rate"] is not None and metrics["flip_rate"] > limits.max_flip_rate:
         said.append(
             f"it flips with the order in {metrics['flip_rate']:.0%} of cases, more than {limits.max_flip_rate:.0%}"

@@ -10,7 +10,11 @@ found as (
         to_json({'tier': tier, 'score_ids': score_ids, 'vetoed': vetoed})::varchar as evidence
     from first_tier
     union all by name
-    select target_id, value, confidence, null::double as propensity, evidence
+    select target_id, value, confidence, null::double as propensity,
+        to_json({
+            'tier': case when refused is null then 'label_model' end, 'score_ids': score_ids, 'vetoed': false,
+            'families': families, 'refused': refused
+        })::varchar as evidence
     from label_model m anti join first_tier f using (target_id)
 ),
 before as (
