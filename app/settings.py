@@ -51,6 +51,13 @@ kind = "tools"
 [[rewards]]            # a replayed output is right when it equals the corrected (or fully rewarded) one
 kind = "exact_match"
 
+# [[rewards]]          # what users did without being asked: asked again, said that it was wrong, copied the answer
+# kind = "signals"
+
+# [[rewards]]          # or a function of yours: checks.py beside this file, def judge(output, case)
+# kind = "python"
+# callable = "checks:judge"
+
 # [[rewards]]          # or run a SQL answer against a database
 # kind = "sql_execution"
 # database = "databases/{{db}}.sqlite"

@@ -51,7 +51,7 @@ class Feedback(Unfitted):
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     env_names: Sequence[str] = ("reward",)
     user_names: Sequence[str] = USER_NAMES
-    user_cap: float = 10.0
+    user_cap: float = 3.0
     min_propensity: float = 0.1
 
     def __post_init__(self) -> None:

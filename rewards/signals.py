@@ -55,8 +55,9 @@ class Signals(Unfitted):
     the user kept: the label of a score named in `kept_names`).
 
     The value is the logistic of the sum of `weights`, each signal once. The confidence is at most 0.6 and falls with
-    the number of the user's judged episodes, as in feedback (`user_cap`). A signal that more than half of an agent's
-    users give is left out there. Evidence names each signal, its message or span, what was found and where.
+    the number of the user's judged episodes, as in feedback (`user_cap`). A signal that comes in more than
+    half of an agent's episodes, each user counted once, is left out there. Evidence names each signal, its message or
+    span, what was found and where.
     """
 
     name: str = "signals"
@@ -67,7 +68,7 @@ class Signals(Unfitted):
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     kept_names: Sequence[str] = ("kept", "kept_text", "final_text", "accepted_text")
-    user_cap: float = 10.0
+    user_cap: float = 3.0
 
     def __post_init__(self) -> None:
         if unknown := sorted(self.weights.keys() - WEIGHTS.keys()):
@@ -93,7 +94,7 @@ class Signals(Unfitted):
 
     @property
     def family(self) -> str:
-        return "users"
+        return "signals"
 
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
         weights = {**WEIGHTS, **self.weights}

@@ -62,10 +62,12 @@ reactions as (
 ),
 read as (
     select trajectory_id, message_id, after_s, next_id, left(text, 300) as head, text = before as same,
-        case when length(text) <= 600 and length(before) <= 600 and text <> before
-            then list_distinct(regexp_extract_all(lower(text), '[\pL\pN]+')) end as words,
-        case when length(text) <= 600 and length(before) <= 600 and text <> before
-            then list_distinct(regexp_extract_all(lower(before), '[\pL\pN]+')) end as words_before
+        case when length(text) <= 600 and length(before) <= 600 and text <> before then list_distinct(
+            string_split(trim(translate(lower(text), '.,;:!?()[]"„“”«»…¿¡、。？！', '                      ')), ' ')
+        ) end as words,
+        case when length(text) <= 600 and length(before) <= 600 and text <> before then list_distinct(
+            string_split(trim(translate(lower(before), '.,;:!?()[]"„“”«»…¿¡、。？！', '                      ')), ' ')
+        ) end as words_before
     from reactions
 ),
 -- Words of the turn: what was matched, with the characters around it that made it a word.
@@ -81,7 +83,10 @@ heard as (
 compared as (
     select trajectory_id, message_id, after_s, next_id,
         len(list_intersect(words, words_before)) as shared, len(words) + len(words_before) as n
-    from read where len(words) >= 3 and len(words_before) >= 3
+    from read
+    -- More cannot be shared than the shorter one has.
+    where len(words) >= 3 and len(words_before) >= 3
+        and least(len(words), len(words_before)) >= $alike * greatest(len(words), len(words_before))
 ),
 -- Answers, where somebody did something with them or might have.
 answers as (
@@ -172,27 +177,30 @@ counted as (
         select (trajectory_id, message_id) from spoken where signal in ('correction', 'gave_up', 'escalation') and message_id is not null
     )
 ),
--- A signal that most users of an agent give tells nothing about any of their episodes: so its prompts or its trade are.
--- What somebody did on purpose is told apart by nothing.
+-- A signal that comes in more than half of an agent's episodes, each user counted once, tells nothing about any of them:
+-- so its prompts or its trade are. Whatever somebody does on purpose tells in any number.
 chances as (
-    select e.agent_name, count(distinct e.voter) as voters
-    from episodes e semi join reactions r using (trajectory_id)
-    group by e.agent_name
+    select e.agent_name, e.voter, count(*) as n, count(r.trajectory_id) as answered
+    from episodes e left join (select distinct trajectory_id from reactions) r using (trajectory_id)
+    group by e.agent_name, e.voter
+),
+voters as (
+    select agent_name, count(*) as n, count_if(answered > 0) as answered from chances group by agent_name
+),
+given as (
+    select agent_name, voter, signal, count(distinct trajectory_id) as n
+    from counted
+    where signal not in ('accepted', 'rejected', 'kept')
+    group by agent_name, voter, signal
 ),
 usual as (
-    select c.agent_name, c.signal
-    from counted c join chances h on h.agent_name is not distinct from c.agent_name
-    where c.signal in ('retry', 'rephrase', 'correction', 'gave_up', 'escalation', 'acceptance')
-    group by c.agent_name, c.signal, h.voters
-    having h.voters >= 20 and count(distinct c.voter) > 0.5 * h.voters
-    union all
-    select c.agent_name, c.signal
-    from counted c join (
-        select agent_name, count(distinct voter) as voters from episodes group by agent_name
-    ) h on h.agent_name is not distinct from c.agent_name
-    where c.signal in ('abandoned', 'handed_over')
-    group by c.agent_name, c.signal, h.voters
-    having h.voters >= 20 and count(distinct c.voter) > 0.5 * h.voters
+    select g.agent_name, g.signal
+    from given g
+    join chances c on c.agent_name is not distinct from g.agent_name and c.voter = g.voter
+    join voters v on v.agent_name is not distinct from g.agent_name
+    group by g.agent_name, g.signal, v.n, v.answered
+    having case when g.signal in ('abandoned', 'handed_over') then v.n >= 20 and sum(g.n / c.n) > 0.5 * v.n
+        else v.answered >= 20 and sum(g.n / nullif(c.answered, 0)) > 0.5 * v.answered end
 ),
 telling as (
     select * from counted c
@@ -202,16 +210,17 @@ telling as (
 ),
 -- Each signal once an episode: who repeats himself is not the more right for it.
 summed as (
-    select trajectory_id, any_value(voter) as voter, sum(strongest) as log_odds,
-        list_slice(flatten(list(told order by signal)), 1, 20) as signals
+    select trajectory_id, any_value(voter) as voter, sum(log_odds) filter (nth = 1) as log_odds,
+        array_to_string(list_slice(list(told order by nth, told), 1, 20), ',') as signals
     from (
-        select trajectory_id, signal, any_value(voter) as voter, arg_max(log_odds, abs(log_odds)) as strongest,
-            list({
+        select trajectory_id, voter, log_odds, to_json({
                 'signal': signal, 'message_id': message_id, 'span_id': span_id, 'score_id': score_id, 'found': found,
                 'at_char': at_char, 'similarity': similarity, 'after_s': after_s, 'next_trajectory_id': next_id
-            } order by next_id nulls first, message_id, span_id, score_id) as told
+            })::varchar as told,
+            row_number() over (
+                partition by trajectory_id, signal order by abs(log_odds) desc, next_id nulls first, message_id, span_id, score_id
+            ) as nth
         from telling
-        group by trajectory_id, signal
     )
     group by trajectory_id
 ),
@@ -223,7 +232,7 @@ weighed as (
 found as (
     select s.trajectory_id as target_id, 1 / (1 + exp(-s.log_odds)) as value,
         0.6 * abs(2 / (1 + exp(-s.log_odds)) - 1) * w.influence / max(w.influence) over () as confidence,
-        to_json({'signals': s.signals, 'influence': round(w.influence / max(w.influence) over (), 4)})::varchar as evidence
+        '{"signals":[' || s.signals || '],"influence":' || round(w.influence / max(w.influence) over (), 4) || '}' as evidence
     from summed s join weighed w using (voter)
 ),
 before as (

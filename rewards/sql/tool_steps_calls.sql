@@ -72,39 +72,39 @@ located as (
 ),
 -- What was asked for and what ran are one call where the id says so, else the first of that tool at that step, and so on.
 ran as (
-    select *, coalesce(known_id, '') as id, row_number() over (
-        partition by trajectory_id, step, coalesce(known_id, ''), tool order by start_ns nulls last, seq nulls last, span_id
+    select *, row_number() over (
+        partition by trajectory_id, step, met order by start_ns nulls last, seq nulls last, span_id
     ) as nth
-    from located where step is not null
+    from (select *, coalesce('id ' || known_id, 'tool ' || tool) as met from located where step is not null)
 ),
 wanted as (
-    select a.*, coalesce(k.known_id, '') as id, row_number() over (
-        partition by a.trajectory_id, a.step, coalesce(k.known_id, ''), a.tool order by a.place
-    ) as nth
-    from asked a left join (select distinct trajectory_id, step, known_id from located where known_id is not null) k
-        on k.trajectory_id = a.trajectory_id and k.step = a.step and k.known_id = a.tool_call_id
+    select *, row_number() over (partition by trajectory_id, step, met order by place) as nth
+    from (
+        select a.*, coalesce('id ' || k.known_id, 'tool ' || a.tool) as met
+        from asked a left join (select distinct trajectory_id, step, known_id from located where known_id is not null) k
+            on k.trajectory_id = a.trajectory_id and k.step = a.step and k.known_id = a.tool_call_id
+    )
 ),
 calls as (
     select coalesce(w.trajectory_id, r.trajectory_id) as trajectory_id, coalesce(w.step, r.step) as step,
         w.place, r.start_ns, r.seq, r.span_id, coalesce(nullif(w.tool, ''), r.tool) as tool,
         coalesce(w.args, r.tool_args) as args, w.place is not null as is_written, r.span_id is not null as has_run,
         r.status, r.error_type, r.error_message, r.begins
-    from wanted w full join ran r on r.trajectory_id = w.trajectory_id and r.step = w.step and r.id = w.id and r.nth = w.nth
-        and (w.id <> '' or r.tool = w.tool)
+    from wanted w full join ran r on r.trajectory_id = w.trajectory_id and r.step = w.step and r.met = w.met and r.nth = w.nth
 )
 select c.trajectory_id, c.step,
     row_number() over (
         partition by c.trajectory_id, c.step order by c.place nulls last, c.start_ns nulls last, c.seq nulls last, c.span_id
     ) - 1 as place,
     c.span_id, c.tool, c.args, s.tool_definitions_id as definitions_id, c.is_written, c.has_run,
-    coalesce(c.error_message, c.error_type, c.begins) as why,
-    coalesce(
-        c.status = 'error' or c.error_type is not null
-        or (c.status is distinct from 'ok' and regexp_matches(left(c.begins, 60), $error)), false
-    ) as failed,
-    coalesce(
-        regexp_matches(concat_ws(' ', c.error_type, left(c.error_message, 200), c.begins), '(?i)time[sd]?[ _-]?out|deadline[ _]exceeded'),
-        false
+    coalesce(c.error_message, c.error_type, c.begins) as why, c.failed,
+    c.failed and regexp_matches(
+        concat_ws(' ', c.error_type, left(c.error_message, 200), c.begins), '(?i)time[sd]?[ _-]?out|deadline[ _]exceeded'
     ) as late
-from calls c join steps s using (trajectory_id, step)
-order by c.trajectory_id, c.step, place
+from (
+    select *, coalesce(
+        status = 'error' or error_type is not null
+        or (status is distinct from 'ok' and regexp_matches(left(begins, 60), $error)), false
+    ) as failed
+    from calls
+) c join steps s using (trajectory_id, step)

@@ -44,7 +44,7 @@ def test_within_one_target_a_crowd_of_one_does_not_outvote_others(lake: Any) -> 
     lake.trajectory("t", "x", session_id="s")
     lake.score("t", "thumbs", 0.0, source="user", user_key="troll")
     lake.score("t", "thumbs", 1.0, source="user", user_key="ann")
-    assert by_target(lake, Feedback())["t"]["value"] == pytest.approx(8 / 9)  # 64 votes: each counts 1/8
+    assert by_target(lake, Feedback(user_cap=10))["t"]["value"] == pytest.approx(8 / 9)  # 64 votes: each counts 1/8
     assert by_target(lake, Feedback(user_cap=0))["t"]["value"] == 0.5
 
 
@@ -61,7 +61,7 @@ def test_votes_that_name_nobody_count_as_one_voters(lake: Any) -> None:
     votes(lake, "ann", "a", 1.0)
     for place in range(16):
         lake.score(f"n{place}", "thumbs", 0.0, source="user")
-    rows = by_target(lake, Feedback())
+    rows = by_target(lake, Feedback(user_cap=10))
     assert rows["n3"]["confidence"] == pytest.approx(0.6 * 4 / 16)
     assert rows["a-ann-0"]["confidence"] == pytest.approx(0.6)
 

@@ -66,7 +66,7 @@ def test_the_next_turn_speaks_of_the_answer_before_it(lake: Any, reply: str, sig
     assert (told["signal"], told["message_id"]) == (signal, content_id("said", "user", reply))
     assert (row["value"] > 0.5) == (signal == "acceptance")
     assert 0 < row["confidence"] <= 0.6
-    assert (row["family"], row["source"]) == ("users", "code")
+    assert (row["family"], row["source"]) == ("signals", "code")
 
 
 def test_evidence_says_what_was_found_and_where(lake: Any) -> None:
@@ -172,7 +172,7 @@ def test_one_busy_user_cannot_silence_a_signal_and_weighs_little(lake: Any) -> N
         episode(lake, f"t{user}", ASK, "that's wrong" if user == 0 else "fine", user_key=f"u{user}")
     for place in range(64):
         episode(lake, f"busy{place}", ASK, "that's wrong", user_key="busy")
-    rows = {row["target_id"]: row for row in Signals().score(lake.con, now_ns=1).to_pylist()}
+    rows = {row["target_id"]: row for row in Signals(user_cap=10).score(lake.con, now_ns=1).to_pylist()}
     assert len(rows) == 65
     assert rows["busy5"]["confidence"] == pytest.approx(rows["t0"]["confidence"] / 8)
 
