@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from tracemill.optimize.optimizers import OPTIMIZERS
 from tracemill.pipelines.config import Config
+from tracemill.rewards.registry import MODELS, VERIFIERS
 from tracemill.rewards.credit import ASSIGNERS
 from tracemill.train.registry import TRAINERS
 
@@ -74,7 +75,8 @@ def test_every_knob_is_named_with_its_default(root: Path) -> None:
 def test_no_setting_is_explained_that_is_none(root: Path) -> None:
     page = sections((root / "docs/settings.md").read_text(), "##")
     known = {(section, key) for section, key, _ in settings(Config)}
-    kinds = {"learned", "feedback", "tools", "sql_expression", "exact_match", "regex", "sql_execution"}
+    kinds = {*MODELS, *VERIFIERS}
+    assert kinds <= set(re.findall(r"^\| `(\w+)` \|", page["rewards"], re.MULTILINE))
     for section, text in page.items():
         for key in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE):
             assert (section, key) in known or (section == "rewards" and key in kinds), f"[{section}] {key}"
