@@ -9,8 +9,8 @@ from typing import Any, get_args, get_type_hints
 
 from tracemill.optimize.optimizers import OPTIMIZERS
 from tracemill.pipelines.config import Config
-from tracemill.rewards.registry import MODELS, VERIFIERS
 from tracemill.rewards.credit import ASSIGNERS
+from tracemill.rewards.registry import MODELS, VERIFIERS
 from tracemill.train.registry import TRAINERS
 
 CREDITS = {name: kind for name, kind in ASSIGNERS.items() if name != "uniform"}  # has no knob
