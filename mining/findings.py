@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -83,8 +83,7 @@ class _Open:
     row: dict[str, Any]
     item: int
     candidate: Candidate
-    settled: bool = False
-    is_new: bool = field(default=False)
+    is_new: bool = False
 
 
 class _Run:
@@ -118,6 +117,12 @@ class _Run:
             bar=self.bar,
         )
         rows = [self._row(one, confirmation) for one, confirmation in zip(opened, said, strict=True)]
+        there = {row["finding_id"] for row in rows}
+        rows += [
+            {**row, "coverage": 0.0, "cost_usd_day": 0.0, "night_id": self.night_id, "at": self.now_ns}
+            for row in known
+            if row["status"] == "confirmed" and row["finding_id"] not in there and row["coverage"] != 0.0
+        ]
         return pa.Table.from_pylist(rows, schema=FINDINGS)
 
     def _is_recent(self, row: Mapping[str, Any]) -> bool:
@@ -223,6 +228,8 @@ class _Run:
             pattern, failures_with=row["failures_with"] or 0.0, failures_without=row["failures_without"] or 0.0
         )
         members = self.items.members(one.item)
+        if not one.is_new:
+            row["coverage"] = self._coverage(members, one.candidate.agent)
         users = self.read.user_ep[members]
         failing, fine = (members[self.read.failed_ep[members] == value] for value in (1, 0))
         shown, counter = self._shown(failing), self._shown(fine)
@@ -237,6 +244,12 @@ class _Run:
             at=self.now_ns,
         )
         return row
+
+    def _coverage(self, members: Small, agent: int) -> float:
+        """Share of the agent's later sessions that have it: what no longer happens has none."""
+        later = self.judged_ep & (self.read.began_ep > self.split) & (self.read.agent_ep == agent)
+        weight = session_weights(self.read.session_ep, later)
+        return float(weight[members].sum() / max(1e-12, weight.sum()))
 
     def _cost(self, failing: Small) -> float | None:
         """Dollars a day that the failing episodes cost; None where the logs tell no cost or no time."""

@@ -21,7 +21,7 @@ _RARELY = 0.02
 """How many times as often is no number to tell where hardly any other fails."""
 _SELECT = """
 SELECT * FROM findings
-ORDER BY status = 'refuted', status = 'candidate',
+ORDER BY status = 'refuted', coverage = 0, status = 'candidate',
     n_with * (failures_with - failures_without) DESC NULLS LAST, finding_id
 """
 _STEPS = """
@@ -83,7 +83,7 @@ def _steps(night: Night, row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def report(found: Found) -> RenderableType:
     """What a manager reads after mining: what goes with failure, how often, what it costs, where time goes."""
-    rows = [row for row in found.findings.to_pylist() if row["status"] != "refuted"]
+    rows = [row for row in found.findings.to_pylist() if row["status"] != "refuted" and row["coverage"]]
     rows.sort(key=lambda row: (row["status"] != "confirmed", -_excess(row), row["finding_id"]))
     head = f"{found.episodes:,} episodes, {found.steps:,} steps; {found.judged:,} judged"
     if found.judged:
@@ -203,7 +203,7 @@ def _figures(row: Mapping[str, Any]) -> str:
     if row["failures_with"] is not None and row["failures_without"] is not None:
         times = f" ({row['lift']:.1f} times)" if row["lift"] and row["failures_without"] >= _RARELY else ""
         said.append(f"{row['failures_with']:.0%} fail, {row['failures_without']:.0%} of comparable ones{times}")
-    said.append(f"{row['coverage'] or 0:.1%} of sessions")
+    said.append(f"{row['coverage'] or 0:.1%} of sessions" if row["coverage"] else "no longer seen")
     if row["n_users"] is not None:
         said.append(f"{row['n_users']:,} users" if row["n_users"] != 1 else "1 user")
     if row["cost_usd_day"] is not None:

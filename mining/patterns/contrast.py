@@ -27,6 +27,8 @@ class Tested:
     failures_with: Floats
     failures_without: Floats
     """What those with it would fail at the rates of comparable ones without it."""
+    testable: Bools
+    """Some comparable episodes have it and some not, and some of them failed and some not."""
 
     @property
     def lift(self) -> Floats:
@@ -48,7 +50,8 @@ def mantel_haenszel(n_with: Floats, failed_with: Floats, n: Floats, failed: Floa
     excess = np.where(usable, failed_with, 0.0).sum(axis=1) - expected.sum(axis=1)
     spread = np.sqrt(np.maximum(variance.sum(axis=1), 0.0))
     corrected = np.sign(excess) * np.maximum(np.abs(excess) - 0.5, 0.0)
-    z = np.divide(corrected, spread, out=np.zeros_like(spread), where=spread > 1e-9)
+    testable = spread > 1e-9
+    z = np.divide(corrected, spread, out=np.zeros_like(spread), where=testable)
     # Rates are compared where both kinds are; to have nothing to compare with is no contrast.
     both = (without > 1e-9) & (n_with > 1e-9)
     rate_without = np.divide(failed - failed_with, without, out=np.zeros_like(without), where=both)
@@ -61,6 +64,7 @@ def mantel_haenszel(n_with: Floats, failed_with: Floats, n: Floats, failed: Floa
         n_without=np.where(both, without, 0.0).sum(axis=1),
         failures_with=np.where(both, failed_with, 0.0).sum(axis=1) / share,
         failures_without=np.clip((np.where(both, n_with, 0.0) * rate_without).sum(axis=1) / share, 0.0, 1.0),
+        testable=testable,
     )
 
 
@@ -131,10 +135,18 @@ def test_patterns(starts: Ints, u: Small, *, stratum_ep: Small, failed_ep: Float
         having = _sums(key, weight, size).reshape(shape)
         failing = _sums(key, weight * failed_ep[inside], size).reshape(shape)
         parts.append(mantel_haenszel(having, failing, n, failed))
-    names = ("z", "p", "n_with", "n_without", "failures_with", "failures_without")
-    return Tested(**{
-        name: np.concatenate([getattr(part, name) for part in parts]) if parts else np.zeros(0) for name in names
-    })  # fmt: skip
+    if not parts:
+        none = np.zeros((0, n_strata))
+        return mantel_haenszel(none, none, n, failed)
+    return Tested(
+        z=np.concatenate([part.z for part in parts]),
+        p=np.concatenate([part.p for part in parts]),
+        n_with=np.concatenate([part.n_with for part in parts]),
+        n_without=np.concatenate([part.n_without for part in parts]),
+        failures_with=np.concatenate([part.failures_with for part in parts]),
+        failures_without=np.concatenate([part.failures_without for part in parts]),
+        testable=np.concatenate([part.testable for part in parts]),
+    )
 
 
 def _sums(place: Ints | Small, weight: Floats, n: int) -> Floats:

@@ -78,8 +78,7 @@ def discover(items: Items, judged: Judged, bar: Bar) -> list[Rule]:
         return []
     tried = items.take(chosen)
     tested = judged.test(tried)
-    # What comparable episodes never lack or never have cannot be tested, and counts not as a test.
-    testable = np.flatnonzero(tested.z != 0)
+    testable = np.flatnonzero(tested.testable)
     q = np.ones(len(chosen))
     q[testable] = benjamini_hochberg(tested.p[testable], dependent=bar.dependent)
     first = tried.u[tried.starts[:-1]]

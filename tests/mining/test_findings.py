@@ -182,6 +182,23 @@ def test_a_candidate_waits_for_the_night_that_has_enough_later_data(lake: Any) -
     }
 
 
+def test_what_no_longer_happens_is_told_as_such(lake: Any) -> None:
+    log = Log(lake)
+    traffic(log, 700)
+    night(lake, "n1")
+    (row,) = stored(lake, "confirmed")
+    lake.con.execute(
+        "update trajectories set pool = 'gate' where trajectory_id in"
+        " (select trace_id from spans where tool_name = 'lookup')"
+    )
+    found = night(lake, "n2")
+    (gone,) = stored(lake, "confirmed")
+    assert (gone["coverage"], gone["cost_usd_day"], gone["night_id"]) == (0.0, 0.0, "n2")
+    assert gone["exemplars"] == row["exemplars"]
+    assert found.findings.num_rows == 1
+    assert night(lake, "n3").findings.num_rows == 0
+
+
 def test_what_later_data_do_not_show_is_refuted_and_stays_away(lake: Any) -> None:
     log = Log(lake)
     traffic(log, 300)
@@ -208,7 +225,7 @@ def test_logs_without_times_are_confirmed_on_other_tasks(lake: Any) -> None:
 
 def test_traits_and_arguments_are_contrasted_too(lake: Any) -> None:
     log, rng = Log(lake), random.Random(3)
-    for i in range(900):
+    for _ in range(900):
         prompt, bare = rng.choice("123"), rng.random() < 0.2
         calls = [*some(rng), ("transfer", {"to": "A"} if bare else {"to": "A", "currency": "EUR"}, False)]
         log.episode(calls, failed=rng.random() < 0.1 + 0.4 * (prompt == "2") + 0.4 * bare, prompt=prompt)
