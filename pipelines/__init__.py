@@ -4,6 +4,7 @@ ingesting   logs in, one batch one transaction, every trajectory in a pool
 judging     reward models, verifiers, call sites
 finding     what goes with failure in all episodes, confirmed on later ones
 fitting     what labels teach reward models, kept with what it came from
+preferring  heads that learn which of two runs went better, a training job each
 crediting   what of an episode's outcome each of its calls is worth
 learning    what tonight is worth learning from, frozen at a snapshot
 branches    better prompts, better weights

@@ -1,8 +1,10 @@
 """Labels to reward models: a model that learns is fitted first, and what it learned is kept with what it came from."""
 
+from tracemill.pipelines import preferring
 from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.night import Night, rows
 from tracemill.protocols import Fitted, RewardModel
+from tracemill.rewards.preference import Preference
 
 
 def fitted(night: Night, model: RewardModel, settings: RewardConfig) -> RewardModel:
@@ -13,6 +15,9 @@ def fitted(night: Night, model: RewardModel, settings: RewardConfig) -> RewardMo
     snapshot = night.lake.snapshot_id()
     with night.lake.reader(snapshot) as con:
         taught = model.fit(con, now_ns=night.clock())
+    if isinstance(taught, Preference):
+        taught = preferring.trained(night, taught)
+    with night.lake.reader(snapshot) as con:
         known = con.execute(
             "SELECT 1 FROM reward_models WHERE name = ? AND version = ?", [taught.name, taught.version]
         ).fetchone()

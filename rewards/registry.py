@@ -13,6 +13,7 @@ from tracemill.rewards.feedback import Feedback
 from tracemill.rewards.json_schema import JsonSchema
 from tracemill.rewards.learned import Learned
 from tracemill.rewards.numeric import Numeric
+from tracemill.rewards.preference import Preference
 from tracemill.rewards.python_callable import PythonCallable
 from tracemill.rewards.regex import Regex
 from tracemill.rewards.signals import Signals
@@ -39,6 +40,7 @@ MODELS: Mapping[str, Callable[..., RewardModel]] = {
     "tool_steps": ToolSteps,
     "sql_expression": SqlExpression,
     "learned": Learned,
+    "preference": Preference,
 }
 VERIFIERS: Mapping[str, Callable[..., Verifier]] = {
     "exact_match": ExactMatch,

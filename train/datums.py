@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,7 @@ from tracemill.ids import PSEUDONYM, canonical_json
 from tracemill.records import Artifact, Case
 from tracemill.train import prompts
 
-Kind = Literal["sft", "grpo"]
+Kind = Literal["sft", "grpo", "preference"]
 
 SCHEMA = pa.schema(
     [
@@ -69,7 +69,7 @@ def read(path: Path) -> Datums:
     about = table.schema.metadata or {}
     if b"tracemill.kind" not in about:
         raise ConfigError(f"{path} was not written by train.datums")
-    kind: Kind = "grpo" if about[b"tracemill.kind"] == b"grpo" else "sft"
+    kind: Kind = next(one for one in get_args(Kind) if one.encode() == about[b"tracemill.kind"])
     return Datums(kind=kind, table=table, dropped=json.loads(about[b"tracemill.dropped"]))
 
 

@@ -8,11 +8,13 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.protocols import Trainer
 from tracemill.train.grpo import GrpoTrainer
+from tracemill.train.preference import PreferenceTrainer
 from tracemill.train.sft import SftTrainer
 
-TRAINERS: Mapping[str, type[SftTrainer] | type[GrpoTrainer]] = {
+TRAINERS: Mapping[str, type[SftTrainer] | type[GrpoTrainer] | type[PreferenceTrainer]] = {
     "sft": SftTrainer,
     "grpo": GrpoTrainer,
+    "preference": PreferenceTrainer,
 }
 
 

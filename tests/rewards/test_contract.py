@@ -18,6 +18,7 @@ CASES = {
     "signals": RewardSpec(kind="signals", name="signals"),
     "tools": RewardSpec(kind="tools", name="tools"),
     "learned": RewardSpec(kind="learned", name="learned"),
+    "preference": RewardSpec(kind="preference", name="preference", options={"base_model": "models/tiny"}),
     "tool_steps": RewardSpec(kind="tool_steps", name="tool_steps"),
     "sql_expression": RewardSpec(
         kind="sql_expression", name="short", options={"view": "transitions", "expression": "step < 1"}
@@ -42,6 +43,7 @@ OTHER = {
     "signals": {"languages": ["en"]},
     "tools": {},
     "learned": {"bags": 1},
+    "preference": {"steps": 3},
     "tool_steps": {"values": {"error": 0.5}},
     "sql_expression": {"fold": "max"},
     "exact_match": {"casefold": False},

@@ -1,0 +1,51 @@
+"""Labels to heads that prefer: one training job for each cell of users and times, each in a process of its own."""
+
+from pathlib import Path
+
+from tracemill.ids import content_id
+from tracemill.pipelines.night import Night
+from tracemill.rewards.preference import Preference
+from tracemill.train import TrainJob, launch
+from tracemill.train.preference import pairs
+
+
+def trained(night: Night, model: Preference) -> Preference:
+    """The model with heads as tonight's labels teach them; as it is where there is nothing new to learn.
+
+    A job that was interrupted goes on from its checkpoint; cells that learn from the same pairs share one head.
+    """
+    with night.lake.reader() as con:
+        lesson = model.lesson(con)
+    if lesson is None:
+        return model
+    work = night.config.work_path / "preference"
+    heads: dict[str, tuple[str, str]] = {}
+    for done, (cell, transcripts) in enumerate(lesson.cells.items()):
+        night.tell("score", f"heads of {model.name}", done, len(lesson.cells))
+        rows = pairs(transcripts, seed=model.seed)
+        if not rows.table.num_rows:
+            continue
+        named = content_id(model.base_model, model.steps, model.max_tokens, model.seed, rows.table.to_pylist())
+        result = launch(
+            TrainJob(
+                trainer="preference",
+                base_model=night.config.model(model.base_model),
+                cache=night.config.work_path / "models",
+                datums=rows.write(work / f"{named}.parquet"),
+                out=work / named,
+                options={"steps": model.steps, "max_tokens": model.max_tokens},
+                seed=model.seed,
+                threads=night.config.train.threads,
+            )
+        )
+        if result.adapter is not None and result.content_hash is not None:
+            heads[cell] = (_relative(result.adapter, night.config.root), result.content_hash)
+    return model.trained(lesson, heads) if heads else model
+
+
+def _relative(folder: Path, root: Path) -> str:
+    return (
+        str(folder.resolve().relative_to(root.resolve()))
+        if folder.resolve().is_relative_to(root.resolve())
+        else str(folder)
+    )
