@@ -27,8 +27,8 @@ Bools = npt.NDArray[np.bool_]
 Objects = npt.NDArray[np.object_]
 MAX_FIXED = 64
 """A template has at most so many messages besides its conversation."""
-MOST_CALLS = 100_000
-MOST_REFS = 2_000_000
+MOST_CALLS = 50_000
+MOST_REFS = 1_000_000
 """As many calls are looked at in one go, with as many messages between them: what that takes is what mining takes,
 however many calls a night brings."""
 _CHUNK = 20_000
