@@ -1,17 +1,19 @@
 """One batch while it is put together: its columns, its messages, its ledger and what was refused."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 
 from tracemill.ids import content_id, keyed_id
-from tracemill.ingest.columns import Checks, SpanColumns, nanoseconds
+from tracemill.ingest.collecting import Checks
+from tracemill.ingest.columns import SpanColumns, nanoseconds
 from tracemill.ingest.content.book import MessageBook
 from tracemill.ingest.documents import MALFORMED, guarded
 from tracemill.ingest.limits import Limits
 from tracemill.ingest.otel.envelope import understood
-from tracemill.ingest.otel.straight import Block, Straight
+from tracemill.ingest.otel.straight import Straight
 from tracemill.ingest.providers import batched
 from tracemill.ingest.reader import BadRecord, Bundle, Done, Item, LateContent, RawScore, RawSpan
 from tracemill.ingest.redact import Redactor, Ruleset
@@ -21,6 +23,8 @@ from tracemill.schema import INGEST_LOG, INGEST_PROGRESS, QUARANTINE, SCORES, TA
 
 _EXCERPT = 500
 _SCORE = Checks(SCORES)
+_TOGETHER = 128
+"""How many OpenTelemetry spans are understood together."""
 _ROW_BYTES = 400
 """About what a row takes beside its texts."""
 
@@ -74,6 +78,9 @@ class Building:
         self._content: list[tuple[str, str | None, int]] = []
         self._outgrown: list[tuple[str, str]] = []
         self._at: _Source | None = None
+        self._heard: list[tuple[Bundle, int]] = []
+        """Bundles that wait for others to be taken in together with, and the seq of the first span of each."""
+        self._n_heard = 0
         self.bytes_in = 0
         """Bytes of the whole objects taken in."""
 
@@ -84,7 +91,7 @@ class Building:
     @property
     def size(self) -> int:
         """About the bytes that the batch holds in memory."""
-        rows = self._spans.rows + len(self._scores) + len(self._quarantine)
+        rows = self._spans.rows + self._n_heard + len(self._scores) + len(self._quarantine)
         return self._spans.size + self._book.size + rows * _ROW_BYTES
 
     @property
@@ -130,6 +137,7 @@ class Building:
         """An empty batch that goes on with the object that this one is cut in."""
         at = self._at
         assert at is not None
+        self._take_heard()
         self._progress.append(self._account(at) | {"position": at.position})
         following = Building(
             key=self._key, now_ns=self._now_ns, readers=self._readers, rules=self._rules, limits=self.limits
@@ -157,67 +165,82 @@ class Building:
         if at.position < at.begun:
             return  # an earlier batch holds it
         if isinstance(item, Bundle):
-            self._add_bundle(item)
+            self._heard.append((item, at.seq))
+            at.seq += len(item.spans)
+            self._n_heard += len(item.spans)
+            if self._n_heard >= _TOGETHER:
+                self._take_heard()
             return
-        at.items += 1
-        uri, name = at.uri, str(at.format)
-        try:
+        if isinstance(item, RawSpan | RawScore):
+            self._take_heard()  # of two versions of a span the last may count
             if isinstance(item, RawSpan):
                 if item.seq is None and not item.partial:
                     item.seq = at.seq
                 at.seq += 1
+        self._add(item)
+
+    def _add(self, item: Item) -> None:
+        at = self._at
+        assert at is not None
+        at.items += 1
+        uri, name = at.uri, str(at.format)
+        try:
+            if isinstance(item, RawSpan):
                 self._spans.add(item, uri=uri, source_format=name)
             elif isinstance(item, RawScore):
                 self._add_score(item, uri)
             elif isinstance(item, LateContent):
                 at.late += 1
                 self._spans.add_late(item, uri=uri, source_format=name, seq=at.late)
-            else:
+            elif isinstance(item, BadRecord):
                 self._refuse(item)
         except (*MALFORMED, pa.ArrowException) as error:
             line = item.line if isinstance(item, RawSpan) else None
             self._refuse(BadRecord(reason=f"malformed record: {type(error).__name__}: {error}", line=line))
 
-    def _add_bundle(self, bundle: Bundle) -> None:
-        at = self._at
-        assert at is not None
-        block = self._straight.block(bundle, uri=at.uri, source_format=str(at.format), seq=at.seq)
-        if block is None or len(block.places) < len(bundle.spans):
-            self._add_mixed(bundle, block)
+    def _take_heard(self) -> None:
+        """Takes in the bundles that wait."""
+        at, bundles = self._at, self._heard
+        if not bundles:
             return
-        at.items += len(block.places)
-        at.seq += len(block.places)
-        self._spans.add_block(block.columns, len(block.places), uri=at.uri)
-        for scores in map(block.scores.__getitem__, sorted(block.scores)):
-            for score in scores:
-                self.add(score)
-
-    def _add_mixed(self, bundle: Bundle, block: Block | None) -> None:
-        """The spans one by one, those that are no rows yet the general way."""
-        at = self._at
         assert at is not None
+        self._heard, self._n_heard = [], 0
+        spans = [(bundle, heard) for bundle, _ in bundles for heard in bundle.spans]
+        block = self._straight.block(bundles, uri=at.uri, source_format=str(at.format))
+        if block is not None and len(block.places) == len(spans):
+            at.items += len(spans)
+            self._spans.add_block(block.columns, len(spans), uri=at.uri)
+            for place in sorted(block.scores):
+                self._add_each(block.scores[place])
+            return
         rows = {} if block is None else dict(zip(block.places, block.rows(), strict=True))
-        for place, heard in enumerate(bundle.spans):
+        seqs = (seq + place for bundle, seq in bundles for place in range(len(bundle.spans)))
+        for place, ((bundle, heard), seq) in enumerate(zip(spans, seqs, strict=True)):
             row = rows.get(place)
             if row is None or block is None:
-                for item in guarded(understood(heard, bundle), bundle.bad):
-                    self.add(item)
+                self._add_each(guarded(understood(heard, bundle), bundle.bad), seq)
             else:
                 at.items += 1
-                at.seq += 1
                 self._spans.add_row(row, uri=at.uri)
-                for score in block.scores.get(place, ()):
-                    self.add(score)
+                self._add_each(block.scores.get(place, ()))
+
+    def _add_each(self, items: Iterable[Item], seq: int | None = None) -> None:
+        for item in items:
+            if isinstance(item, RawSpan) and item.seq is None:
+                item.seq = seq
+            self._add(item)
 
     def fail(self, reason: str) -> None:
         """The current object cannot be read (any further); it gets no ledger row, so that it is tried again."""
         assert self._at is not None
+        self._take_heard()
         self._at.items += 1
         self._refuse(BadRecord(reason=reason))
 
     def end(self) -> None:
         """Closes the object: its ledger row."""
         assert self._at is not None
+        self._take_heard()
         self._ledger.append(self._account(self._at))
         self.bytes_in += self._at.source.size_bytes
 

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
-from itertools import chain, repeat
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from tracemill.chat import as_text
+from tracemill.ingest.collecting import Columns
 from tracemill.ingest.content.book import MessageBook
 from tracemill.ingest.reader import LateContent, Message, RawSpan
 from tracemill.ingest.redact import Redactor
@@ -27,7 +28,7 @@ from tracemill.schema import SPAN_PARTS, SPANS
 DAY_NS = 86_400_000_000_000
 _MAX_NS = 2**63 - 1
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_FLUSH_ROWS = 1024
+_RESOURCES = 1000
 _LONG = ("attributes", "tool_args", "tool_result", "params")
 _IDS = ("system_ids", "input_ids", "output_ids")
 _long = itemgetter(*map(SPANS.get_field_index, _LONG))
@@ -55,88 +56,6 @@ def _count(value: int | None) -> int | None:
     return value if value is not None and 0 <= value <= _MAX_NS else None
 
 
-_TYPES: dict[pa.DataType, type | tuple[type, ...]] = {
-    pa.string(): str,
-    pa.int64(): int,
-    pa.int32(): int,
-    pa.float64(): (float, int),
-    pa.date32(): date,
-}
-
-
-class Checks:
-    """What the values of a row must be so that its table can hold them: known at the row, not when it is written."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._plain = [(field.name, _TYPES[field.type]) for field in schema if field.type in _TYPES]
-        self._lists = [field.name for field in schema if field.type == pa.list_(pa.string())]
-
-    def check(self, row: dict[str, Any]) -> None:
-        """Raises TypeError or OverflowError with the column's name."""
-        for name, kind in self._plain:
-            value = row.get(name)
-            if value is None:
-                continue
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise TypeError(f"{name} cannot be {type(value).__name__}")
-            if isinstance(value, int) and not -_MAX_NS <= value <= _MAX_NS:
-                raise OverflowError(f"{name} is out of range")
-            if isinstance(value, str) and not value.isascii():
-                value.encode()  # a lone surrogate, which no file can hold
-        for name in self._lists:
-            for item in row.get(name) or ():
-                if not isinstance(item, str):
-                    raise TypeError(f"{name} cannot hold {type(item).__name__}")
-
-
-class _Columns:
-    """Rows on their way into one table. Memory is the columns' own: Python values become Arrow in blocks."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._checks = Checks(schema)
-        self._blocks: list[pa.RecordBatch] = []
-        self._open: list[list[Any]] = [[] for _ in schema]
-        self.rows = 0
-
-    def add(self, row: dict[str, Any]) -> int:
-        """The row's place in the table; columns left out are NULL. Raises what `Checks` raises."""
-        self.check(row)
-        return self.add_checked([row.get(name) for name in self._schema.names])
-
-    def check(self, row: dict[str, Any]) -> None:
-        self._checks.check(row)
-
-    def add_checked(self, row: Sequence[Any]) -> int:
-        """As `add`, for values in the order of the columns that are what `Checks` asks for."""
-        for column, value in zip(self._open, row, strict=True):
-            column.append(value)
-        return self._added(1)
-
-    def add_block(self, columns: Iterable[Sequence[Any] | None], rows: int) -> int:
-        """As `add_checked`, for several rows by column; None for a column of NULLs. The first one's place."""
-        for column, values in zip(self._open, columns, strict=True):
-            column += repeat(None, rows) if values is None else values
-        return self._added(rows)
-
-    def _added(self, rows: int) -> int:
-        place = self.rows
-        self.rows += rows
-        if len(self._open[0]) >= _FLUSH_ROWS:
-            self._flush()
-        return place
-
-    def table(self) -> pa.Table:
-        self._flush()
-        return pa.Table.from_batches(self._blocks, schema=self._schema)
-
-    def _flush(self) -> None:
-        if self._open[0]:
-            arrays = [pa.array(column, field.type) for column, field in zip(self._open, self._schema, strict=True)]
-            self._blocks.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-            self._open = [[] for _ in self._schema]
-
-
 class SpanColumns:
     """Collects the spans of one batch."""
 
@@ -144,12 +63,13 @@ class SpanColumns:
         self._book = book
         self._redactor = redactor
         self._now_ns = now_ns
-        self._spans = _Columns(SPANS)
-        self._parts = _Columns(SPAN_PARTS)
+        self._spans = Columns(SPANS)
+        self._parts = Columns(SPAN_PARTS)
         self._newest: dict[tuple[str, str], int] = {}
         self._revised: dict[int, int] = {}
         self._from: list[tuple[int, str]] = []
         self._older: list[int] = []
+        self._resources: dict[str, tuple[msgspec.Raw, bool]] = {}
         self._resource: tuple[dict[str, Any], msgspec.Raw, bool] | None = None
         self.duplicates: Counter[str] = Counter()
         """Spans by source uri of which the batch holds a version that counts more."""
@@ -334,9 +254,16 @@ class SpanColumns:
     def resource(self, resource: dict[str, Any]) -> tuple[msgspec.Raw, bool]:
         """A resource's JSON, redacted, and whether redaction changed it."""
         if self._resource is None or self._resource[0] is not resource:
-            before = self._redactor.hits
-            text = self._redactor.json(resource) or "{}"
-            self._resource = (resource, msgspec.Raw(text.encode()), self._redactor.hits != before)
+            key = repr(resource)
+            found = self._resources.get(key)
+            if found is None:
+                before = self._redactor.hits
+                text = self._redactor.json(resource) or "{}"
+                found = msgspec.Raw(text.encode()), self._redactor.hits != before
+                if len(self._resources) > _RESOURCES:
+                    self._resources.clear()
+                self._resources[key] = found
+            self._resource = (resource, *found)
         return self._resource[1], self._resource[2]
 
 

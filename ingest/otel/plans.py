@@ -108,33 +108,40 @@ class Plans:
         self._redactor = redactor
         self._plans: dict[tuple[tuple[str, ...], str | None], dict[str, Plan | None]] = {}
 
-    def grouped(self, bundle: Bundle) -> list[tuple[Plan, list[int]]]:
-        """The spans, by their places, that have a plan in common; those without one are left out."""
-        shapes: dict[tuple[str, ...], list[int]] = {}
-        for at, heard in enumerate(bundle.spans):
-            alike = shapes.get(heard.names)
-            if alike is None:
-                shapes[heard.names] = [at]
-            else:
-                alike.append(at)
+    def grouped(self, bundles: Sequence[Bundle]) -> list[tuple[Plan, list[int]]]:
+        """The spans, by their places in all bundles, that have a plan in common; those without one are left out."""
+        spans: list[Heard] = []
+        shapes: dict[tuple[tuple[str, ...], str | None], tuple[Origin, list[int]]] = {}
+        for bundle in bundles:
+            scope = bundle.origin.scope
+            first = len(spans)
+            spans += bundle.spans
+            if "agentlightning.rollout_id" in bundle.origin.resource:
+                continue  # whatever it is, that is what it belongs to
+            for at, heard in enumerate(bundle.spans, start=first):
+                alike = shapes.get((heard.names, scope))
+                if alike is None:
+                    shapes[heard.names, scope] = bundle.origin, [at]
+                else:
+                    alike[1].append(at)
         found = []
-        for names, alike in shapes.items():
-            plans = self._plans.get((names, bundle.origin.scope))
+        for shape, (origin, places) in shapes.items():
+            plans = self._plans.get(shape)
             if plans is None:
                 if len(self._plans) > _MAX_SHAPES:
                     continue
-                plans = self._plans[names, bundle.origin.scope] = {}
-            if _OPERATION not in names:
+                plans = self._plans[shape] = {}
+            if _OPERATION not in shape[0]:
                 continue
-            place = names.index(_OPERATION)
+            place = shape[0].index(_OPERATION)
             by_operation: dict[str, list[int]] = {}
-            for at in alike:
-                operation = bundle.spans[at].values[place]
+            for at in places:
+                operation = spans[at].values[place]
                 if type(operation) is str and operation:
                     by_operation.setdefault(operation, []).append(at)
             for operation, several in by_operation.items():
                 if operation not in plans:
-                    plans[operation] = self._made(bundle.spans[several[0]], bundle.origin)
+                    plans[operation] = self._made(spans[several[0]], origin)
                 plan = plans[operation]
                 if plan is not None:
                     found.append((plan, several))

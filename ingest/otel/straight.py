@@ -6,7 +6,7 @@ way itself is watched while it understands the first of them. The values of one 
 as a column. A span that has anything unusual about it goes the general way, so that there is one truth; both give the
 same rows.
 
-All texts of a bundle are redacted in one pass: mostly nothing is found, and the texts stay as they are.
+All texts of some bundles are redacted in one pass: mostly nothing is found, and the texts stay as they are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,12 +32,12 @@ _lines = msgspec.json.Encoder().encode_lines
 
 
 class Block(msgspec.Struct):
-    """Rows of a bundle: the spans that went straight, in their order."""
+    """Rows of some bundles: the spans that went straight, in their order."""
 
     columns: list[list[Any] | None]
     """In the order of SPANS; None where all of a column is NULL."""
     places: list[int]
-    """Which spans of the bundle they are."""
+    """Which spans of all these bundles they are."""
     scores: dict[int, list[Item]]
     """What was found in the spans of these places."""
 
@@ -47,8 +47,21 @@ class Block(msgspec.Struct):
         return zip(*(repeat(None, size) if column is None else column for column in self.columns), strict=True)
 
 
+class _Shared(msgspec.Struct, gc=False):
+    """What the rows of one bundle have in common."""
+
+    origin: Origin
+    line: int | None
+    seq: int
+    """What a span's place is added to."""
+    closing: str | None
+    """What ends their attributes; None where they have to go the general way."""
+    touched: bool
+    """Whether redaction changed what they share."""
+
+
 class Straight:
-    """Makes rows of bundles for one batch."""
+    """Makes rows of bundles for one batch. Many at a time cost little more than their values."""
 
     def __init__(self, book: MessageBook, redactor: Redactor, columns: SpanColumns, *, now_ns: int) -> None:
         self._book = book
@@ -58,20 +71,19 @@ class Straight:
         self._plans = Plans(redactor)
         self._drafting = Drafting(book, redactor)
 
-    def block(self, bundle: Bundle, *, uri: str, source_format: str, seq: int) -> Block | None:
-        """The rows of the spans that can go straight; None where none can. `seq` is that of the bundle's first."""
-        origin = bundle.origin
-        if "agentlightning.rollout_id" in origin.resource:
-            return None
+    def block(self, bundles: Sequence[tuple[Bundle, int]], *, uri: str, source_format: str) -> Block | None:
+        """The rows of the spans that can go straight; None where none can. With each bundle comes its first seq."""
+        heard = [bundle for bundle, _ in bundles]
+        spans = list(chain.from_iterable(bundle.spans for bundle in heard))
         drafts = []
-        for plan, places in self._plans.grouped(bundle):
+        for plan, places in self._plans.grouped(heard):
             try:
-                draft = self._drafting.draft(plan, places, bundle.spans)
+                draft = self._drafting.draft(plan, places, spans)
             except MALFORMED:
                 continue
             if draft is not None:
                 drafts.append(draft)
-        shared = [text for text in (origin.service, origin.scope) if text is not None]
+        shared = {text for bundle in heard for text in (bundle.origin.service, bundle.origin.scope) if text is not None}
         texts = self._book.unsettled().union(shared, *(draft.texts for draft in drafts))
         try:
             dirty = self._redactor.changed(texts)
@@ -79,52 +91,55 @@ class Straight:
             self._book.settle(texts)
             return None
         self._book.settle(dirty)
-        if not dirty.isdisjoint(shared):
-            return None
-        closing, touched = self._closing(origin)
-        drafts = [draft for draft in drafts if self._finished(draft, dirty, closing, touched)]
+        of: list[_Shared] = []
+        for bundle, seq in bundles:
+            one = self._shared(bundle, seq - len(of), dirty)
+            of += [one] * len(bundle.spans)
+        drafts = [draft for draft in drafts if self._finished(draft, dirty, [of[place] for place in draft.places])]
         if not drafts:
             return None
         places, columns = _in_order(drafts)
-        columns |= {"seq": [seq + place for place in places], "ingested_at": [self._now_ns] * len(places)}
-        for name, value in (
-            ("service", origin.service),
-            ("source_uri", uri),
-            ("source_line", bundle.line),
-            ("source_format", source_format),
-        ):
-            columns[name] = [value] * len(places)
+        theirs = [of[place] for place in places]
+        columns["seq"] = [one.seq + place for one, place in zip(theirs, places, strict=True)]
+        columns["service"] = [one.origin.service for one in theirs]
+        columns["source_line"] = [one.line for one in theirs]
+        columns["ingested_at"] = [self._now_ns] * len(places)
+        columns["source_uri"] = [uri] * len(places)
+        columns["source_format"] = [source_format] * len(places)
         scores = {place: said for draft in drafts for place, said in draft.scores.items()}
         return Block(list(map(columns.get, _NAMES)), places, scores)
 
-    def _closing(self, origin: Origin) -> tuple[str, bool]:
-        """What ends the attributes of all spans of an origin, and whether redaction changed it."""
+    def _shared(self, bundle: Bundle, seq: int, dirty: set[str]) -> _Shared:
+        origin = bundle.origin
+        if origin.service in dirty or origin.scope in dirty:
+            return _Shared(origin, bundle.line, seq, None, False)
         closing, touched = "", False
         if origin.scope:
             closing = f',"otel.scope.name":{_json(origin.scope).decode()}'
         if origin.resource:
             resource, touched = self._columns.resource(origin.resource)
             closing += f',"resource":{bytes(resource).decode()}'
-        return closing, touched
+        return _Shared(origin, bundle.line, seq, closing, touched)
 
-    def _finished(self, draft: Draft, dirty: set[str], closing: str, touched: bool) -> bool:
+    def _finished(self, draft: Draft, dirty: set[str], of: Sequence[_Shared]) -> bool:
         """Makes rows of a draft, but for those that have to go the general way; False where none is left."""
-        lost = self._redacted(draft, dirty & draft.texts) | self._identified(draft)
+        lost = {row for row, one in enumerate(of) if one.closing is None}
+        lost |= self._redacted(draft, dirty & draft.texts) | self._identified(draft)
         if len(lost) == len(draft.places):
             return False
         columns = draft.columns
         lines = _lines(draft.free).decode().split("\n")[:-1]
-        if closing:
-            columns["attributes"] = [
-                f"{line[:-1]}{closing}}}" if len(line) > 2 else f"{{{closing[1:]}}}" for line in lines
-            ]
-        else:
-            columns["attributes"] = [line if len(line) > 2 else None for line in lines]
+        columns["attributes"] = [
+            (f"{line[:-1]}{one.closing}}}" if len(line) > 2 else f"{{{one.closing[1:]}}}")
+            if one.closing
+            else (line if len(line) > 2 else None)
+            for line, one in zip(lines, of, strict=True)
+        ]
         for name in ("tool_args", "tool_result"):
             if name in columns:
                 columns[name] = [text if type(text) is str else as_text(text) for text in columns[name]]
         flags = columns["flags"]
-        for row in range(len(flags)) if touched else draft.touched:
+        for row in draft.touched.union(row for row, one in enumerate(of) if one.touched):
             flags[row] = [*flags[row], "redacted"]
         if lost:
             kept = [row not in lost for row in range(len(flags))]

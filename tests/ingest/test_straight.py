@@ -158,11 +158,11 @@ def _rows(log: Path, rules: Ruleset | None, *, straightly: bool) -> tuple[Tables
     made = 0
     original = Straight.block
 
-    def counted(self: Straight, bundle: Bundle, **place: Any) -> Any:
+    def counted(self: Straight, bundles: list[tuple[Bundle, int]], **place: Any) -> Any:
         nonlocal made
         if not straightly:
             return None
-        found = original(self, bundle, **place)
+        found = original(self, bundles, **place)
         made += 0 if found is None else len(found.places)
         return found
 
@@ -365,3 +365,21 @@ def test_canonical_json_without_fractions_is_written_by_msgspec(value: Any) -> N
             msgspec.json.encode(value, order="sorted")
     else:
         assert msgspec.json.encode(value, order="sorted") == written
+
+
+def test_spans_that_wait_for_others_stay_in_the_batch_of_their_record(log: Path) -> None:
+    lines = []
+    for at in range(300):
+        scoped = {"scope": {"name": "lib"}, "spans": [_span(2 * at + 1), _span(2 * at + 2)]}
+        lines.append(json.dumps({"resourceSpans": [{"resource": {}, "scopeSpans": [scoped]}]}))
+    log.write_text("\n".join(lines) + "\n")
+    found = []
+    for batch in ingest.batches(ingest.find([log]), key=KEY, now_ns=7, max_bytes=20_000):
+        spans = batch.tables["spans"].to_pylist()
+        for account in (*batch.tables["ingest_log"].to_pylist(), *batch.tables["ingest_progress"].to_pylist()):
+            assert account["n_records"] == (len(found) + len(spans)) // 2
+            assert account["n_items"] == len(spans)
+        found += spans
+    assert [row["span_id"] for row in found] == [f"{at:016x}" for at in range(1, 601)]
+    assert [row["seq"] for row in found] == [0, 1] * 300
+    assert [row["source_line"] for row in found] == [at // 2 + 1 for at in range(600)]
