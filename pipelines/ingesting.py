@@ -150,6 +150,7 @@ def take_in(
             _add(totals, write(night, one.batch, again=one.again))
             task.ledger.note(one.batch.tables)
             night.tell("ingest", "reading logs", min(totals["files"], len(objects)), len(objects))
+            del one  # while the next batch is made, this one need not be there
     if renewed:
         with night.lake.transaction(f"{night.night_id}: {len(renewed)} objects are as they were") as tx:
             tx.renew(renewed)

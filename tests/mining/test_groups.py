@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemill.mining.groups import group_tasks, may_be_alike
@@ -248,6 +248,7 @@ def test_of_many_groups_that_share_a_band_those_are_read_that_are_looked_at() ->
     assert len(read) < len(everything)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=12))
 def test_any_texts_get_a_group_and_equal_texts_the_same(texts: list[str]) -> None:
     groups, pools, new = groups_of(tasks([*texts, *texts]))
