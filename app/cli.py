@@ -237,7 +237,7 @@ def score(
 
 @app.command()
 def label(
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="About how many episodes a round draws.")] = 20,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many episodes a round draws.")] = 20,
     who: Annotated[str | None, typer.Option("--as", help="Who answers; only a pseudonym of it is kept.")] = None,
     answers: Annotated[
         Path | None, typer.Option("--from", help="Take the answers of a file: JSON lines with target_id and answer.")

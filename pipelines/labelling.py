@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id, keyed_fraction
 from tracemill.ingest import Ruleset
@@ -64,7 +66,7 @@ def parse(said: object) -> Answer:
 
 
 def queue(night: Night, n: int, *, draw: bool = True) -> list[Asked]:
-    """The episodes of the round that are not answered yet; a new round of about `n` is drawn where none is left."""
+    """The episodes of the round that are not answered yet; a new round of `n` is drawn where none is left."""
     waiting = _waiting(night)
     if waiting or not draw:
         return waiting
@@ -161,15 +163,16 @@ def _drawn(night: Night, n: int) -> list[Asked]:
         table = asking.targets(con)
     chance = asking.propensities(table["worth"].to_numpy(), n)
     rest = zip(*(table[name].to_pylist() for name in ("target_id", "agent", "value")), strict=True)
-    # Each on its own, by a number that only the holder of the lake's key can predict.
-    drawn = [
-        (keyed_fraction(night.lake.key, "label", night.night_id, target), target, agent, value, probability)
+    # In an order, and from a start, that only the holder of the lake's key can predict.
+    key = night.lake.key
+    drawn = sorted(
+        (keyed_fraction(key, "label", night.night_id, target), target, agent, value, probability)
         for (target, agent, value), probability in zip(rest, chance.tolist(), strict=True)
-    ]
+    )
+    places = asking.draw(np.array([one[4] for one in drawn]), keyed_fraction(key, "label start", night.night_id))
     return [
         Asked(target_id=target, propensity=probability, agent=agent, value=value)
-        for number, target, agent, value, probability in sorted(drawn, key=lambda one: one[:2])
-        if number < probability
+        for _, target, agent, value, probability in (drawn[place] for place in places)
     ]
 
 

@@ -36,3 +36,13 @@ def propensities(worth: Floats, n: int, *, floor: float = FLOOR) -> Floats:
             break
         chance = np.where(rest, np.minimum(1.0, chance * (1 + missing / float(chance[rest].sum()))), 1.0)
     return chance
+
+
+def draw(chance: Floats, start: float) -> list[int]:
+    """Places that are drawn, each with its probability, as many as the probabilities add up to (systematic sampling).
+
+    Places must be in random order; `start` is a random number in [0, 1).
+    """
+    # Off the ends, so that rounding of the sum neither adds nor loses a place.
+    reached = np.floor(np.cumsum(chance) - min(max(start, 1e-6), 1 - 1e-6) + 1e-9)
+    return np.flatnonzero(np.diff(reached, prepend=-1.0) > 0).tolist()

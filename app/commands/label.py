@@ -66,7 +66,7 @@ def label(
 
 
 def _would_draw(n: int) -> str:
-    return f"would draw about {count(n, 'episode')}, each with a known probability, and ask about them"
+    return f"would draw {count(n, 'episode')}, each with a known probability, and ask about them"
 
 
 def _take(night: Night, output: Output, path: Path, who: str, *, dry_run: bool) -> None:

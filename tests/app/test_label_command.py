@@ -50,7 +50,7 @@ def labels(project: Path) -> list[dict[str, Any]]:
 
 def test_answers_are_kept_with_the_probability_that_they_were_asked_for(project: Path) -> None:
     queue = json.loads(run(project, "--json", "-n", "8").stdout)["queue"]
-    assert 2 <= len(queue) <= 20
+    assert len(queue) == 8
     assert all(0 < one["propensity"] <= 1 for one in queue)
     assert queue[0]["episode"][-1]["text"] == "Here."
     said = "maybe\ny\nn\n0.25\ns\nc Look at the shelf, ask bob@example.org\nq\n"
@@ -197,6 +197,6 @@ def test_every_episode_may_be_asked_for_and_the_probabilities_are_those_of_the_d
                 counts[one.target_id] = counts.get(one.target_id, 0) + 1
                 expected[one.target_id] = float(one.propensity or 0)
     assert len(counts) == 12, "none is never asked for"
-    assert sum(counts.values()) / rounds == pytest.approx(4, abs=0.7)
+    assert sum(counts.values()) == 4 * rounds
     for target, times in counts.items():
         assert times / rounds == pytest.approx(expected[target], abs=0.22)
