@@ -13,10 +13,6 @@ from typing import Any
 Answer = Callable[[dict[str, Any]], Iterable[Iterable[Any]]]
 
 
-class CannotError(Exception):
-    """The peer has no means to answer this."""
-
-
 def serve(answers: dict[str, Answer]) -> None:
     """Answers lines of stdin on stdout until there are no more."""
     said, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
@@ -25,8 +21,9 @@ def serve(answers: dict[str, Answer]) -> None:
         began, cpu = time.perf_counter(), time.process_time()
         try:
             rows = [list(row) for row in answers[asked["question"]](asked["about"])]
-        except CannotError as error:
-            told: dict[str, Any] = {"cannot": str(error)}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next question may be answered
+            told: dict[str, Any] = {"cannot": f"{type(error).__name__} after {time.perf_counter() - began:.0f} s"}
+            sys.stderr.write(f"{line}{error}\n")
         else:
             told = {"rows": rows, "wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu}
         said.write(json.dumps(told) + "\n")

@@ -7,6 +7,7 @@ feedback after the load.
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import time
@@ -25,6 +26,8 @@ from peers.otlp import requests_of
 from tracemill.warehouse import Lake, sql
 
 DAYS = 10
+_NO_RETRIES = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "300", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""A server works on what was given up; so what may take that long is asked last."""
 LONG_S = 10
 """An answer that took longer is not asked for again."""
 QUESTIONS = {
@@ -36,10 +39,6 @@ QUESTIONS = {
     "episodes under a reward, with spans": """SELECT s.trace_id, s.span_id, s.name FROM rewards r
         JOIN trajectories t ON t.trajectory_id = r.trajectory_id AND t.day = DATE '{day}'
         JOIN spans s ON s.trace_id = r.trajectory_id WHERE r.name = 'tools' AND r.value < 0.5""",
-    "traces with a text": """WITH hit AS (
-            SELECT list(message_id) AS ids FROM messages WHERE regexp_matches(text, '(?i){phrase}'))
-        SELECT DISTINCT trajectory_id FROM transitions, hit
-        WHERE list_has_any(list_concat(system_ids, input_ids, output_ids), hit.ids)""",
     "one trace": "SELECT span_id, name FROM trace_spans WHERE trace_id = '{trace_id}'",
     "sessions of a user": "SELECT session_id, n_trajectories FROM sessions WHERE user_key = '{user_key}'",
     "tokens by step": "SELECT step, count(*), avg(tokens_in), max(tokens_in) FROM llm_calls GROUP BY step",
@@ -47,6 +46,10 @@ QUESTIONS = {
         ORDER BY 2 DESC LIMIT 20""",
     "tool errors by message": """SELECT what, error_message, count(*) FROM failures WHERE kind = 'tool'
         GROUP BY what, error_message""",
+    "traces with a text": """WITH hit AS (
+            SELECT list(message_id) AS ids FROM messages WHERE regexp_matches(text, '(?i){phrase}'))
+        SELECT DISTINCT trajectory_id FROM transitions, hit
+        WHERE list_has_any(list_concat(system_ids, input_ids, output_ids), hit.ids)""",
 }
 _ABOUT = """
 SELECT trajectory_id AS trace_id, user_key, CAST(day AS VARCHAR) AS day
@@ -78,7 +81,11 @@ class Peer:
         self._server = server
         self._log = (server.database.parent / "client.log").open("wb")
         self._client = subprocess.Popen(
-            [python, script, str(server.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
+            [python, script, str(server.port)],
+            env={**os.environ, **_NO_RETRIES},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
         )
 
     def ask(self, question: str, about: dict[str, Any]) -> Asked | str:
@@ -224,7 +231,7 @@ def _contend(contenders: dict[str, Ours | Peer], about: dict[str, Any], spans: i
                     taken[name].append(answer)
         cells, found[question] = [], {}
         for name, answers in taken.items():
-            if name in cannot:
+            if not answers:
                 cells.append(f"cannot: {cannot[name]}")
                 continue
             wall, cpu = (
