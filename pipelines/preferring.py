@@ -26,18 +26,20 @@ def trained(night: Night, model: Preference) -> Preference:
         if not rows.table.num_rows:
             continue
         named = content_id(model.base_model, model.steps, model.max_tokens, model.seed, rows.table.to_pylist())
+        texts = rows.write(work / f"{named}.parquet")
         result = launch(
             TrainJob(
                 trainer="preference",
                 base_model=night.config.model(model.base_model),
                 cache=night.config.work_path / "models",
-                datums=rows.write(work / f"{named}.parquet"),
+                datums=texts,
                 out=work / named,
                 options={"steps": model.steps, "max_tokens": model.max_tokens},
                 seed=model.seed,
                 threads=night.config.train.threads,
             )
         )
+        texts.unlink()  # what was logged lies in the lake alone, where it can be forgotten
         if result.adapter is not None and result.content_hash is not None:
             heads[cell] = (_relative(result.adapter, night.config.root), result.content_hash)
     return model.trained(lesson, heads) if heads else model

@@ -75,5 +75,6 @@ def test_a_night_trains_heads_and_judges_with_those_that_saw_neither_user_nor_ti
     good = [value for at, value in judged.items() if at % 2 == 0]
     bad = [value for at, value in judged.items() if at % 2 == 1]
     assert sum(good) / len(good) > sum(bad) / len(bad) + 0.1
+    assert list(night.config.work_path.rglob("*.parquet")) == []  # no text beside the lake
     assert judging.score(night)["preference"] == 0  # nothing new: no head is trained, nobody judged again
     assert night.select("SELECT * FROM reward_models").num_rows == 1

@@ -170,7 +170,8 @@ def test_rows_of_another_kind_are_refused(job: TrainJob, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", sorted(registry.TRAINERS))
 def test_every_trainer_says_that_no_rows_are_nothing_to_learn(tiny: Path, tmp_path: Path, name: str) -> None:
-    kind: datums.Kind = "grpo" if name == "grpo" else "sft"
+    kinds: dict[str, datums.Kind] = {"sft": "sft", "grpo": "grpo", "preference": "preference"}
+    kind = kinds[name]
     empty = datums.Datums(kind=kind, table=datums.SCHEMA.empty_table(), dropped={}).write(tmp_path / "rows.parquet")
     trainer: protocols.Trainer = registry.build(name, {}, seed=0, init_adapter=None)
     assert trainer.name == name
