@@ -26,7 +26,7 @@ from peers.otlp import requests_of
 from tracemill.warehouse import Lake, sql
 
 DAYS = 10
-_NO_RETRIES = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "300", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+_FEW_RETRIES = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "300", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 """A server works on what was given up; so what may take that long is asked last."""
 LONG_S = 10
 """An answer that took longer is not asked for again."""
@@ -47,7 +47,8 @@ QUESTIONS = {
     "tool errors by message": """SELECT what, error_message, count(*) FROM failures WHERE kind = 'tool'
         GROUP BY what, error_message""",
     "traces with a text": """WITH hit AS (
-            SELECT list(message_id) AS ids FROM messages WHERE regexp_matches(text, '(?i){phrase}'))
+            SELECT list(message_id) AS ids FROM messages
+            WHERE regexp_matches(concat_ws(' ', text, parts), '(?i){phrase}'))
         SELECT DISTINCT trajectory_id FROM transitions, hit
         WHERE list_has_any(list_concat(system_ids, input_ids, output_ids), hit.ids)""",
 }
@@ -82,7 +83,7 @@ class Peer:
         self._log = (server.database.parent / "client.log").open("wb")
         self._client = subprocess.Popen(
             [python, script, str(server.port)],
-            env={**os.environ, **_NO_RETRIES},
+            env={**os.environ, **_FEW_RETRIES},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
