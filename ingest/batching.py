@@ -13,7 +13,7 @@ from tracemill.errors import ConfigError, FormatError, SourceError
 from tracemill.ids import content_id
 from tracemill.ingest import archives
 from tracemill.ingest.archives import Unpacking
-from tracemill.ingest.building import Building
+from tracemill.ingest.building import TOGETHER, Building
 from tracemill.ingest.detect import choose, look
 from tracemill.ingest.formats import FORMATS
 from tracemill.ingest.limits import Limits, TooLargeError
@@ -24,6 +24,8 @@ from tracemill.records import Batch
 
 BATCH_BYTES = 24 * 1024 * 1024
 """About what one batch holds; an object may end in several."""
+_SPAN_BYTES = 40_000
+"""So much of a batch is one span that waits for others, at the most: what waits is little beside it."""
 _OBJECTS = 200_000
 """How many more objects there may be before Python looks for cycles."""
 
@@ -95,7 +97,15 @@ def batches(
     if format != "auto" and format not in {reader.name for reader in (*extra, *FORMATS)}:
         names = ", ".join(reader.name for reader in (*extra, *FORMATS))
         raise ConfigError(f"unknown format {format!r}; known: auto, {names}")
-    make = partial(Building, key=key, now_ns=now_ns, readers=readers(format, extra), rules=rules, limits=limits)
+    make = partial(
+        Building,
+        key=key,
+        now_ns=now_ns,
+        readers=readers(format, extra),
+        rules=rules,
+        limits=limits,
+        together=max(1, min(TOGETHER, max_bytes // _SPAN_BYTES)),
+    )
     making = _Making(
         make,
         seen=seen,

@@ -23,8 +23,8 @@ from tracemill.schema import INGEST_LOG, INGEST_PROGRESS, QUARANTINE, SCORES, TA
 
 _EXCERPT = 500
 _SCORE = Checks(SCORES)
-_TOGETHER = 128
-"""How many OpenTelemetry spans are understood together."""
+TOGETHER = 128
+"""How many OpenTelemetry spans are understood together: more would not cost less each."""
 _ROW_BYTES = 400
 """About what a row takes beside its texts."""
 
@@ -60,8 +60,10 @@ class Building:
         readers: str | None = None,
         rules: Ruleset | None = None,
         limits: Limits | None = None,
+        together: int = TOGETHER,
     ) -> None:
         self._key = key
+        self._together = together
         self._now_ns = now_ns
         self._readers = readers
         self._rules = rules
@@ -140,7 +142,12 @@ class Building:
         self._take_heard()
         self._progress.append(self._account(at) | {"position": at.position})
         following = Building(
-            key=self._key, now_ns=self._now_ns, readers=self._readers, rules=self._rules, limits=self.limits
+            key=self._key,
+            now_ns=self._now_ns,
+            readers=self._readers,
+            rules=self._rules,
+            limits=self.limits,
+            together=self._together,
         )
         following.begin(at.source, content_hash=at.content_hash, position=at.position, fingerprint=at.fingerprint)
         after = following._at
@@ -168,7 +175,7 @@ class Building:
             self._heard.append((item, at.seq))
             at.seq += len(item.spans)
             self._n_heard += len(item.spans)
-            if self._n_heard >= _TOGETHER:
+            if self._n_heard >= self._together:
                 self._take_heard()
             return
         if isinstance(item, RawSpan | RawScore):

@@ -373,13 +373,16 @@ def test_spans_that_wait_for_others_stay_in_the_batch_of_their_record(log: Path)
         scoped = {"scope": {"name": "lib"}, "spans": [_span(2 * at + 1), _span(2 * at + 2)]}
         lines.append(json.dumps({"resourceSpans": [{"resource": {}, "scopeSpans": [scoped]}]}))
     log.write_text("\n".join(lines) + "\n")
-    found = []
-    for batch in ingest.batches(ingest.find([log]), key=KEY, now_ns=7, max_bytes=20_000):
+    found: list[dict[str, Any]] = []
+    cuts = 0
+    for batch in ingest.batches(ingest.find([log]), key=KEY, now_ns=7, max_bytes=130_000):
         spans = batch.tables["spans"].to_pylist()
         for account in (*batch.tables["ingest_log"].to_pylist(), *batch.tables["ingest_progress"].to_pylist()):
             assert account["n_records"] == (len(found) + len(spans)) // 2
             assert account["n_items"] == len(spans)
         found += spans
+        cuts += 1
+    assert cuts > 2
     assert [row["span_id"] for row in found] == [f"{at:016x}" for at in range(1, 601)]
     assert [row["seq"] for row in found] == [0, 1] * 300
     assert [row["source_line"] for row in found] == [at // 2 + 1 for at in range(600)]
