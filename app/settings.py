@@ -54,6 +54,11 @@ kind = "exact_match"
 # [[rewards]]          # what users did without being asked: asked again, said that it was wrong, copied the answer
 # kind = "signals"
 
+# [[rewards]]          # a language model answers a rubric and quotes the log; needs the extra prompts
+# kind = "judge"
+# base_url = "http://127.0.0.1:8000/v1"
+# model = "qwen3-32b"  # better not the model that is judged
+
 # [[rewards]]          # or a function of yours: checks.py beside this file, def judge(output, case)
 # kind = "python"
 # callable = "checks:judge"

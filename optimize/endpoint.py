@@ -4,12 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
 from tracemill.errors import ConfigError, EndpointError
+from tracemill.optimize.pace import Pace
 from tracemill.records import ChatRequest, Completion
 
 _RETRY_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -31,7 +33,8 @@ class HttpChatModel:
 
     A call that fails after its retries is a Completion with `error`. EndpointError, naming the URL, where the endpoint
     is dead (no call of the batch reached a server) or refuses everybody (401, 403, 404). Waits double from 0.25 s on;
-    a `Retry-After` is heeded up to 20 s. Proxies of the environment are not used.
+    a `Retry-After` is heeded up to 20 s. While a 429 is waited out, no other call begins. `concurrency` calls at once
+    and `per_minute` count over all threads that share the object. Proxies of the environment are not used.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class HttpChatModel:
         logprobs: bool = False,
         extra_body: Mapping[str, Any] | None = None,
         usd_per_million_tokens: tuple[float, float] | None = None,
+        per_minute: float | None = None,
         backoff_s: float = _BACKOFF_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -64,6 +68,7 @@ class HttpChatModel:
         self._prices = usd_per_million_tokens
         self._backoff_s = backoff_s
         self._sleep = sleep
+        self._pace = Pace(concurrency, per_minute, sleep=sleep)
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
         if not requests:
@@ -97,16 +102,17 @@ class HttpChatModel:
             return failed
         refused = False
         for attempt in range(self._retries + 1):
-            began = time.perf_counter_ns()
             wait_s = self._backoff_s * 2**attempt
             try:
-                answer = http.post(self.url, json=body)
+                with self._pace.turn():
+                    began = time.perf_counter_ns()
+                    answer = http.post(self.url, json=body)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
                 failed = _Try(completion=Completion(text=None, error=reason), down=True)
-                refused = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                refused, limited = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout), False
             else:
-                refused = False
+                refused, limited = False, answer.status_code == 429
                 latency_ns = time.perf_counter_ns() - began
                 if answer.status_code == 200:
                     return _Try(completion=self._read(answer, latency_ns))
@@ -121,7 +127,8 @@ class HttpChatModel:
                     return failed
                 wait_s = max(wait_s, _retry_after_s(answer))
             if attempt < self._retries:
-                self._sleep(min(wait_s, _LONGEST_WAIT_S))
+                with self._pace.held() if limited else nullcontext():
+                    self._sleep(min(wait_s, _LONGEST_WAIT_S))
         if refused:
             nobody_there.set()
         return failed

@@ -2,6 +2,7 @@
 
 ingesting   logs in, one batch one transaction, every trajectory in a pool
 judging     reward models, verifiers, call sites
+asking      whom judges ask, through the lake's cache, within their budget
 finding     what goes with failure in all episodes, confirmed on later ones
 fitting     what labels teach reward models, kept with what it came from
 preferring  heads that learn which of two runs went better, a training job each

@@ -1,16 +1,18 @@
 """Logs to judgements and call sites: reward models score, their scores are combined, sites are recovered."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracemill import rewards
+from tracemill.errors import BudgetError, EndpointError
 from tracemill.mining import sites
-from tracemill.pipelines import crediting, fitting, validating
+from tracemill.pipelines import asking, crediting, fitting, validating
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.night import Night
-from tracemill.protocols import Verifier
+from tracemill.protocols import InPortions, RewardModel, Verifier
 from tracemill.records import Case
 from tracemill.rewards.registry import VERIFIERS
 from tracemill.warehouse import sparingly
@@ -32,20 +34,42 @@ def specs(config: Config) -> list[rewards.RewardSpec]:
 
 
 def score(night: Night) -> Mapping[str, int]:
-    """Runs every reward model over what it has not judged yet, combines and credits. Rows written, by name."""
+    """Runs every reward model over what it has not judged yet, combines and credits. Rows written, by name.
+
+    A model whose budget is used up goes on next time. Where an endpoint is dead, everything else is done before
+    EndpointError is raised, and what was answered until then is written.
+    """
     written: dict[str, int] = {}
     models = rewards.build(specs(night.config), root=night.config.root)
-    for done, model in enumerate(list(models)):
-        night.tell("score", "reward models", done, len(models))
-        model = models[done] = fitting.fitted(night, model, night.config.rewards[done])
-        with night.lake.reader() as con:
-            table = model.score(con, now_ns=night.clock())
-        with night.lake.transaction(f"{night.night_id}: score {model.name}") as tx:
-            written[model.name] = tx.insert("scores", table)
-    written |= validating.combine(night, models)
+    dead: EndpointError | None = None
+    with ExitStack() as endpoints:
+        models = [asking.with_somebody_to_ask(night, model, endpoints) for model in models]
+        for done, model in enumerate(list(models)):
+            night.tell("score", "reward models", done, len(models))
+            model = models[done] = fitting.fitted(night, model, night.config.rewards[done])
+            written[model.name] = 0
+            try:
+                _judge(night, model, written)
+            except BudgetError as error:
+                night.tell("score", f"{model.name}: {error}")
+            except EndpointError as error:
+                dead = dead or error
+                models[done] = asking.nobody_there(model)
+        written |= validating.combine(night, models)
     written |= crediting.assign(night)
     night.tell("score", "reward models", len(models), len(models))
+    if dead is not None:
+        raise dead
     return written
+
+
+def _judge(night: Night, model: RewardModel, written: dict[str, int]) -> None:
+    with night.lake.reader() as con:
+        now_ns = night.clock()
+        portions = model.portions(con, now_ns=now_ns) if isinstance(model, InPortions) else None
+        for table in portions if portions is not None else [model.score(con, now_ns=now_ns)]:
+            with night.lake.transaction(f"{night.night_id}: score {model.name}") as tx:
+                written[model.name] += tx.insert("scores", table)
 
 
 def unmined(night: Night) -> bool:

@@ -11,10 +11,12 @@ from tracemill.protocols import RewardModel, Verifier
 from tracemill.rewards.exact_match import ExactMatch
 from tracemill.rewards.feedback import Feedback
 from tracemill.rewards.json_schema import JsonSchema
+from tracemill.rewards.judge import Judge
 from tracemill.rewards.learned import Learned
 from tracemill.rewards.numeric import Numeric
 from tracemill.rewards.preference import Preference
 from tracemill.rewards.python_callable import PythonCallable
+from tracemill.rewards.ranker import Ranker
 from tracemill.rewards.regex import Regex
 from tracemill.rewards.signals import Signals
 from tracemill.rewards.sql_execution import SqlExecution
@@ -39,6 +41,8 @@ MODELS: Mapping[str, Callable[..., RewardModel]] = {
     "tools": ToolStatus,
     "tool_steps": ToolSteps,
     "sql_expression": SqlExpression,
+    "judge": Judge,
+    "ranker": Ranker,
     "learned": Learned,
     "preference": Preference,
 }
@@ -52,8 +56,8 @@ VERIFIERS: Mapping[str, Callable[..., Verifier]] = {
 }
 _NEEDS_TRUTH = ("exact_match", "numeric", "sql_execution")
 """Verifiers that abstain wherever nobody knows what is right: they need not look at other trajectories."""
-_FITTED = ("state", "lineage")
-"""What fitting fills in, no options."""
+_FILLED_IN = ("state", "lineage", "chat")
+"""What fitting fills in, and whoever has a model to ask; no options."""
 _LOGGED = ("agent", "skip_output")
 """Options of a verifier's spec that say which logged outputs it judges; a replayed output is always judged."""
 
@@ -93,7 +97,7 @@ def _model(spec: RewardSpec, root: Path) -> RewardModel:
 
 
 def _make(factory: Callable[..., Any], spec: RewardSpec, options: dict[str, Any], root: Path) -> Any:
-    known = set(inspect.signature(factory).parameters) - {"name", "root", *_FITTED}
+    known = set(inspect.signature(factory).parameters) - {"name", "root", *_FILLED_IN}
     if wrong := sorted(set(options) - known):
         names = ", ".join(sorted(known)) or "none"
         raise ConfigError(f"reward {spec.name!r}: kind {spec.kind} has no option {', '.join(wrong)}; known: {names}")

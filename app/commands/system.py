@@ -21,8 +21,9 @@ from tracemill import rewards
 from tracemill.app import project, ready, settings
 from tracemill.app.output import Output
 from tracemill.errors import ConfigError, TracemillError
-from tracemill.pipelines import judging, releasing
+from tracemill.pipelines import asking, judging, releasing
 from tracemill.pipelines.config import Config, SourceConfig
+from tracemill.rewards.llm.asking import AsksModel
 from tracemill.warehouse import Lake
 
 
@@ -112,7 +113,7 @@ def _checks(given: Path | None) -> Iterator[Check]:
     yield _disk(config)
     for extra, module, needed_for in (
         ("flows", "prefect", "tracemill nightly and schedule"),
-        ("prompts", "dspy", "the prompt branch"),
+        ("prompts", "dspy", "the prompt branch, the judge and the ranker"),
         ("train", "trl", "the weights branch and serve-model"),
         ("ray", "ray", "tracemill ingest --engine ray"),
     ):
@@ -167,7 +168,11 @@ def _tasks(config: Config) -> str | None:
 def _rewards(config: Config) -> str:
     models = rewards.build(judging.specs(config), root=config.root)
     judging.verifier(config)
-    return ", ".join(model.name for model in models)
+    known = settings.environment()
+    asks = {model.name: asking.whom(config, model, known) for model in models if isinstance(model, AsksModel)}
+    return ", ".join(
+        f"{model.name} (asks {asks[model.name]})" if model.name in asks else model.name for model in models
+    )
 
 
 def _publish(config: Config) -> str:

@@ -65,6 +65,15 @@ class Fitted(Protocol):
         ...
 
 
+@runtime_checkable
+class InPortions(Protocol):
+    """A reward model whose judgements cost: what is known is written before the rest is waited for."""
+
+    def portions(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> Iterator[pa.Table]:
+        """Rows of `score`, some at a time. EndpointError or BudgetError, where one ends it early, comes after them."""
+        ...
+
+
 class CreditAssigner(Protocol):
     """Shares the outcome of an episode among its calls. Rows of schema.CREDITS come out."""
 

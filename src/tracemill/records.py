@@ -167,10 +167,13 @@ class ChatRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] | None = None
     seed: int | None = None
+    about: tuple[str, ...] = ()
+    """MD5 of the trajectories whose log it shows; not sent. A kept answer to it is erased with any of them."""
 
     @property
     def replay_key(self) -> str:
-        return content_id(self.model, self.messages, dict(self.params), self.tools, self.seed)
+        content = content_id(self.model, self.messages, dict(self.params), self.tools, self.seed)
+        return f"{content}/{'+'.join(self.about)}" if self.about else content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,19 @@
 
 import sqlite3
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_server import Shown, honest, judge_server
 
 from tracemill.errors import ConfigError
+from tracemill.optimize.endpoint import HttpChatModel
+from tracemill.protocols import RewardModel
 from tracemill.records import Case
 from tracemill.rewards import RewardSpec, build, build_verifier
+from tracemill.rewards.llm.asking import AsksModel
 from tracemill.rewards.registry import MODELS, VERIFIERS
 from tracemill.schema import SCORES
 
@@ -17,6 +22,8 @@ CASES = {
     "feedback": RewardSpec(kind="feedback", name="feedback"),
     "signals": RewardSpec(kind="signals", name="signals"),
     "tools": RewardSpec(kind="tools", name="tools"),
+    "judge": RewardSpec(kind="judge", name="judge"),
+    "ranker": RewardSpec(kind="ranker", name="ranker"),
     "learned": RewardSpec(kind="learned", name="learned"),
     "preference": RewardSpec(kind="preference", name="preference", options={"base_model": "models/tiny"}),
     "tool_steps": RewardSpec(kind="tool_steps", name="tool_steps"),
@@ -42,6 +49,8 @@ OTHER = {
     "feedback": {"env_names": ["score"]},
     "signals": {"languages": ["en"]},
     "tools": {},
+    "judge": {"criteria": {"polite": "Is it polite?"}},
+    "ranker": {"size": 3},
     "learned": {"bags": 1},
     "preference": {"steps": 3},
     "tool_steps": {"values": {"error": 0.5}},
@@ -60,6 +69,26 @@ def short(output, case):
 def never(output, case):
     return False
 """
+
+
+@pytest.fixture(scope="module")
+def model_url() -> Iterator[str]:
+    def says(shown: Shown) -> str:
+        return honest(shown) if "rubric" in shown.sections else '{"ranking": ["A", "B"]}'
+
+    with judge_server(says) as server:
+        yield server.url
+
+
+@pytest.fixture
+def build_model(model_url: str, root: Path) -> Callable[[RewardSpec], RewardModel]:
+    """A model as a night runs it: those that ask somebody have somebody to ask."""
+
+    def made(spec: RewardSpec) -> RewardModel:
+        (model,) = build([spec], root=root)
+        return model.asking(HttpChatModel(model_url), "m") if isinstance(model, AsksModel) else model
+
+    return made
 
 
 @pytest.fixture
@@ -115,8 +144,10 @@ def test_every_registered_kind_is_in_this_suite() -> None:
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_rows_are_scores_and_values_are_rewards_or_null(kind: str, filled: Any, root: Path) -> None:
-    (model,) = build([CASES[kind]], root=root)
+def test_rows_are_scores_and_values_are_rewards_or_null(
+    kind: str, filled: Any, build_model: Callable[[RewardSpec], RewardModel]
+) -> None:
+    model = build_model(CASES[kind])
     rows = model.score(filled.con, now_ns=77)
     assert rows.schema == SCORES
     assert len(rows) > 0
@@ -134,8 +165,10 @@ def test_rows_are_scores_and_values_are_rewards_or_null(kind: str, filled: Any, 
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_nothing_is_judged_twice_by_one_version(kind: str, filled: Any, root: Path) -> None:
-    (model,) = build([CASES[kind]], root=root)
+def test_nothing_is_judged_twice_by_one_version(
+    kind: str, filled: Any, build_model: Callable[[RewardSpec], RewardModel]
+) -> None:
+    model = build_model(CASES[kind])
     assert filled.run(model, now=1)
     assert filled.run(model, now=2) == {}
 
@@ -152,8 +185,8 @@ def test_the_version_follows_the_options_and_nothing_else(kind: str, root: Path)
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_an_empty_lake_gives_no_rows(kind: str, lake: Any, root: Path) -> None:
-    (model,) = build([CASES[kind]], root=root)
+def test_an_empty_lake_gives_no_rows(kind: str, lake: Any, build_model: Callable[[RewardSpec], RewardModel]) -> None:
+    model = build_model(CASES[kind])
     rows = model.score(lake.con, now_ns=1)
     assert (rows.schema, len(rows)) == (SCORES, 0)
 

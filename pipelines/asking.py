@@ -1,0 +1,75 @@
+"""Reward models that ask a language model: whom they ask, through the lake's cache, within their budget."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+
+from tracemill.errors import ConfigError
+from tracemill.optimize.endpoint import HttpChatModel
+from tracemill.optimize.replay import Budget, CachedModel, Ledger
+from tracemill.pipelines.config import Config
+from tracemill.pipelines.endpoint import api_key, open_endpoint
+from tracemill.pipelines.night import Night
+from tracemill.protocols import RewardModel
+from tracemill.rewards.llm.asking import AsksModel
+from tracemill.warehouse import ReplayCache
+
+_CHUNK = 256
+_RETRIES = 5
+
+
+def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> RewardModel:
+    """The model with its endpoint, which is open as long as `stack`; any that asks nobody as it is.
+
+    Answers are kept in the lake's `replays`: what was paid for once is not asked again. BudgetError where the model's
+    `budget_tokens` are used up.
+    """
+    if not isinstance(model, AsksModel):
+        return model
+    if model.base_url is not None:
+        chat = HttpChatModel(
+            model.base_url,
+            api_key=api_key(night.environment, model.api_key_env),
+            concurrency=model.concurrency,
+            timeout_s=model.timeout_s,
+            retries=_RETRIES,
+            per_minute=model.per_minute,
+        )
+        name = model.model or night.config.endpoint.model
+    elif night.config.endpoint.base_url or night.config.endpoint.local:
+        endpoint = stack.enter_context(open_endpoint(night))
+        chat, name = endpoint.chat, model.model or endpoint.model
+    else:
+        raise _nobody(model)
+    if name is None:
+        raise _nobody(model)
+    ledger = Ledger(Budget(tokens=model.budget_tokens))
+    kept = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock(), chunk=_CHUNK)
+    asking: RewardModel = model.asking(kept, name)
+    return asking
+
+
+def nobody_there(model: RewardModel) -> RewardModel:
+    """The model with nobody to ask any more: its endpoint is dead, and is not waited for again."""
+    return replace(model, chat=None) if isinstance(model, AsksModel) else model
+
+
+def whom(config: Config, model: AsksModel, environment: Mapping[str, str]) -> str:
+    """Whom a reward model would ask, in words; calls nobody.
+
+    ConfigError where nobody is configured or the key is not set, MissingExtraError without dspy.
+    """
+    model.need_dspy()
+    if model.base_url is not None:
+        api_key(environment, model.api_key_env)
+    endpoint = config.endpoint
+    url, name = model.base_url or endpoint.base_url or endpoint.local, model.model or endpoint.model
+    if url is None or (name is None and (model.base_url is not None or endpoint.base_url is not None)):
+        raise _nobody(model)
+    return f"{name or endpoint.local} at {url}"
+
+
+def _nobody(model: AsksModel) -> ConfigError:
+    return ConfigError(
+        f"reward {model.name!r} asks a language model: set its base_url and model, or those of [endpoint]"
+    )

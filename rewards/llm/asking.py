@@ -1,0 +1,153 @@
+"""Asking a language model about many things at once: interviews in portions, each with as many rounds as it needs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from hashlib import md5
+from itertools import islice
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from tracemill.errors import ConfigError, MissingExtraError, TracemillError
+from tracemill.protocols import ChatModel
+from tracemill.records import ChatRequest, Completion
+
+PROBE = "probe"
+_THREADS = 3
+"""Portions under way: while one waits for its slowest answers, the others keep the endpoint busy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsksModel:
+    """What reward models have in common that ask a language model: whom, how much of it, and about whom.
+
+    `chat` and the model's name come from whoever runs it (`asking`): the endpoint of these settings, or another one.
+    """
+
+    name: str
+    model: str | None = None
+    """None: that of `[endpoint]`."""
+    base_url: str | None = None
+    """None: `[endpoint]`."""
+    api_key_env: str | None = None
+    params: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0.0, "max_tokens": 1500})
+    concurrency: int = 16
+    timeout_s: float = 120.0
+    per_minute: float | None = None
+    """Calls that the endpoint allows a minute."""
+    budget_tokens: int | None = 2_000_000
+    """Of a run; what is left waits for the next one."""
+    agent: str | None = None
+    max_chars: int = 1_200
+    """Of each field of a call."""
+    max_steps: int = 30
+    max_log_chars: int = 24_000
+    """Of an episode; from a longer one the middle is left out."""
+    seed: int = 0
+    chat: ChatModel | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        limits = (self.concurrency, self.max_chars, self.max_steps, self.max_log_chars)
+        if min(limits) < 1 or self.timeout_s <= 0 or min(self.per_minute or 1, self.budget_tokens or 1) <= 0:
+            raise ConfigError(
+                f"reward {self.name!r}: concurrency, timeout_s, per_minute, budget_tokens and all max_… are above 0"
+            )
+
+    @property
+    def family(self) -> str:
+        """Whatever is asked, answers of one model err alike."""
+        return f"judge:{self.model}"
+
+    def asking(self, chat: ChatModel, model: str) -> Self:
+        """This reward model with somebody to ask."""
+        return replace(self, chat=chat, model=model)
+
+    @property
+    def asked(self) -> ChatModel:
+        if self.chat is None:
+            raise ConfigError(
+                f"reward {self.name!r} asks a language model, and has none: "
+                "set base_url and model in its [[rewards]], or in [endpoint]"
+            )
+        return self.chat
+
+    def need_dspy(self) -> None:
+        """Raises MissingExtraError where dspy is not installed."""
+        try:
+            import dspy  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("prompts", f"the reward {self.name!r}") from error
+
+    def request(self, messages: Sequence[Mapping[str, Any]], about: Sequence[str], *, seed: int) -> ChatRequest:
+        """A call about these trajectories; an answer that is kept is forgotten with them.
+
+        A trajectory without a name is a bias probe, made of nobody knows which: its answers go with whoever goes.
+        """
+        names = [one.encode("utf-8", "surrogatepass") for one in about]
+        return ChatRequest(
+            model=str(self.model),
+            messages=tuple(dict(message) for message in messages),
+            params=dict(self.params),
+            seed=seed,
+            about=tuple(md5(one, usedforsecurity=False).hexdigest() if one else PROBE for one in names),
+        )
+
+
+class Interview(Protocol):
+    """Questions about one thing, in rounds: what is asked next may hang on what was answered."""
+
+    def asks(self) -> Sequence[ChatRequest]:
+        """The questions of the next round; none: it is over."""
+        ...
+
+    def hear(self, answers: Sequence[Completion]) -> None:
+        """The answers to the last round, in its order."""
+        ...
+
+
+I = TypeVar("I", bound=Interview)  # noqa: E741
+
+
+@dataclass(slots=True)
+class _Portion(Generic[I]):
+    interviews: list[I]
+    stopped: TracemillError | None = None
+
+
+def held(interviews: Iterator[I], chat: ChatModel, *, at_once: int) -> Iterator[list[I]]:
+    """Interviews in portions of `at_once`, as they are done. `interviews` is read by the caller's thread alone.
+
+    Where the endpoint dies or a budget is used up, of the portions under way those are handed over that were done, no
+    further one is begun, and the error is raised at the end.
+    """
+    stopped: TracemillError | None = None
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="interviews") as pool:
+        going: set[Future[_Portion[I]]] = set()
+        while True:
+            while stopped is None and len(going) < _THREADS and (portion := list(islice(interviews, at_once))):
+                going.add(pool.submit(_hold, portion, chat))
+            if not going:
+                break
+            done, going = wait(going, return_when=FIRST_COMPLETED)
+            for one in done:
+                portion_done = one.result()
+                stopped = stopped or portion_done.stopped
+                yield portion_done.interviews
+    if stopped is not None:
+        raise stopped
+
+
+def _hold(interviews: list[I], chat: ChatModel) -> _Portion[I]:
+    while True:
+        rounds = [(one, one.asks()) for one in interviews]
+        asked = [request for _, requests in rounds for request in requests]
+        if not asked:
+            return _Portion(interviews)
+        try:
+            answers = iter(chat.complete(asked))
+        except TracemillError as error:
+            return _Portion(
+                [one for one in interviews if not one.asks()], error
+            )  # no answer is better than half of one
+        for one, requests in rounds:
+            if requests:
+                one.hear(list(islice(answers, len(requests))))

@@ -1,0 +1,150 @@
+"""Logged episodes for a model's eyes: capped, as data that cannot end its block, with quotes that can be looked up.
+
+Everything here was written by strangers. A block is one JSON text whose strings hold no angle bracket, no section mark
+and no invisible character, and in which every blank is marked with `^`, so that a sentence of a log does not look like
+one of the prompt (datamarking: Hines et al. 2024, arXiv 2403.14720).
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from tracemill.rewards.rows import query
+
+MARK = "^"
+_MARKED = "\ue000"
+_SPACE = re.compile(r"\s")
+# Controls, soft hyphens, zero-width and bidirectional characters, tags, lone surrogates.
+_UNSEEN = re.compile(
+    "[\x7f-\x9f\xad\u061c\u115f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffc"
+    "\ud800-\udfff\ue001-\uf8ff\U000e0000-\U000e01ef]"
+)
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_BLANKS = re.compile(r"(?:[\s^]|\\[nrt])+")
+_LEAST = 4
+"""A shorter quote stands in any text; a field that is no longer may be quoted whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """One episode as it is shown, fields capped. A step has `step`, and of agent, user, said, answered what is."""
+
+    trajectory_id: str
+    task: str | None
+    steps: tuple[Mapping[str, Any], ...]
+    instructions: str | None = None
+
+    def data(self) -> dict[str, Any]:
+        told = {"instructions": self.instructions, "task": self.task}
+        return {key: value for key, value in told.items() if value} | {"steps": list(self.steps)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a quote stands."""
+
+    source: str
+    step: int | None
+
+
+def stories(
+    con: duckdb.DuckDBPyConnection, trajectories: Sequence[str], *, max_chars: int, max_steps: int, max_log: int
+) -> dict[str, Story]:
+    """By trajectory, those with a call of their own. Fields are cut at `max_chars`, long logs in the middle."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in query(con, "llm_story", {"trajectories": [*trajectories, ""]}).to_pylist():
+        rows.setdefault(row["trajectory_id"], []).append(row)
+    found: dict[str, Story] = {}
+    for name, own in rows.items():
+        steps = [_step(row, max_chars) for row in own]
+        found[name] = Story(
+            trajectory_id=name,
+            task=_cut(own[0]["task"], max_chars),
+            instructions=_cut(own[0]["instructions"], max_chars),
+            steps=tuple(_ends(steps, max_steps, max_log)),
+        )
+    return found
+
+
+def told(text: str, *, max_chars: int) -> Story:
+    """An episode that comes as text (`role: what was said`, a line each), as bias probes do."""
+    task, steps = None, []
+    for at, turn in enumerate(re.split(r"\n(?=(?:user|assistant|tool|system): )", text)):
+        role, mark, said = turn.partition(": ")
+        if mark and role == "user" and task is None:
+            task = _cut(said, max_chars)
+            continue
+        field = {"user": "user", "tool": "answered"}.get(role, "said") if mark else "said"
+        steps.append({"step": at, field: _cut(said if mark else turn, max_chars)})
+    return Story(trajectory_id="", task=task, steps=tuple(steps))
+
+
+def block(data: Any) -> str:
+    """One line of JSON; what `json.loads` makes of it is the data with `^` before every blank that is not a space."""
+    text = json.dumps(_marked(data), ensure_ascii=False, separators=(",", ":"))
+    text = _UNSEEN.sub(lambda found: json.dumps(found.group())[1:-1], text)
+    # json.dumps leaves ASCII as it is.
+    text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("`", "\\u0060").replace("^", "\\u005e")
+    return text.replace("[[", "[\\u005b").replace(_MARKED, MARK)
+
+
+def place(quote: str, story: Story, sources: Sequence[str]) -> Place | None:
+    """Where a quote stands in what was shown of these sources; None where it was made up, or says next to nothing."""
+    wanted = _plain(_ESCAPED.sub(lambda found: chr(int(found.group(1), 16)), quote)).strip(" \"'“”…")
+    if not wanted:
+        return None
+    fields: list[tuple[str, int | None, Any]] = [("task", None, story.task)]
+    fields += [
+        (source, step["step"], step.get(source)) for step in story.steps for source in ("user", "said", "answered")
+    ]
+    for source, step, text in fields:
+        if source not in sources or not text:
+            continue
+        plain = _plain(text)
+        if wanted in plain and (len(wanted) >= _LEAST or wanted == plain.strip()):
+            return Place(source=source, step=step)
+    return None
+
+
+def _plain(text: str) -> str:
+    return _BLANKS.sub(" ", _UNSEEN.sub("", text))
+
+
+def _marked(data: Any) -> Any:
+    if isinstance(data, str):
+        return _SPACE.sub(lambda found: _MARKED if found.group() == " " else _MARKED + found.group(), data)
+    if isinstance(data, Mapping):
+        return {key: _marked(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_marked(value) for value in data]
+    return data
+
+
+def _step(row: Mapping[str, Any], max_chars: int) -> dict[str, Any]:
+    fields = {name: _cut(row[name], max_chars) for name in ("user", "said", "answered")}
+    caller = _cut(row["caller"], 80)
+    return {"step": row["step"], **({"agent": caller} if caller else {}), **{k: v for k, v in fields.items() if v}}
+
+
+def _cut(text: str | None, most: int) -> str | None:
+    if text is None or len(text) <= most:
+        return text
+    head = most * 2 // 3
+    return f"{text[:head]} […] {text[len(text) - (most - head) :]}"
+
+
+def _ends(steps: list[dict[str, Any]], most: int, most_chars: int) -> list[dict[str, Any]]:
+    """Steps from both ends, the last one first, as many as fit."""
+    kept: set[int] = set()
+    left = most_chars
+    ends = [at for pair in zip(range(len(steps) - 1, -1, -1), range(len(steps)), strict=True) for at in pair]
+    for at in dict.fromkeys(ends):
+        left -= sum(len(value) for value in steps[at].values() if isinstance(value, str))
+        if kept and (left < 0 or len(kept) >= most):
+            break
+        kept.add(at)
+    return [steps[at] for at in sorted(kept)]
