@@ -112,14 +112,19 @@ def asked(
         con.unregister(what)
 
 
+def episodes_of(con: duckdb.DuckDBPyConnection, *, days: int | None, gate: bool) -> None:
+    """Makes the temporary table mined_episodes, of the learn pool or of both, and the macros of mining's queries."""
+    for statement in con.extract_statements((Path(__file__).parent / "sql/macros.sql").read_text(encoding="utf-8")):
+        con.execute(statement)
+    run(con, "episodes", {"days": days, "gate": gate})
+
+
 def read(con: duckdb.DuckDBPyConnection, *, days: int | None = None) -> Journeys:
     """All episodes of the learn pool, or those of the last `days` days that the lake has.
 
     Leaves temporary tables on the connection, which later steps of mining read.
     """
-    for statement in con.extract_statements((Path(__file__).parent / "sql/macros.sql").read_text(encoding="utf-8")):
-        con.execute(statement)
-    run(con, "episodes", {"days": days})
+    episodes_of(con, days=days, gate=False)
     agents = con.execute("select distinct agent from mined_episodes order by agent").fetchall()
     episodes = query(con, "episode_columns")
     began, dated = _began(episodes)

@@ -1,5 +1,6 @@
--- The episodes of the learn pool, one row each, in order of their ids: `u` is their place. An episode failed where its
--- combined reward is below a half, else (nobody judged it) where its root span ended in an error; else nothing is known.
+-- The episodes of the learn pool ($gate: and of the gate pool), one row each, in order of their ids: `u` is their
+-- place. An episode failed where its combined reward is below a half, else (nobody judged it) where its root span ended
+-- in an error; else nothing is known.
 create or replace temp table mined_episodes as
 with judged as (
     select target_kind, target_id, arg_max_null(value, (coalesce("at", 0), score_id)) as reward
@@ -17,7 +18,7 @@ newest as (
 ),
 chosen as (
     select r.trajectory_id, coalesce(r.session_id, r.trajectory_id) as session_id, coalesce(r.agent_name, '') as agent,
-        r.user_key, r.task_group, r.service, r.agent_version, r.start_ns, r.end_ns, r.cost_usd, r.outcome,
+        r.user_key, r.task_group, r.pool, r.day, r.service, r.agent_version, r.start_ns, r.end_ns, r.cost_usd, r.outcome,
         coalesce(i.cluster_id, p.site_id, '') as task,
         coalesce(own.reward, whole.reward) as reward
     from trajectories r
@@ -25,7 +26,7 @@ chosen as (
     left join judged whole on whole.target_kind = 'session' and whole.target_id = r.session_id
     left join places p using (trajectory_id)
     left join cluster_members i on i.trajectory_id = r.trajectory_id and i.kind = 'intent'
-    where r.pool = 'learn'
+    where (r.pool = 'learn' or $gate and r.pool = 'gate')
         -- Of attempts at one rollout the last one counts.
         and not coalesce(list_contains(r.flags, 'superseded'), false)
         and ($days is null or r.start_ns is null

@@ -1,0 +1,1 @@
+select * from clusters where kind = $kind order by cluster_id
