@@ -18,9 +18,9 @@ from tracemill.rewards.rows import query
 MARK = "^"
 _MARKED = "\ue000"
 _SPACE = re.compile(r"\s")
-# Controls, soft hyphens, zero-width and bidirectional characters, tags, lone surrogates.
+# Controls, blanks that are no space, soft hyphens, zero-width and bidirectional characters, tags, lone surrogates.
 _UNSEEN = re.compile(
-    "[\x7f-\x9f\xad\u061c\u115f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffc"
+    "[\x7f-\xa0\xad\u061c\u115f\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufe00-\ufe0f\ufeff\ufff9-\ufffc"
     "\ud800-\udfff\ue001-\uf8ff\U000e0000-\U000e01ef]"
 )
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -111,7 +111,7 @@ def place(quote: str, story: Story, sources: Sequence[str]) -> Place | None:
 
 
 def _plain(text: str) -> str:
-    return _BLANKS.sub(" ", _UNSEEN.sub("", text))
+    return _BLANKS.sub(" ", _UNSEEN.sub("", _BLANKS.sub(" ", text)))
 
 
 def _marked(data: Any) -> Any:

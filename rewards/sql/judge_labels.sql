@@ -1,7 +1,7 @@
 -- What the judge said of trajectories, raw, and what people said: as the feedback model reads them, else as they stand.
 with said as (
     select target_id, try_cast(try_cast(evidence as json) ->> '$.raw' as double) as raw from scores
-    where target_kind = 'trajectory' and name = $name and try_cast(evidence as json) ->> '$.base' = $base
+    where target_kind = 'trajectory' and name = $name and (try_cast(evidence as json) ->> '$.base') = $base
     qualify row_number() over (partition by target_id order by "at" desc nulls last, score_id) = 1
 ),
 people as (

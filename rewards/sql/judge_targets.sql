@@ -6,7 +6,7 @@ with mine as (
 ),
 before as (
     select target_id, evidence, confidence from mine
-    where try_cast(evidence as json) ->> '$.base' = $base
+    where (try_cast(evidence as json) ->> '$.base') = $base
     qualify row_number() over (partition by target_id order by "at" desc nulls last, score_id) = 1
 ),
 people as (
