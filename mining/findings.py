@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -26,6 +26,8 @@ DAYS = 90
 """So far back from the newest episode."""
 _KNOWN_BY = 5
 """Episodes that a pattern must have for an earlier finding of it to be looked at again."""
+_OF_WANTS = 0.2
+"""Of the chance of a false confirmation so much is for clusters of what callers want, the rest for all else."""
 _SHOWN = 5
 _ASKED = 500
 _DAY_NS = 86_400 * 10**9
@@ -62,9 +64,22 @@ def find(
     read = journeys.read(con, days=days)
     edges = graph.edges(read)
     follows, row = graph.follows(read, edges)
-    run = _Run(read, items.collect(read, edges, row, at_least=_KNOWN_BY), bar or Bar(), night_id, now_ns)
+    bar = bar or Bar()
+    wants = items.wanted(read, at_least=_KNOWN_BY)
+    # Both together are false with the chance that the bar allows.
+    bars = (replace(bar, level=(1 - _OF_WANTS) * bar.level), replace(bar, level=_OF_WANTS * bar.level))
+    rows = _Run(
+        read,
+        items.collect(read, edges, row, at_least=_KNOWN_BY),
+        strata(read.task_ep, read.length_ep),
+        bars[0] if len(wants) else bar,
+        night_id,
+        now_ns,
+    ).rows()
+    # What callers want is the task: it is compared with the agent's other tasks.
+    hard = _Run(read, wants, strata(read.agent_ep, read.length_ep), bars[1], night_id, now_ns, clusters=True).rows()
     return Found(
-        findings=run.rows(),
+        findings=pa.concat_tables([rows, hard]),
         graph=follows,
         variants=graph.variants(read),
         acts=[read.describe(act) for act in range(2 * len(read.tools))],
@@ -87,13 +102,23 @@ class _Open:
 
 
 class _Run:
-    """One night."""
+    """One night of one family of patterns: clusters of what callers want, or all others."""
 
-    def __init__(self, read: Journeys, found: Items, bar: Bar, night_id: str, now_ns: int) -> None:
+    def __init__(
+        self,
+        read: Journeys,
+        found: Items,
+        stratum_ep: Small,
+        bar: Bar,
+        night_id: str,
+        now_ns: int,
+        *,
+        clusters: bool = False,
+    ) -> None:
+        self.clusters, self.stratum_ep = clusters, stratum_ep
         self.read, self.items, self.bar, self.night_id, self.now_ns = read, found, bar, night_id, now_ns
         self.failed_ep: Floats = read.failed_ep.astype(np.float64)
         self.judged_ep: Bools = read.failed_ep >= 0
-        self.stratum_ep: Small = strata(read.task_ep, read.length_ep)
         began = read.began_ep[self.judged_ep]
         self.split = int(np.quantile(began, EARLIER, method="lower")) if len(began) else -1
         starts: Ints = read.start_ep[read.start_ep >= 0]
@@ -101,7 +126,7 @@ class _Run:
         self.days = max(1.0, (int(starts.max()) - int(starts.min())) / _DAY_NS) if len(starts) else None
 
     def rows(self) -> pa.Table:
-        known = query(self.read.con, "known").to_pylist()
+        known = query(self.read.con, "known", {"clusters": self.clusters}).to_pylist()
         opened = self._known(known)
         refuted = {row["finding_id"] for row in known if row["status"] == "refuted" and self._is_recent(row)}
         for one in self._discovered(opened):

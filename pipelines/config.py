@@ -161,6 +161,22 @@ class CombinedConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClustersConfig:
+    """`[clusters]`: how alike texts are, for clusters and for what must not leak from the gate into learning."""
+
+    embedder: Literal["auto", "wordllama", "hashing", "endpoint"] = "auto"
+    """auto: the server at `url`, else wordllama where the extra `patterns` is installed, else hashes of words."""
+    url: str | None = None
+    """An OpenAI-compatible server that embeds, such as http://127.0.0.1:8000/v1."""
+    model: str | None = None
+    key_env: str | None = None
+    naming_model: str | None = None
+    """A model that names new clusters, by its name at `naming_url`; None: their telling words name them."""
+    naming_url: str | None = None
+    naming_key_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitConfig:
     """`[split]`: what is kept from learning, so that the gate can judge."""
 
@@ -283,6 +299,7 @@ class Config:
     combined: CombinedConfig = field(default_factory=CombinedConfig)
     reports: Thresholds = field(default_factory=Thresholds)
     """`[reports]`: what a reward model must reach to be used."""
+    clusters: ClustersConfig = ClustersConfig()
     split: SplitConfig = SplitConfig()
     endpoint: EndpointConfig = EndpointConfig()
     optimize: OptimizeConfig = OptimizeConfig()

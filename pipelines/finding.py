@@ -1,12 +1,14 @@
-"""Logs to findings: what goes with failure in all episodes, found in earlier data and confirmed by later."""
+"""Logs to findings: what callers want, and what goes with failure, found in earlier data and confirmed by later."""
 
 from tracemill.mining import findings
 from tracemill.mining.findings import Found
+from tracemill.pipelines import clustering
 from tracemill.pipelines.night import Night
 
 
 def find(night: Night) -> Found:
-    """Mines every episode of the learn pool for patterns and writes the findings that are new or have news."""
+    """Clusters all episodes, mines those of the learn pool for patterns, and writes what is new or has news."""
+    clustering.cluster(night)
     night.tell("mine", "patterns", 0, 1)
     with night.lake.reader() as con:
         found = findings.find(con, night_id=night.night_id, now_ns=night.clock())

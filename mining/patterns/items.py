@@ -4,7 +4,7 @@ Grams of moves (one to three in a row, and two with one or two between), shapes 
 (model, prompt, service, documents), signals, unusual ways and slow steps.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +65,30 @@ class Items:
 
 
 def finding_id(agent: str, kind: str, pattern: Pattern) -> str:
-    """The same pattern of the same agent is one finding every night."""
-    return content_id("finding/1", kind, pattern, agent)
+    """The same pattern of the same agent is one finding every night, whatever a cluster is called tonight."""
+    return content_id("finding/1", kind, {key: value for key, value in pattern.items() if key != "called"}, agent)
 
 
 def collect(journeys: Journeys, found: graph.Edges, row: Ints, *, at_least: int) -> Items:
     """All items that at least so many episodes have."""
-    families = list(_families(journeys, found, row, at_least))
+    return _together(list(_families(journeys, found, row, at_least)))
+
+
+def wanted(journeys: Journeys, *, at_least: int) -> Items:
+    """The clusters of what callers want, as items: those that at least so many episodes are in."""
+    told = query(journeys.con, "wants")
+    named = told.select(["want_no", "agent_no", "cluster_id", "name"])
+    rows = {row["want_no"]: row for row in named.group_by(named.column_names).aggregate([]).to_pylist()}
+    codes, u = told["want_no"].to_numpy().astype(np.int64), told["u"].to_numpy().astype(np.int32)
+
+    def describe(code: int) -> tuple[str, str, Pattern]:
+        row = rows[code]
+        return journeys.agents[row["agent_no"]], "cluster", {"cluster": row["cluster_id"], "called": row["name"]}
+
+    return _together([(distinct(codes, u, n=journeys.n, at_least=at_least), 0, describe)])
+
+
+def _together(families: Sequence["_Family"]) -> Items:
     sizes = [len(having.codes) for having, _, _ in families]
     offsets = np.cumsum([0, *(len(having.u) for having, _, _ in families)])
     starts = [having.starts[:-1] + offset for (having, _, _), offset in zip(families, offsets, strict=False)]

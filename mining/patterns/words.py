@@ -65,6 +65,8 @@ def sentence(pattern: Mapping[str, Any]) -> str:
         return _SIGNALS[name].format(about)
     if "trait" in pattern:
         return _TRAITS[pattern["trait"]].format(quoted(pattern["value"]))
+    if "cluster" in pattern:
+        return f"The caller wants something about {quoted(pattern['called'] or 'what has no name yet')}."
     if "path" in pattern:
         return "The episode goes a way that successes hardly ever go."
     if "slow" in pattern:

@@ -1,5 +1,6 @@
 """Clusters: every episode in one, ids that stay, trends that are there, centres from the learn pool only."""
 
+import json
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from tracemill.mining import embedding
 from tracemill.mining.clusters import naming, partition, tracking
 from tracemill.mining.clusters.clustering import Clustered, cluster
 from tracemill.mining.embedding import HashingEmbedder, Vectors
+from tracemill.mining.findings import find
+from tracemill.mining.patterns import words
 from tracemill.records import ChatRequest, Completion
 
 DAY = 86_400 * 10**9
@@ -194,8 +197,8 @@ def test_the_prompt_around_what_callers_say_makes_no_cluster(lake: Any) -> None:
         log.episode(subject, text=frame.format(wording(subject, log.rng)))
     night(lake)
     assert len(set(by_subject(lake, log).values())) == 3
-    words = {term for row in clusters(lake).values() for term in row["terms"]}
-    assert not words & {"politely", "answer", "customer", "message", "quickly"}
+    terms = {term for row in clusters(lake).values() for term in row["terms"]}
+    assert not terms & {"politely", "answer", "customer", "message", "quickly"}
 
 
 def test_another_embedder_begins_anew_and_says_so(lake: Any) -> None:
@@ -340,3 +343,39 @@ def test_bundled_weights_know_that_words_are_alike() -> None:
     car, automobile, soup = embedder.embed(["my car is broken", "the automobile does not work", "tomato soup recipe"])
     assert car @ automobile > car @ soup + 0.2
     assert not embedder.embed(["", "x"])[0].any() or embedder.embed(["", "x"]).shape == (2, 256)
+
+
+def hard(lake: Any, days: int = 30, fails: float = 0.7) -> Log:
+    log, rng = Log(lake), random.Random(1)
+    for i in range(800):
+        subject = list(SUBJECTS)[i % 4]
+        log.episode(subject, failed=rng.random() < (fails if subject == "login" else 0.15), day=i * days // 800)
+    return log
+
+
+def test_a_cluster_that_fails_more_than_others_is_a_finding_once_later_data_say_so(lake: Any) -> None:
+    log = hard(lake)
+    night(lake)
+    found = find(lake.con, night_id="n1", now_ns=1)
+    rows = [row for row in found.findings.to_pylist() if row["kind"] == "cluster"]
+    assert [row["status"] for row in rows] == ["confirmed"]
+    (row,) = rows
+    assert json.loads(row["pattern"])["cluster"] == by_subject(lake, log)["login"]
+    assert {log.subject[one] for one in (*row["exemplars"], *row["counter_exemplars"])} == {"login"}
+    assert row["failures_with"] > 0.5 > 0.3 > row["failures_without"]
+    assert row["what"] == f"The caller wants something about {words.quoted(clusters(lake)[_cluster(row)]['name'])}."
+    lake.put("findings", found.findings)
+    # Another name is no other finding, and tomorrow it is the same one.
+    lake.con.execute("update clusters set name = 'cannot log in'")
+    again = find(lake.con, night_id="n2", now_ns=2).findings.to_pylist()
+    assert [one["finding_id"] for one in again if one["kind"] == "cluster"] == [row["finding_id"]]
+
+
+def _cluster(row: dict[str, Any]) -> str:
+    return str(json.loads(row["pattern"])["cluster"])
+
+
+def test_clusters_that_fail_alike_are_no_finding(lake: Any) -> None:
+    hard(lake, fails=0.15)
+    night(lake)
+    assert find(lake.con, night_id="n1", now_ns=1).findings.num_rows == 0
