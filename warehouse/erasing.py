@@ -20,10 +20,10 @@ from tracemill.warehouse.place import Place
 Scope = Literal["user", "trace", "older_than"]
 _CHOICE = {"user": "erased_by_user", "trace": "erased_by_trace", "older_than": "erased_by_age"}
 _PREPARED = ("erased_links", "erased_sites", "erased_groups", "erased_outputs", "derived_candidates")
-# In this order: messages go that no span refers to any more, so after the spans.
+# In this order: messages go that no span refers to any more, so after the spans; clusters after their members.
 _TABLES = (
     *("replays", "evaluations", "findings", "candidates", "scores", "credits", "reward_models", "sites"),
-    "task_groups",
+    *("cluster_members", "clusters", "task_groups"),
     *("transitions", "trajectories", "span_parts", "spans", "trace_days", "messages"),
 )
 _TELLING = 4
@@ -57,6 +57,7 @@ def erase(con: duckdb.DuckDBPyConnection, scope: Scope, subject: str, *, names: 
     }
     counts = {name: _delete(con, name, parameters) for name in _TABLES}
     con.execute(statement("blank_site_values"))
+    con.execute(statement("blank_clusters"), {"pattern": parameters["pattern"]})
     blanked = con.execute(statement("blank_excerpts"), {"pattern": parameters["pattern"]}).fetchone()
     counts["quarantine"] = int(blanked[0]) if blanked else 0
     con.execute(statement("tombstones"), {"receipt": receipt_id})

@@ -81,7 +81,7 @@ def judge(night: Night) -> None:
     """Rows that were made from the trajectories of both."""
     made: dict[str, list[dict[str, Any]]] = {
         "evaluations": [], "candidates": [], "releases": [], "replays": [], "findings": [], "credits": [], "scores": [],
-        "reward_models": [],
+        "reward_models": [], "clusters": [], "cluster_members": [],
     }  # fmt: skip
     for who, word in (("alice", "xylophone"), ("bob", "parcel")):
         trace = TRACES[who]
@@ -90,6 +90,9 @@ def judge(night: Night) -> None:
         made["evaluations"].append({"evaluation_id": f"e-{who}", "case_id": case, "output": output, "purpose": "tune"})
         made["replays"].append({"replay_key": f"r-{who}", "completion": json.dumps({"text": output})})
         made["findings"].append({"finding_id": f"f-{who}", "what": word, "exemplars": [case]})
+        made["cluster_members"].append({"trajectory_id": trace, "kind": "intent", "cluster_id": "c-both"})
+        made["cluster_members"].append({"trajectory_id": trace, "kind": "failure", "cluster_id": f"c-{who}"})
+        made["clusters"].append({"cluster_id": f"c-{who}", "terms": [word], "name": word, "exemplars": [trace]})
         made["credits"].append({"trajectory_id": trace, "step": 0, "method": "mc", "version": "1"})
         fitted = {"version": who, "state": "{}", "lineage": ["c" * 32, trace]}
         made["reward_models"].append({"name": "learned", **fitted})
@@ -109,6 +112,8 @@ def judge(night: Night) -> None:
             made["scores"].append(
                 {"score_id": f"{kind}-{who}", "target_kind": kind, "target_id": target, "label": word}
             )
+    both = {"name": f"{ALICE}, parcel", "terms": [ALICE, "parcel"], "exemplars": [TRACES["alice"], TRACES["bob"]]}
+    made["clusters"].append({"cluster_id": "c-both", **both})
     with night.lake.transaction("judged") as tx:
         for name, values in made.items():
             tx.insert(name, rows(name, values))
@@ -144,9 +149,11 @@ def test_a_forgotten_user_is_in_no_byte_and_everybody_else_still_is(night: Night
     left = counted(night)
     assert {name: left[name] for name in done.counts if name not in ("quarantine", "sites")} == {
         "replays": 1, "evaluations": 1, "findings": 1, "candidates": 3, "scores": 3, "credits": 1, "task_groups": 1,
-        "reward_models": 1,
+        "reward_models": 1, "cluster_members": 2, "clusters": 2,
         "transitions": 1, "trajectories": 1, "span_parts": 0, "spans": 1, "trace_days": 1, "messages": 3,
     }  # fmt: skip
+    (both,) = night.select("SELECT * FROM clusters WHERE cluster_id = 'c-both'").to_pylist()
+    assert (both["name"], both["terms"], both["exemplars"]) == (None, ["parcel"], [TRACES["bob"]])
     (receipt,) = night.select("SELECT * FROM receipts").to_pylist()
     assert receipt["receipt_id"] == done.receipt_id
     assert json.loads(receipt["counts"])["spans"] == 1

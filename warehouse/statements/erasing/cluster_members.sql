@@ -1,0 +1,1 @@
+trajectory_id IN (SELECT trace_id FROM temp.erased_traces)
