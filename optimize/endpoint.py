@@ -25,16 +25,17 @@ _LONGEST_WAIT_S = 20.0
 class _Try:
     completion: Completion
     down: bool = False
-    """No server stood behind the address, or none that answered."""
+    """No server stood behind the address, none that answered, or one that turns everybody away."""
 
 
 class HttpChatModel:
     """Chat completions over HTTP. `base_url` with or without its `/v1`.
 
     A call that fails after its retries is a Completion with `error`. EndpointError, naming the URL, where the endpoint
-    is dead (no call of the batch reached a server) or refuses everybody (401, 403, 404). Waits double from 0.25 s on;
-    a `Retry-After` is heeded up to 20 s. While a 429 is waited out, no other call begins. `concurrency` calls at once
-    and `per_minute` count over all threads that share the object. Proxies of the environment are not used.
+    is dead (no call of the batch reached a server) or refuses every call of it (401, 403, 404). Waits double from
+    0.25 s on; a `Retry-After` is heeded up to 20 s. While a 429 is waited out, no other call begins. `concurrency`
+    calls at once and `per_minute` count over all threads that share the object. Proxies of the environment are not
+    used.
     """
 
     def __init__(
@@ -80,8 +81,8 @@ class HttpChatModel:
             httpx.Client(headers=self._headers, timeout=self._timeout, trust_env=False, verify=verify) as http,
             ThreadPoolExecutor(workers, thread_name_prefix="chat") as pool,
         ):
-            nobody_there = threading.Event()
-            tries = list(pool.map(lambda request: self._call(http, request, nobody_there), requests))
+            nobody_there, batch = threading.Event(), self._pace.batch()
+            tries = list(pool.map(lambda request: self._call(http, request, nobody_there, batch), requests))
             if all(one.down for one in tries):
                 raise EndpointError(self.url, tries[0].completion.error or "no answer")
         return [one.completion for one in tries]
@@ -95,7 +96,7 @@ class HttpChatModel:
         except (httpx.TransportError, ValueError, KeyError, TypeError):
             return frozenset()
 
-    def _call(self, http: httpx.Client, request: ChatRequest, nobody_there: threading.Event) -> _Try:
+    def _call(self, http: httpx.Client, request: ChatRequest, nobody_there: threading.Event, batch: int) -> _Try:
         body = self._body(request)
         failed = _Try(completion=Completion(text=None, error="not tried: the endpoint cannot be reached"), down=True)
         if nobody_there.is_set():  # a dead endpoint costs one series of retries, not one per call
@@ -104,7 +105,7 @@ class HttpChatModel:
         for attempt in range(self._retries + 1):
             wait_s = self._backoff_s * 2**attempt
             try:
-                with self._pace.turn():
+                with self._pace.turn(batch):
                     began = time.perf_counter_ns()
                     answer = http.post(self.url, json=body)
             except (httpx.TransportError, httpx.InvalidURL) as error:
@@ -117,11 +118,9 @@ class HttpChatModel:
                 if answer.status_code == 200:
                     return _Try(completion=self._read(answer, latency_ns))
                 reason = f"HTTP {answer.status_code}: {_message(answer)}"
-                if answer.status_code in _REFUSED_STATUS:
-                    raise EndpointError(self.url, reason)
                 failed = _Try(
                     completion=Completion(text=None, error=reason, latency_ns=latency_ns),
-                    down=answer.status_code in _DOWN_STATUS,
+                    down=answer.status_code in _DOWN_STATUS | _REFUSED_STATUS,
                 )
                 if answer.status_code not in _RETRY_STATUS:
                     return failed

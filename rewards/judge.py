@@ -19,7 +19,7 @@ from tracemill.rewards.llm.rubric import Rubric
 from tracemill.rewards.rows import query, scores
 from tracemill.schema import SCORES
 
-PORTION = 64
+PORTION = 32
 _READ = 256
 _ROWS = pa.schema(
     [

@@ -22,7 +22,7 @@ from tracemill.rewards.rows import query, scores
 from tracemill.rewards.unfitted import Unfitted
 from tracemill.schema import SCORES
 
-PORTION = 32
+PORTION = 24
 _ROWS = pa.schema(
     [
         *(("target_id", pa.string()), ("value", pa.float64()), ("confidence", pa.float64())),

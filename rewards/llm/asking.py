@@ -12,7 +12,7 @@ from tracemill.protocols import ChatModel
 from tracemill.records import ChatRequest, Completion
 
 PROBE = "probe"
-_THREADS = 3
+_THREADS = 4
 """Portions under way: while one waits for its slowest answers, the others keep the endpoint busy."""
 
 

@@ -14,7 +14,7 @@ from tracemill.rewards.llm.rubric import Criterion, Rubric
 if TYPE_CHECKING:
     from tracemill.rewards.llm.program import Program
 
-_REFUSED = re.compile(r"HTTP 4(?!08|09|25|29)\d\d")
+_REFUSED = re.compile(r"HTTP 4(?!01|03|04|08|09|25|29)\d\d")
 """An answer that will be the same tomorrow: too long, not allowed."""
 _SHOWN = 200
 _UNSURE = 0.9
