@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tracemill.schema import CLUSTER_MEMBERS, CLUSTERS
 from tracemill.warehouse import Lake, layout
 
 
@@ -41,6 +42,12 @@ def told(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Any]) ->
                     }
                 )
             )
+            tx.insert("clusters", pa.Table.from_pylist([{"cluster_id": "k", "name": "accounts"}], schema=CLUSTERS))
+            members = [
+                {"trajectory_id": one, "kind": "intent", "cluster_id": None if one == "alone" else "k"}
+                for one in ("a", "b", "c", "alone", "erased")
+            ]
+            tx.insert("cluster_members", pa.Table.from_pylist(members, schema=CLUSTER_MEMBERS))
 
         def rows(statement: str) -> list[dict[str, Any]]:
             with lake.reader() as con:
@@ -106,6 +113,11 @@ def test_tool_calls_and_failures(told: Callable[[str], Any]) -> None:
         {"trajectory_id": "c", "kind": "llm", "what": "chat", "error_type": "timeout"}
     ]
     assert told("SELECT count(*) AS n FROM failures") == [{"n": 4}]
+
+
+def test_clusters_are_counted_by_day(told: Callable[[str], Any]) -> None:
+    rows = told("SELECT kind, name, day IS NULL AS undated, n, n_judged, n_failed FROM cluster_days ORDER BY ALL")
+    assert [tuple(row.values()) for row in rows] == [("intent", "accounts", False, 3, 1, 1)]
 
 
 def test_costs_are_by_day_and_unknown_costs_are_counted(told: Callable[[str], Any]) -> None:
