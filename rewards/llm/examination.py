@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracemill.ids import content_id
 from tracemill.records import ChatRequest, Completion
-from tracemill.rewards.llm.logged import Story, block, place
+from tracemill.rewards.llm.logged import Fields, Story, block, fields, place
 from tracemill.rewards.llm.rubric import Criterion, Rubric
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Examination:
     unread: int = 0
     failed: str | None = None
     _block: str | None = None
+    _fields: Fields = ()
 
     def asks(self) -> list[ChatRequest]:
         if self.failed is not None or not self.story.steps:
@@ -154,6 +155,7 @@ class Examination:
         if read is None:
             self.unread += 1
             return
+        self._fields = self._fields or fields(self.story)
         criteria = {one.name: one for one in self.questions.rubric.criteria}
         for verdict in read["verdicts"]:
             one = criteria.get(verdict.criterion.strip())
@@ -162,7 +164,7 @@ class Examination:
             if verdict.met is None:
                 self.struck[one.name] = "the log does not tell"
                 continue
-            found = place(verdict.quote or "", self.story, one.quotes)
+            found = place(verdict.quote or "", self._fields, one.quotes)
             if found is None:
                 self.struck[one.name] = "its quote does not stand there"
                 continue

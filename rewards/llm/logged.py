@@ -92,21 +92,27 @@ def block(data: Any) -> str:
     return text.replace("[[", "[\\u005b").replace(_MARKED, MARK)
 
 
-def place(quote: str, story: Story, sources: Sequence[str]) -> Place | None:
+Fields = Sequence[tuple[Place, str]]
+
+
+def fields(story: Story) -> Fields:
+    """What of a story may be quoted, for `place`."""
+    found = [] if not story.task else [(Place(source="task", step=None), _plain(story.task))]
+    for step in story.steps:
+        for source in ("user", "said", "answered"):
+            if step.get(source):
+                found.append((Place(source=source, step=step["step"]), _plain(step[source])))
+    return found
+
+
+def place(quote: str, quotable: Fields, sources: Sequence[str]) -> Place | None:
     """Where a quote stands in what was shown of these sources; None where it was made up, or says next to nothing."""
     wanted = _plain(_ESCAPED.sub(lambda found: chr(int(found.group(1), 16)), quote)).strip(" \"'“”…")
     if not wanted:
         return None
-    fields: list[tuple[str, int | None, Any]] = [("task", None, story.task)]
-    fields += [
-        (source, step["step"], step.get(source)) for step in story.steps for source in ("user", "said", "answered")
-    ]
-    for source, step, text in fields:
-        if source not in sources or not text:
-            continue
-        plain = _plain(text)
-        if wanted in plain and (len(wanted) >= _LEAST or wanted == plain.strip()):
-            return Place(source=source, step=step)
+    for where, text in quotable:
+        if where.source in sources and wanted in text and (len(wanted) >= _LEAST or wanted == text.strip()):
+            return where
     return None
 
 

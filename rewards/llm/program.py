@@ -22,6 +22,22 @@ class Verdict(BaseModel):
     met: bool | None
 
 
+class _Adapter(dspy.JSONAdapter):  # type: ignore[misc]
+    """DSPy's own, but that it writes the system message of a signature once: that costs more than all the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._system: dict[Any, str] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Adapter":
+        return self
+
+    def format_system_message(self, signature: Any) -> str:
+        if signature not in self._system:
+            self._system[signature] = super().format_system_message(signature)
+        return self._system[signature]
+
+
 class Program(dspy.Module):  # type: ignore[misc]
     """One question to a model: instructions, input fields, output fields."""
 
@@ -31,7 +47,7 @@ class Program(dspy.Module):  # type: ignore[misc]
         fields: dict[str, Any] = {name: (str, dspy.InputField(desc=told)) for name, told in inputs.items()}
         fields |= {name: (kind, dspy.OutputField(desc=told)) for name, (kind, told) in outputs.items()}
         self.predict = dspy.Predict(dspy.Signature(fields, instructions))
-        self.adapter = dspy.JSONAdapter()
+        self.adapter = _Adapter()
 
     def forward(self, **inputs: str) -> dspy.Prediction:
         with dspy.context(adapter=self.adapter):
