@@ -111,7 +111,9 @@ def group_tasks(
     signed = signatures(list(fresh.values()), key)
     alike = may_be_alike(con, signed)
     pools.update(zip(alike["task_group"].to_pylist(), alike["pool"].to_pylist(), strict=True))
-    _join_near(union, list(fresh), signed, alike, key)
+    known = pc.list_flatten(alike["signature"]).to_numpy().reshape(-1, N_HASHES)
+    alike = alike.drop_columns(["signature"])  # a kilobyte a group, which is not held twice
+    _join_near(union, list(fresh), signed, alike, known, key)
 
     def group_of(node: str) -> str:
         if node in groups:
@@ -230,20 +232,21 @@ def _asked(
             con.unregister(given)
 
 
-def _join_near(union: _Union, fresh: list[str], signed: Signatures, known: pa.Table, key: bytes) -> None:
+def _join_near(
+    union: _Union, fresh: list[str], signed: Signatures, known: pa.Table, known_signed: Signatures, key: bytes
+) -> None:
     """Puts each new text, in order of arrival, to the oldest group that it is alike; `known` are sorted by age.
 
     Known groups are never joined with each other; groups that began in this batch are, where a text nearly equals texts
     of both.
     """
-    old = pc.list_flatten(known["signature"]).to_numpy().reshape(-1, N_HASHES).astype(np.uint32, copy=False)
     digests = [*known["digest"].to_pylist(), *fresh]
     anchors = list(
         zip((seen or 0 for seen in known["first_seen"].to_pylist()), known["task_group"].to_pylist(), strict=True)
     )
     # A group is named after its first text, so who leads a known group need not be stored.
     leads = [keyed_id(key, "group", digest) == group for digest, (_, group) in zip(digests, anchors, strict=False)]
-    for row, others, alike in neighbours(np.vstack([old, signed]), len(old)):
+    for row, others, alike in neighbours(known_signed, signed):
         matched = False
         best = union.anchors.get(union.find(digests[row]))
         joins: list[tuple[int, str]] = []
@@ -251,7 +254,7 @@ def _join_near(union: _Union, fresh: list[str], signed: Signatures, known: pa.Ta
             if score < NEARLY_EQUAL and not (score >= ALIKE and leads[other]):
                 continue
             matched = True
-            if other < len(old):
+            if other < len(known):
                 best = anchors[other] if best is None else min(best, anchors[other])
                 continue
             anchored = union.anchors.get(union.find(digests[other]))

@@ -61,25 +61,32 @@ def signatures(normalised: list[str], key: bytes) -> Signatures:
     return rows
 
 
-def neighbours(rows: Signatures, first_new: int) -> Iterator[tuple[int, Places, npt.NDArray[np.float64]]]:
-    """For each row from `first_new` on: its number, earlier rows that may be alike, and their estimated Jaccard.
+def neighbours(known: Signatures, fresh: Signatures) -> Iterator[tuple[int, Places, npt.NDArray[np.float64]]]:
+    """For each of `fresh`: its number, earlier rows that may be alike, and their estimated Jaccard.
 
-    Not all that are alike: a bucket shows its first rows only, so that many repeats of one text stay cheap.
+    Rows are numbered through both, the known ones first. Not all that are alike: a bucket shows its first rows only, so
+    that many repeats of one text stay cheap.
     """
-    bucket_of = np.full((len(rows) - first_new, len(BANDS)), -1, dtype=np.int64)
+    first_new = len(known)
+    bucket_of = np.full((len(fresh), len(BANDS)), -1, dtype=np.int64)
     buckets: list[list[int]] = []
+    rows = list(range(first_new))  # one object a row, however many buckets show it
     for column, start in enumerate(BANDS):
-        _, number, counts = np.unique(_band_keys(rows, start), return_inverse=True, return_counts=True)
+        keys = np.concatenate([_band_keys(known, start), _band_keys(fresh, start)])
+        _, number, counts = np.unique(keys, return_inverse=True, return_counts=True)
         met = (counts > 1) & (np.bincount(number[first_new:], minlength=len(counts)) > 0)
         place = np.where(met, len(buckets) + np.cumsum(met) - 1, -1)
         buckets.extend([] for _ in range(int(met.sum())))
         bucket_of[:, column] = place[number[first_new:]]
         for row in np.flatnonzero(place[number[:first_new]] >= 0).tolist():
-            _put(buckets[place[number[row]]], row)
-    for row in range(first_new, len(rows)):
-        mine = [buckets[place] for place in bucket_of[row - first_new].tolist() if place >= 0]
+            _put(buckets[place[number[row]]], rows[row])
+    for at, signature in enumerate(fresh):
+        row = first_new + at
+        mine = [buckets[place] for place in bucket_of[at].tolist() if place >= 0]
         seen = np.array(sorted({other for bucket in mine for other in bucket}), dtype=np.int64)
-        yield row, seen, np.mean(rows[seen] == rows[row], axis=1) if seen.size else np.empty(0)
+        old = np.searchsorted(seen, first_new)
+        others = (known[seen[:old]], fresh[seen[old:] - first_new])
+        yield row, seen, np.concatenate([np.mean(some == signature, axis=1) for some in others])
         for bucket in mine:
             _put(bucket, row)
 

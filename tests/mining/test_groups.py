@@ -237,11 +237,11 @@ def test_of_many_groups_that_share_a_band_those_are_read_that_are_looked_at() ->
     everything = [{"digest": name, "signature": signature} for _, name, signature in by_age]
 
     def looked_at(old: list[dict[str, Any]]) -> list[list[tuple[Any, float]]]:
-        signed = np.vstack([np.array([row["signature"] for row in old], dtype=np.uint32), fresh])
+        signed = np.array([row["signature"] for row in old], dtype=np.uint32)
         named = [row["digest"] for row in old] + list(range(len(fresh)))
         return [
             [(named[other], score) for other, score in zip(others.tolist(), scores.tolist(), strict=True)]
-            for _, others, scores in neighbours(signed, len(old))
+            for _, others, scores in neighbours(signed, fresh)
         ]
 
     assert looked_at(read) == looked_at(everything)
