@@ -22,7 +22,7 @@ from tracemill.ingest.redact import Ruleset
 from tracemill.ingest.source import SourceObject
 from tracemill.records import Batch
 
-BATCH_BYTES = 24 * 1024 * 1024
+BATCH_BYTES = 16 * 1024 * 1024
 """About what one batch holds; an object may end in several."""
 _SPAN_BYTES = 40_000
 """So much of a batch is one span that waits for others, at the most: what waits is little beside it."""

@@ -1,6 +1,6 @@
 """Task groups: near-duplicate inputs together, and each group whole in the learn pool or in the gate pool."""
 
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 
 import duckdb
@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracemill.ids import keyed_fraction, keyed_id
-from tracemill.mining.lake import table
-from tracemill.mining.minhash import N_HASHES, SHOWN, Signatures, neighbours, normalise, signatures
+from tracemill.mining.lake import batches, table
+from tracemill.mining.minhash import N_HASHES, BandFilter, Halves, Signatures, halves, neighbours, normalise, signatures
 from tracemill.schema import TASK_GROUPS
 
 ASSIGNED = pa.schema([("trajectory_id", pa.string()), ("task_group", pa.string()), ("pool", pa.string())])
@@ -110,10 +110,8 @@ def group_tasks(
     fresh = {digest: text for digest, text in texts.items() if digest not in groups}
     signed = signatures(list(fresh.values()), key)
     alike = may_be_alike(con, signed)
-    pools.update(zip(alike["task_group"].to_pylist(), alike["pool"].to_pylist(), strict=True))
-    known = pc.list_flatten(alike["signature"]).to_numpy().reshape(-1, N_HASHES)
-    alike = alike.drop_columns(["signature"])  # a kilobyte a group, which is not held twice
-    _join_near(union, list(fresh), signed, alike, known, key)
+    pools.update(zip(alike.rows["task_group"].to_pylist(), alike.rows["pool"].to_pylist(), strict=True))
+    _join_near(union, list(fresh), halves(signed), alike, key)
 
     def group_of(node: str) -> str:
         if node in groups:
@@ -209,48 +207,72 @@ def _node(
     return row.task_node if row.task_node is not None else row.own_node
 
 
-def may_be_alike(con: duckdb.DuckDBPyConnection, fresh: Signatures) -> pa.Table:
-    """The known groups that share a band of their signature with one of these, as many of each band as are looked at,
-    oldest first."""
-    if not len(fresh):
-        return TASK_GROUPS.empty_table()
-    ends = np.arange(0, fresh.size + 1, N_HASHES, dtype=np.int32)
-    signed = pa.table({"signature": pa.ListArray.from_arrays(ends, fresh.ravel())})
-    return _asked(con, "alike_groups", {"shown": SHOWN}, fresh_signatures=signed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alike:
+    """Known groups that new texts may belong to, oldest first."""
+
+    rows: pa.Table
+    """task_group, pool, digest, first_seen."""
+    signed: Halves
+    """What is compared of the signature of each."""
 
 
-def _asked(
-    con: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, int] | None = None, **asked: pa.Table
-) -> pa.Table:
+def may_be_alike(con: duckdb.DuckDBPyConnection, fresh: Signatures) -> Alike:
+    """The known groups that share a band of their signature with one of these.
+
+    All signatures that the lake has are looked at, some thousand at a time; held are those that share a band.
+    """
+    heads: list[pa.RecordBatch] = []
+    signed: list[Halves] = []
+    if len(fresh):
+        near = BandFilter(halves(fresh))
+        for batch in batches(con, "signed_groups", {"size": N_HASHES}):
+            known = halves(batch["signature"].flatten().to_numpy().reshape(-1, N_HASHES))
+            shared = near.shared(known)
+            signed.append(known[shared])
+            heads.append(batch.drop_columns(["signature"]).filter(pa.array(shared)))
+    rows = pa.Table.from_batches(heads, schema=TASK_GROUPS.remove(TASK_GROUPS.get_field_index("signature")))
+    order = pc.sort_indices(rows, [("first_seen", "ascending"), ("digest", "ascending")])
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order.to_numpy()] = np.arange(len(rows))
+    by_age = np.empty((len(rows), N_HASHES), dtype=np.uint16)
+    done = 0
+    while signed:
+        part = signed.pop(0)
+        by_age[place[done : done + len(part)]] = part
+        done += len(part)
+    return Alike(rows=rows.take(order), signed=by_age)
+
+
+def _asked(con: duckdb.DuckDBPyConnection, name: str, **asked: pa.Table) -> pa.Table:
     """The result of a query that reads these tables."""
     for given, rows in asked.items():
         con.register(given, rows)
     try:
-        return table(con, name, params)
+        return table(con, name)
     finally:
         for given in asked:
             con.unregister(given)
 
 
-def _join_near(
-    union: _Union, fresh: list[str], signed: Signatures, known: pa.Table, known_signed: Signatures, key: bytes
-) -> None:
-    """Puts each new text, in order of arrival, to the oldest group that it is alike; `known` are sorted by age.
+def _join_near(union: _Union, fresh: list[str], signed: Halves, alike: Alike, key: bytes) -> None:
+    """Puts each new text, in order of arrival, to the oldest group that it is alike.
 
     Known groups are never joined with each other; groups that began in this batch are, where a text nearly equals texts
     of both.
     """
+    known = alike.rows
     digests = [*known["digest"].to_pylist(), *fresh]
     anchors = list(
         zip((seen or 0 for seen in known["first_seen"].to_pylist()), known["task_group"].to_pylist(), strict=True)
     )
     # A group is named after its first text, so who leads a known group need not be stored.
     leads = [keyed_id(key, "group", digest) == group for digest, (_, group) in zip(digests, anchors, strict=False)]
-    for row, others, alike in neighbours(known_signed, signed):
+    for row, others, scores in neighbours(alike.signed, signed):
         matched = False
         best = union.anchors.get(union.find(digests[row]))
         joins: list[tuple[int, str]] = []
-        for other, score in zip(others.tolist(), alike.tolist(), strict=True):
+        for other, score in zip(others.tolist(), scores.tolist(), strict=True):
             if score < NEARLY_EQUAL and not (score >= ALIKE and leads[other]):
                 continue
             matched = True

@@ -1,7 +1,7 @@
 """Reading what mining needs out of the lake: its queries, and messages as chat messages."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,24 @@ from tracemill.chat import to_openai
 from tracemill.records import ChatMessage
 
 _CHUNK = 20_000
+_ROWS = 4_096
 
 
 def table(con: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, Any] | None = None) -> pa.Table:
     """The result of `sql/<name>.sql`."""
+    return _executed(con, name, params).to_arrow_table()
+
+
+def batches(
+    con: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, Any] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The result of `sql/<name>.sql`, some thousand rows at a time, so that a large one is never there as a whole."""
+    return iter(_executed(con, name, params).to_arrow_reader(_ROWS))
+
+
+def _executed(con: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, Any] | None) -> duckdb.DuckDBPyConnection:
     sql = (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
-    return con.execute(sql, dict(params or {})).to_arrow_table()
+    return con.execute(sql, dict(params or {}))
 
 
 def chat_message(role: str, name: str | None, parts: str | None) -> ChatMessage:

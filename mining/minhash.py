@@ -23,7 +23,12 @@ _NAME = re.compile(r"(?<=[\w,;)\"'] )[A-Z][\w’'&-]*(?: (?:of |de |van )?[A-Z][
 _MASK = "0"
 
 Signatures = npt.NDArray[np.uint32]
+Halves = npt.NDArray[np.uint16]
+"""Lower halves of signatures, which is what is compared: half the memory, and two that differ look alike in one of 256
+places once in 256 pairs."""
+Bands = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
+_TABLE_BITS = 22  # a batch's hundred thousand bands fill a fortieth of it, and it stays in the processor's cache
 
 
 def normalise(text: str) -> str:
@@ -61,7 +66,11 @@ def signatures(normalised: list[str], key: bytes) -> Signatures:
     return rows
 
 
-def neighbours(known: Signatures, fresh: Signatures) -> Iterator[tuple[int, Places, npt.NDArray[np.float64]]]:
+def halves(rows: Signatures) -> Halves:
+    return rows.astype(np.uint16)  # numpy keeps the lower bits
+
+
+def neighbours(known: Halves, fresh: Halves) -> Iterator[tuple[int, Places, npt.NDArray[np.float64]]]:
     """For each of `fresh`: its number, earlier rows that may be alike, and their estimated Jaccard.
 
     Rows are numbered through both, the known ones first. Not all that are alike: a bucket shows its first rows only, so
@@ -70,16 +79,14 @@ def neighbours(known: Signatures, fresh: Signatures) -> Iterator[tuple[int, Plac
     first_new = len(known)
     bucket_of = np.full((len(fresh), len(BANDS)), -1, dtype=np.int64)
     buckets: list[list[int]] = []
-    rows = list(range(first_new))  # one object a row, however many buckets show it
-    for column, start in enumerate(BANDS):
-        keys = np.concatenate([_band_keys(known, start), _band_keys(fresh, start)])
+    for column in range(len(BANDS)):
+        keys = np.concatenate([_band(known, column), _band(fresh, column)])
         _, number, counts = np.unique(keys, return_inverse=True, return_counts=True)
         met = (counts > 1) & (np.bincount(number[first_new:], minlength=len(counts)) > 0)
-        place = np.where(met, len(buckets) + np.cumsum(met) - 1, -1)
-        buckets.extend([] for _ in range(int(met.sum())))
-        bucket_of[:, column] = place[number[first_new:]]
-        for row in np.flatnonzero(place[number[:first_new]] >= 0).tolist():
-            _put(buckets[place[number[row]]], rows[row])
+        place = np.where(met, np.cumsum(met) - 1, -1)
+        own = place[number[first_new:]]
+        bucket_of[:, column] = np.where(own >= 0, len(buckets) + own, -1)
+        buckets += _firsts(place[number[:first_new]], int(met.sum()))
     for at, signature in enumerate(fresh):
         row = first_new + at
         mine = [buckets[place] for place in bucket_of[at].tolist() if place >= 0]
@@ -91,18 +98,51 @@ def neighbours(known: Signatures, fresh: Signatures) -> Iterator[tuple[int, Plac
             _put(bucket, row)
 
 
+def _firsts(bucket_of: Places, n: int) -> list[list[int]]:
+    """The first rows of each of `n` buckets; -1 is none."""
+    rows = np.flatnonzero(bucket_of >= 0)
+    rows = rows[np.argsort(bucket_of[rows], kind="stable")]
+    ends = np.cumsum(np.bincount(bucket_of[rows], minlength=n))
+    return [rows[end - size : end][:SHOWN].tolist() for end, size in zip(ends, np.diff(ends, prepend=0), strict=True)]
+
+
 def _put(bucket: list[int], row: int) -> None:
     if len(bucket) < SHOWN:
         bucket.append(row)
 
 
-def _band_keys(rows: Signatures, start: int) -> npt.NDArray[np.uint64]:
-    """One number per row for a band; that two bands share one by chance only costs a comparison."""
-    key = np.zeros(len(rows), dtype=np.uint64)
-    for column in range(start, start + ROWS_PER_BAND):
-        key = (key ^ rows[:, column].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(29)
-    return key
+def _band(rows: Halves, column: int) -> Bands:
+    """A number for the band of each row, equal where the band is."""
+    start = BANDS[column]
+    keys = rows[:, start].astype(np.uint64)
+    for place in range(1, ROWS_PER_BAND):
+        keys |= rows[:, start + place].astype(np.uint64) << np.uint64(16 * place)
+    return keys
+
+
+class BandFilter:
+    """Tells rows that share a band with one of these: each look-up is one byte of a small table, nearly always."""
+
+    def __init__(self, rows: Halves) -> None:
+        self._keys = [np.unique(_band(rows, column)) for column in range(len(BANDS))]
+        self._table = np.zeros(1 << _TABLE_BITS, dtype=np.bool_)
+        for column, keys in enumerate(self._keys):
+            self._table[_slots(keys, column)] = True
+
+    def shared(self, rows: Halves) -> npt.NDArray[np.bool_]:
+        """Shape (rows,)."""
+        found = np.zeros(len(rows), dtype=np.bool_)
+        for column, known in enumerate(self._keys):
+            keys = _band(rows, column)
+            at = np.flatnonzero(self._table[_slots(keys, column)] & ~found)
+            place = np.minimum(np.searchsorted(known, keys[at]), len(known) - 1)
+            found[at] = known[place] == keys[at]
+        return found
+
+
+def _slots(keys: Bands, column: int) -> Bands:
+    mixed = (keys ^ np.uint64(column << 48)) * np.uint64(0x9E3779B97F4A7C15)
+    return mixed >> np.uint64(64 - _TABLE_BITS)
 
 
 def _coefficients() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracemill.mining.groups import group_tasks, may_be_alike
-from tracemill.mining.minhash import BANDS, N_HASHES, ROWS_PER_BAND, neighbours, normalise
+from tracemill.mining.minhash import BANDS, N_HASHES, ROWS_PER_BAND, Halves, halves, neighbours, normalise
 from tracemill.schema import TASK_GROUPS, TASKS
 
 KEY = b"a key that only this lake has...."
@@ -196,7 +196,7 @@ def test_ids_tell_nothing_without_the_key() -> None:
 
 
 def test_of_the_lakes_groups_those_are_read_that_share_a_band() -> None:
-    assert (list(BANDS), N_HASHES) == (list(range(0, 254, 3)), 256)  # as in alike_groups.sql
+    assert (list(BANDS), N_HASHES) == (list(range(0, 254, 3)), 256)
     rng = np.random.default_rng(7)
     known = rng.integers(0, 2**32, (3000, N_HASHES), dtype=np.uint32)
     fresh = known[rng.integers(0, 3000, 5)].copy()
@@ -215,16 +215,17 @@ def test_of_the_lakes_groups_those_are_read_that_share_a_band() -> None:
     }
     with duckdb.connect() as con:
         con.register("task_groups", pa.Table.from_pylist(pa.table(columns).to_pylist(), schema=TASK_GROUPS))
-        found = may_be_alike(con, fresh)["digest"].to_pylist()
+        found = may_be_alike(con, fresh).rows["digest"].to_pylist()
     assert set(found) >= {names[at] for at in sharing}
     assert len(sharing) >= 4
     assert len(found) < 20
 
 
-def test_of_many_groups_that_share_a_band_those_are_read_that_are_looked_at() -> None:
+def test_groups_that_share_no_band_are_not_missed_where_they_are_not_read() -> None:
     rng = np.random.default_rng(3)
     base = rng.integers(0, 2**32, (4, N_HASHES), dtype=np.uint32)
     rows = np.where(rng.random((400, N_HASHES)) < 0.3, rng.integers(0, 2**32, (400, N_HASHES)), np.tile(base, (100, 1)))
+    rows[100:200] = rng.integers(0, 2**32, (100, N_HASHES))  # like nothing
     known, fresh = rows[:390].astype(np.uint32), rows[390:].astype(np.uint32)
     names = [f"{at:04}" for at in rng.permutation(len(known)).tolist()]
     ages = rng.integers(0, 50, len(known)).tolist()
@@ -232,20 +233,20 @@ def test_of_many_groups_that_share_a_band_those_are_read_that_are_looked_at() ->
     columns = {"task_group": names, "digest": names, "signature": signatures, "first_seen": ages}
     with duckdb.connect() as con:
         con.register("task_groups", pa.Table.from_pylist(pa.table(columns).to_pylist(), schema=TASK_GROUPS))
-        read = may_be_alike(con, fresh).select(["digest", "signature"]).to_pylist()
+        read = may_be_alike(con, fresh)
     by_age = sorted(zip(ages, names, signatures, strict=True))
-    everything = [{"digest": name, "signature": signature} for _, name, signature in by_age]
+    everything = halves(np.array([signature for _, _, signature in by_age], dtype=np.uint32))
 
-    def looked_at(old: list[dict[str, Any]]) -> list[list[tuple[Any, float]]]:
-        signed = np.array([row["signature"] for row in old], dtype=np.uint32)
-        named = [row["digest"] for row in old] + list(range(len(fresh)))
+    def looked_at(digests: list[str], signed: Halves) -> list[list[tuple[Any, float]]]:
+        named = [*digests, *range(len(fresh))]
         return [
             [(named[other], score) for other, score in zip(others.tolist(), scores.tolist(), strict=True)]
-            for _, others, scores in neighbours(signed, fresh)
+            for _, others, scores in neighbours(signed, halves(fresh))
         ]
 
-    assert looked_at(read) == looked_at(everything)
-    assert len(read) < len(everything)
+    digests = read.rows["digest"].to_pylist()
+    assert looked_at(digests, read.signed) == looked_at([name for _, name, _ in by_age], everything)
+    assert len(digests) < len(everything)
 
 
 @settings(deadline=None)

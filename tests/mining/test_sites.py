@@ -2,71 +2,15 @@
 
 import json
 import random
-from datetime import date
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mined_sites import DEMOS, SYSTEM, TICKETS, ask, recover, said, user, versions
 
 from tracemill.chat import to_openai
-from tracemill.client import render
 from tracemill.mining import sites
-from tracemill.mining.calls import mined
-from tracemill.mining.lake import Messages
-
-SYSTEM = {"role": "system", "content": "You are the triage agent of a support desk. Answer with the name of one queue."}
-TICKETS = [
-    "I lost my card",
-    "My order has not come",
-    "The app crashes: error 5",
-    "Refund me!",
-    "login\nfails",
-    "Is the lamp in stock",
-    "Damaged kettle",
-    "wrong size",
-]
-
-
-def user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
-
-def said(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": text}
-
-
-DEMOS = [user("Ticket: parcel lost\nQueue:"), said("shipping"), user("Ticket: paid twice\nQueue:"), said("billing")]
-
-
-def ask(ticket: str) -> dict[str, Any]:
-    return user(f"Ticket: {ticket}\nQueue:")
-
-
-def recover(lake: Any, now: int = 1) -> sites.SiteUpdate:
-    """Recovers, applies, and holds every assignment to the contract."""
-    update = sites.recover(lake.con, now_ns=now)
-    lake.apply(update)
-    templates = {
-        (s.site_id, s.site_version): s.template for row in update.sites.to_pylist() for s in _versions(lake, row)
-    }
-    messages = Messages(lake.con)
-    for row in update.assigned.to_pylist():
-        logged = lake.con.execute(
-            "select list_concat(system_ids, input_ids) from transitions where trajectory_id = ? and step = ?",
-            [row["trajectory_id"], row["step"]],
-        ).fetchone()
-        assert logged is not None
-        sent = [messages.get(i) for i in logged[0]]
-        template = templates[row["site_id"], row["site_version"]]
-        values = sites.bind(template, sent)  # type: ignore[arg-type]
-        assert values is not None, (template, sent)
-        assert render({"messages": template.messages}, values) == sent
-    return update
-
-
-def _versions(lake: Any, row: dict[str, Any]) -> list[Any]:
-    return sites.load(lake.con, row["site_id"], version=row["site_version"])
 
 
 def test_demonstrations_are_constant_and_the_ticket_is_a_slot(lake: Any) -> None:
@@ -157,7 +101,7 @@ def test_agents_with_one_prompt_and_different_names_are_different_sites(lake: An
     assert lake.con.sql("select count(distinct site_id) from sites").fetchone() == (3,)
 
 
-def test_numbers_and_names_that_vary_in_the_system_prompt_are_slots_not_versions(lake: Any) -> None:
+def test_numbers_and_names_that_vary_in_the_system_prompt_are_slots_notversions(lake: Any) -> None:
     for i, ticket in enumerate(TICKETS * 3):
         system = {
             "role": "system",
@@ -235,7 +179,7 @@ def test_a_single_call_that_does_not_fit_is_aligned_with_what_was_logged_before(
     lake.call("late", [SYSTEM, user("Ticket: Where is it?\nQueue:")], at=500)
     recover(lake, 2)
     contents = {
-        str(_versions(lake, row)[0].template.messages[-1]["content"])
+        str(versions(lake, row)[0].template.messages[-1]["content"])
         for row in lake.con.sql("from sites").to_arrow_table().to_pylist()
     }
     assert "['Ticket: ', {'slot': 'ticket'}, '\\nQueue:']" in contents
@@ -357,60 +301,3 @@ def test_whatever_was_logged_every_assigned_call_renders_back_exactly(new_lake: 
         assert (len(update.assigned), len(update.unassigned)) == (sum(map(_has_messages, calls)), blank)
         assert {row["reason"] for row in update.unassigned.to_pylist()} <= {"the log has no messages for this call"}
     assert to_openai("user", None, [{"type": "text", "content": "x"}]) == user("x")
-
-
-def test_calls_in_portions_are_as_well_recovered_as_all_at_once(new_lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = [(agent, ticket, at) for at, ticket in enumerate(TICKETS * 3) for agent in ("desk", "clerk")]
-    lakes = [new_lake(), new_lake()]
-    for lake in lakes:
-        for n, (agent, ticket, at) in enumerate(calls):
-            turns = [said("Which one?"), user("that one")] if at % 3 == 0 else []
-            lake.call(f"t{n}", [SYSTEM, *DEMOS, ask(ticket), *turns], agent=agent, at=None if at > 20 else at // 2)
-        lake.call("lost", [], agent="desk", at=0)
-    recover(lakes[0])
-    monkeypatch.setattr("tracemill.mining.calls.MOST_CALLS", 7)
-    monkeypatch.setattr("tracemill.mining.calls.MOST_REFS", 40)
-    seen, unassigned, last = [], 0, None
-    while True:
-        update = sites.recover(lakes[1].con, now_ns=1, after=last)
-        lakes[1].apply(update)
-        seen.append(len(update.assigned) + len(update.unassigned))
-        unassigned += len(update.unassigned)
-        last = update.last
-        if last is None:
-            break
-    assert (unassigned, sum(seen)) == (1, len(calls) + 1)
-    assert max(seen) <= 7
-    found = [
-        lake.con.execute("select trajectory_id, step, site_id, site_version from transitions order by all").fetchall()
-        for lake in lakes
-    ]
-    assert found[0] == found[1]
-    told = [
-        lake.con.execute("select site_id, site_version, template, n_calls, last_ns from sites order by all").fetchall()
-        for lake in lakes
-    ]
-    assert told[0] == told[1]
-
-
-def test_what_was_said_on_another_day_than_the_call_is_found(lake: Any) -> None:
-    for n, ticket in enumerate(TICKETS):
-        lake.call(f"t{n}", [SYSTEM, ask(ticket)], at=n, day=date(2026, 9, 2))
-    lake.con.execute("update messages set day = date '2026-09-02'")
-    lake.con.execute("update messages set day = date '2026-08-01' where role = 'system'")
-    update = recover(lake)
-    assert (len(update.assigned), len(update.unassigned)) == (len(TICKETS), 0)
-
-
-def test_the_calls_that_a_version_is_compared_with_are_its_latest(lake: Any) -> None:
-    for n in range(60):
-        lake.call(f"t{n}", [SYSTEM, ask(TICKETS[n % 8])], at=None if n % 2 else n)
-    recover(lake)
-    lake.call("new", [SYSTEM, ask("x")], at=100)
-    with mined(lake.con, per_version=40) as found:
-        assert [t for t in found.calls.rows["trajectory_id"].to_pylist() if t != "new"] == [
-            *(f"t{n}" for n in range(0, 60, 2)),
-            *sorted(f"t{n}" for n in range(1, 60, 2))[:10],
-        ]
-    with mined(lake.con, per_version=3) as found:
-        assert found.calls.rows["trajectory_id"].to_pylist() == ["t54", "t56", "t58", "new"]
