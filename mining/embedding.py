@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tracemill.errors import ConfigError, EndpointError
+from tracemill.errors import ConfigError, EndpointError, MissingExtraError
 
 Vectors = npt.NDArray[np.float32]
 Kind = Literal["auto", "wordllama", "hashing", "endpoint"]
@@ -53,7 +53,7 @@ def choose(
         return EndpointEmbedder(url=url, model=model, key=key, timeout_s=timeout_s)
     if kind == "wordllama":
         if find_spec("wordllama") is None:
-            raise ConfigError("the embedder wordllama is not installed: pip install 'tracemill[patterns]'")
+            raise MissingExtraError("patterns", "the embedder wordllama")
         return WordLlamaEmbedder()
     return HashingEmbedder()
 
@@ -193,4 +193,6 @@ class EndpointEmbedder:
             raise EndpointError(where, f"gave no embeddings: {error}; see [clusters] url and model") from error
         if found.ndim != 2 or len(found) != len(asked):
             raise EndpointError(where, f"gave {len(rows)} embeddings for {len(asked)} texts")
+        if not np.isfinite(found).all():
+            raise EndpointError(where, "gave embeddings with numbers that are none")
         return unit(found)

@@ -1,17 +1,19 @@
 """What a night learns from: the sites worth it, production's artifact, and cases split into train and tune."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
-from tracemill.errors import ConfigError
+from tracemill.errors import ConfigError, ContaminationError
 from tracemill.mining import cases as mined_cases
+from tracemill.mining import decontaminating
 from tracemill.mining import sites as mined_sites
 from tracemill.optimize import artifact as artifacts
 from tracemill.optimize import portfolio
-from tracemill.pipelines import judging
+from tracemill.pipelines import clustering, judging
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Candidate, Case, Site
 
@@ -37,17 +39,20 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     """The most valuable sites as lessons, and why the others were left out, one sentence each.
 
     Value is traffic × failure × the share of cases whose replayed answer can be verified.
-    A site whose prompt or observations show the reward is never learned from.
+    A site whose prompt or observations show the reward is never learned from, nor is a case that is too near one of the
+    gate's. Raises ContaminationError where that cannot be found out.
     """
     if night.config.sites_per_night > 1 and "{agent}" not in night.config.gate.channel:
         raise ConfigError(
             "sites_per_night is above 1, and a channel holds one bundle: set [gate] channel = "
             f"'{night.config.gate.channel}.{{agent}}' in tracemill.toml"
         )
-    lessons: list[tuple[float, Lesson]] = []
+    worth: list[tuple[float, Site, list[Case], float]] = []
+    lessons: list[Lesson] = []
     left: list[str] = []
     verify = judging.verifier(night.config)
     snapshot = night.lake.snapshot_id()
+    keep = night.config.sites_per_night
     with night.lake.reader(snapshot) as con:
         sites = mined_sites.load(con)
         if site_id is not None:
@@ -65,7 +70,16 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             judged = [case.reward for case in known if case.reward is not None]
             failure = 1 - sum(judged) / len(judged) if judged else 1.0
             verifiable = sum(verify(case, case.logged_output) is not None for case in known) / len(known)
-            train, tune = portfolio.split_tune(known, seed=night.config.seed, share=night.config.split.tune_share)
+            worth.append((site.n_calls * failure * verifiable, site, known, verifiable))
+        worth.sort(key=lambda one: (-one[0], one[1].site_id))
+        for _, site, known, verifiable in worth:
+            if len(lessons) == keep:
+                left.append(f"site {called(site)}: not tonight, sites_per_night is {keep}")
+                continue
+            clean = _clean(con, site, known, night, left)
+            if len(clean) < night.config.train.min_rows:
+                continue
+            train, tune = portfolio.split_tune(clean, seed=night.config.seed, share=night.config.split.tune_share)
             lesson = Lesson(
                 site=site,
                 production=production(con, site, night),
@@ -74,11 +88,31 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
                 verifiable=verifiable,
                 snapshot=snapshot,
             )
-            lessons.append((site.n_calls * failure * verifiable, lesson))
-    lessons.sort(key=lambda pair: (-pair[0], pair[1].site.site_id))
-    keep = night.config.sites_per_night
-    left.extend(f"site {called(lesson.site)}: not tonight, sites_per_night is {keep}" for _, lesson in lessons[keep:])
-    return [lesson for _, lesson in lessons[:keep]], left
+            lessons.append(lesson)
+    return lessons, left
+
+
+def _clean(con: duckdb.DuckDBPyConnection, site: Site, known: list[Case], night: Night, left: list[str]) -> list[Case]:
+    """The cases that are not too near one that the gate judges by; what is left out is told. ContaminationError where
+    that cannot be found out."""
+    try:
+        embedder = clustering.embedder(night)
+    except ConfigError as error:
+        raise ContaminationError(str(error)) from error
+    gate = mined_cases.load(con, site, pool="gate")
+    found = decontaminating.near(con, known, gate, embedder=embedder, key=night.lake.key)
+    if not found:
+        return known
+    near = {one.case_id for one in found}
+    clean = [case for case in known if case.case_id not in near]
+    counts = Counter(one.how for one in found)
+    said = ", ".join(f"{counts[how]} by {how}" for how in sorted(counts))
+    needed = night.config.train.min_rows
+    rest = f"; {len(clean)} are left, {needed} needed" if len(clean) < needed else ""
+    left.append(
+        f"{len(found)} of {len(known)} judged cases of site {called(site)}: too near those of the gate ({said}){rest}"
+    )
+    return clean
 
 
 def called(site: Site) -> str:

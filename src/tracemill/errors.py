@@ -11,6 +11,7 @@ TracemillError
 ├── QueryError             a SQL statement was refused or failed
 ├── EndpointError          a model endpoint is dead or misbehaves; transient
 ├── BudgetError            a budget in calls, tokens, money or seconds is used up
+├── ContaminationError     whether learning would see what the gate judges by cannot be found out: nothing is learned
 ├── TrainError             a training run failed
 └── PublishError           a bundle could not be published or read back
 
@@ -104,6 +105,20 @@ class EndpointError(TracemillError):
 
 class BudgetError(TracemillError):
     """A budget in calls, tokens, money or seconds is used up."""
+
+
+class ContaminationError(TracemillError):
+    """Whether cases to learn from are too near those of the gate cannot be found out, so nothing is learned."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            "cannot find out whether cases to learn from are too near those that the gate judges by, so nothing is "
+            f"learned: {self.reason}; see [clusters] in tracemill.toml"
+        )
 
 
 class TrainError(TracemillError):
