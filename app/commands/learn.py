@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tracemill.app import project, ready
-from tracemill.app.commands import findings
+from tracemill.app.commands import clusters, findings
 from tracemill.app.output import INTERRUPTED, Output
 from tracemill.errors import ConfigError, MissingExtraError
 from tracemill.pipelines import branches, finding, gating, judging, learning, releasing, replaying
@@ -47,8 +47,9 @@ def mine(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
             return
         found = judging.mine(night)
         patterns = finding.find(night)
-    data = {**found, **finding.counts(patterns), **findings.data(patterns)}
-    output.result(data, Group(Text(_mined(found)), Text(), findings.report(patterns)))
+        alike = clusters.data(night)
+    data = {**found, **finding.counts(patterns), **findings.data(patterns), **alike}
+    output.result(data, Group(Text(_mined(found)), Text(), findings.report(patterns), clusters.report(alike)))
 
 
 def _mined(found: Mapping[str, int]) -> str:

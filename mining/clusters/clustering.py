@@ -136,10 +136,7 @@ class _Night:
         """Vectors and cleaned texts of distinct texts (numbers in order)."""
         vectors, cleaned = [], []
         for first in range(0, len(numbers), _CHUNK):
-            wanted = numbers[first : first + _CHUNK]
-            low, high = int(wanted[0]), int(wanted[-1]) + 1
-            got = self.texts.get(low, high)
-            texts = [got[i - low] for i in wanted.tolist()]
+            texts = self.texts.get(numbers[first : first + _CHUNK])
             vectors.append(self.embedder.embed(texts))
             cleaned += texts
         self.embedded += len(cleaned)
@@ -234,6 +231,7 @@ class _Night:
             days = said.day_ep[inside & (place_ep == i) & (said.day_ep >= 0)]
             told.append({
                 **row,
+                "name": row["name"] or naming.called(row["terms"] or []),
                 "kind": self.kind,
                 "embedder": self.embedder.name,
                 "centre": centres[i].tolist(),
@@ -276,8 +274,10 @@ class _Night:
         seen: set[tuple[int, str, int]] = set()
         for i in order.tolist():
             cluster = int(place_ep[i])
+            if len(chosen[cluster]) == _SHOWN:
+                continue
             marks = {(cluster, "text", int(said.text_ep[i])), (cluster, "session", int(said.session_ep[i]))}
-            if len(chosen[cluster]) < _SHOWN and not marks & seen:
+            if not marks & seen:
                 seen |= marks
                 chosen[cluster].append(int(said.place_ep[i]))
         wanted = pa.table({"u": pa.array(sorted({u for one in chosen for u in one}), pa.int32())})

@@ -75,14 +75,19 @@ class Texts:
 
     def __init__(self, said: Said) -> None:
         self._con = said.con
-        self._frame = _frames(self._rows(0, min(said.n_texts, _LOOKED_AT * 10)))
+        self._frame = _frames(self._rows(np.arange(min(said.n_texts, _LOOKED_AT * 10))))
 
-    def _rows(self, first: int, last: int) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = query(self._con, "texts", {"first": first, "last": last}).to_pylist()
+    def _rows(self, numbers: Ints) -> list[dict[str, Any]]:
+        self._con.register("asked_texts", pa.table({"text_no": pa.array(numbers, pa.int32())}))
+        try:
+            rows: list[dict[str, Any]] = query(self._con, "texts").to_pylist()
+        finally:
+            self._con.unregister("asked_texts")
         return rows
 
-    def get(self, first: int, last: int) -> list[str]:
-        return [clean(row["text"], self._frame.get(row["agent"], frozenset())) for row in self._rows(first, last)]
+    def get(self, numbers: Ints) -> list[str]:
+        """The texts of these numbers, which must be in order."""
+        return [clean(row["text"], self._frame.get(row["agent"], frozenset())) for row in self._rows(numbers)]
 
 
 def clean(text: str, frame: frozenset[str]) -> str:

@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from tracemill.schema import CLUSTER_MEMBERS, CLUSTERS
+from tracemill.schema import CLUSTER_MEMBERS, CLUSTERS, SCORES, TRAJECTORIES
 from tracemill.warehouse import Lake, layout
 
 
@@ -118,6 +119,29 @@ def test_tool_calls_and_failures(told: Callable[[str], Any]) -> None:
 def test_clusters_are_counted_by_day(told: Callable[[str], Any]) -> None:
     rows = told("SELECT kind, name, day IS NULL AS undated, n, n_judged, n_failed FROM cluster_days ORDER BY ALL")
     assert [tuple(row.values()) for row in rows] == [("intent", "accounts", False, 3, 1, 1)]
+
+
+def test_groups_whose_episodes_end_alike_have_no_variance() -> None:
+    ends = {"g-alike": (1.0, 1.0), "g-apart": (0.0, 1.0, None), "g-one": (1.0,), "g-none": (None,)}
+    episodes, scores = [], []
+    for group, rewards in ends.items():
+        for i, reward in enumerate(rewards):
+            episodes.append({"trajectory_id": f"{group}/{i}", "task_group": group, "pool": "learn"})
+            judged = {"target_kind": "trajectory", "target_id": f"{group}/{i}", "name": "combined", "value": reward}
+            scores.append({"score_id": f"{group}/{i}", **judged})
+    with duckdb.connect() as con:
+        con.register("trajectories", pa.Table.from_pylist(episodes, schema=TRAJECTORIES))
+        con.register("scores", pa.Table.from_pylist(scores, schema=SCORES))
+        view = layout.views()["group_outcomes"]
+        rows = con.execute(
+            f"SELECT task_group, n, n_judged, mean_reward, variance FROM ({view}) ORDER BY ALL"
+        ).fetchall()
+    assert rows == [
+        ("g-alike", 2, 2, 1.0, 0.0),
+        ("g-apart", 3, 2, 0.5, 0.25),
+        ("g-none", 1, 0, None, None),
+        ("g-one", 1, 1, 1.0, None),
+    ]
 
 
 def test_costs_are_by_day_and_unknown_costs_are_counted(told: Callable[[str], Any]) -> None:
