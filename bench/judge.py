@@ -1,6 +1,6 @@
 """Does the judge keep its endpoint busy? Calls per second against a local server that only waits, beside the ideal.
 
-    python bench/judge.py [--episodes 600] [--concurrency 32] [--rounds 3] [--quick]
+    python bench/judge.py [--episodes 1500] [--concurrency 32] [--rounds 3] [--quick]
 
 A server in a process of its own (one core, asyncio) answers every call after a drawn wait around 50, 100 or 200 ms.
 The ideal is `concurrency` calls per mean wait: nothing but waiting. Contenders ask the same questions in turn, each
@@ -160,7 +160,7 @@ def contenders(
     night: Night, url: str, concurrency: int, requests: list[ChatRequest], seed: int
 ) -> dict[str, Callable[[], Any]]:
     model = Judge(
-        base_url=f"{url}/v1", model="m", concurrency=concurrency, max_episodes=10**6, budget_tokens=None, seed=seed
+        base_url=f"{url}/v1", model="m", concurrency=concurrency, max_episodes=10**6, budget_tokens=0, seed=seed
     )
 
     def alone() -> None:
@@ -184,7 +184,7 @@ def contenders(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--episodes", type=int, default=600)
+    parser.add_argument("--episodes", type=int, default=1500)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true")

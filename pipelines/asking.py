@@ -14,7 +14,7 @@ from tracemill.protocols import RewardModel
 from tracemill.rewards.llm.asking import AsksModel
 from tracemill.warehouse import ReplayCache
 
-_CHUNK = 64
+_CHUNK = 128
 """Answers that a killed night loses for each portion under way; fewer cost a transaction each."""
 _RETRIES = 5
 
@@ -44,7 +44,7 @@ def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> 
         raise _nobody(model)
     if name is None:
         raise _nobody(model)
-    ledger = Ledger(Budget(tokens=model.budget_tokens))
+    ledger = Ledger(Budget(tokens=model.budget_tokens or None))
     kept = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock(), chunk=_CHUNK)
     asking: RewardModel = model.asking(kept, name)
     return asking

@@ -17,6 +17,8 @@ from tracemill.records import Case
 from tracemill.rewards.registry import VERIFIERS
 from tracemill.warehouse import sparingly
 
+_ROWS = 200
+"""Judgements that are written together: a transaction costs more than a few of them."""
 _NEWEST = "SELECT max(ingested_at) AS at FROM ingest_log WHERE n_spans + n_merged > 0"
 _UNMINED = f"""
 SELECT 1
@@ -64,12 +66,30 @@ def score(night: Night) -> Mapping[str, int]:
 
 
 def _judge(night: Night, model: RewardModel, written: dict[str, int]) -> None:
+    """Writes what the model says, some hundred rows at a time where it hands them over as they are known."""
+
+    def write() -> None:
+        if waiting:
+            with night.lake.transaction(f"{night.night_id}: score {model.name}") as tx:
+                written[model.name] += tx.insert("scores", pa.concat_tables(waiting))
+            waiting.clear()
+
+    waiting: list[pa.Table] = []
     with night.lake.reader() as con:
         now_ns = night.clock()
-        portions = model.portions(con, now_ns=now_ns) if isinstance(model, InPortions) else None
-        for table in portions if portions is not None else [model.score(con, now_ns=now_ns)]:
-            with night.lake.transaction(f"{night.night_id}: score {model.name}") as tx:
-                written[model.name] += tx.insert("scores", table)
+        if not isinstance(model, InPortions):
+            waiting.append(model.score(con, now_ns=now_ns))
+            write()
+            return
+        try:
+            for table in model.portions(con, now_ns=now_ns):
+                waiting.append(table)
+                if sum(one.num_rows for one in waiting) >= _ROWS:
+                    write()
+        except (BudgetError, EndpointError):
+            write()
+            raise
+        write()
 
 
 def unmined(night: Night) -> bool:

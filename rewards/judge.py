@@ -19,8 +19,9 @@ from tracemill.rewards.llm.rubric import Rubric
 from tracemill.rewards.rows import query, scores
 from tracemill.schema import SCORES
 
-PORTION = 32
+PORTION = 64
 _READ = 256
+"""Episodes that are read at once, after a first portion that is not to be waited for long."""
 _ROWS = pa.schema(
     [
         *(("target_id", pa.string()), ("value", pa.float64()), ("confidence", pa.float64())),
@@ -151,8 +152,8 @@ class Judge(AsksModel):
     def _examinations(self, con: duckdb.DuckDBPyConnection, names: Sequence[str]) -> Iterator[Examination]:
         questions = self._questions()
         limits = {"max_chars": self.max_chars, "max_steps": self.max_steps, "max_log": self.max_log_chars}
-        for begin in range(0, len(names), _READ):
-            own = names[begin : begin + _READ]
+        for begin in (0, *range(PORTION, len(names), _READ)):
+            own = names[begin : begin + (_READ if begin else PORTION)]
             read = stories(con, own, **limits)
             for name in own:
                 yield Examination(read.get(name) or Story(trajectory_id=name, task=None, steps=()), questions)

@@ -22,7 +22,7 @@ from tracemill.rewards.rows import query, scores
 from tracemill.rewards.unfitted import Unfitted
 from tracemill.schema import SCORES
 
-PORTION = 24
+PORTION = 48
 _ROWS = pa.schema(
     [
         *(("target_id", pa.string()), ("value", pa.float64()), ("confidence", pa.float64())),
@@ -93,7 +93,7 @@ class Ranker(AsksModel, Unfitted):
         limits = {"max_chars": self.max_chars, "max_steps": self.max_steps, "max_log": self.max_log_chars}
         for group in groups:
             anchor = _anchor(group)
-            new = [row for row in group if not row["ranked"] and row is not anchor][: self.max_members]
+            new = [row for row in group if row["worth"] is None and row is not anchor][: self.max_members]
             chosen = [anchor, *new]
             read = stories(con, [row["trajectory_id"] for row in chosen], **limits)
             yield Contest(
@@ -101,7 +101,6 @@ class Ranker(AsksModel, Unfitted):
                     Member(
                         story=read[row["trajectory_id"]],
                         label=row["label"],
-                        ranked=row["ranked"],
                         worth=row["worth"],
                     )
                     for row in chosen

@@ -1,5 +1,7 @@
 """Asking a language model about many things at once: interviews in portions, each with as many rounds as it needs."""
 
+import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -12,6 +14,8 @@ from tracemill.protocols import ChatModel
 from tracemill.records import ChatRequest, Completion
 
 PROBE = "probe"
+REFUSED = re.compile(r"HTTP 4(?!01|03|04|08|09|25|29)\d\d")
+"""An error that will be the same tomorrow: the question is too long, or not allowed."""
 _THREADS = 4
 """Portions under way: while one waits for its slowest answers, the others keep the endpoint busy."""
 
@@ -34,8 +38,8 @@ class AsksModel:
     timeout_s: float = 120.0
     per_minute: float | None = None
     """Calls that the endpoint allows a minute."""
-    budget_tokens: int | None = 2_000_000
-    """Of a run; what is left waits for the next one."""
+    budget_tokens: int = 2_000_000
+    """Of a run; what is left waits for the next one. 0: no bound, as for servers that do not count tokens."""
     agent: str | None = None
     max_chars: int = 1_200
     """Of each field of a call."""
@@ -47,9 +51,11 @@ class AsksModel:
 
     def __post_init__(self) -> None:
         limits = (self.concurrency, self.max_chars, self.max_steps, self.max_log_chars)
-        if min(limits) < 1 or self.timeout_s <= 0 or min(self.per_minute or 1, self.budget_tokens or 1) <= 0:
+        pace = self.timeout_s if self.per_minute is None else min(self.timeout_s, self.per_minute)
+        if min(limits) < 1 or pace <= 0 or self.budget_tokens < 0:
             raise ConfigError(
-                f"reward {self.name!r}: concurrency, timeout_s, per_minute, budget_tokens and all max_… are above 0"
+                f"reward {self.name!r}: budget_tokens is not below 0; concurrency, timeout_s, per_minute and all max_… "
+                "are above it"
             )
 
     @property
@@ -120,34 +126,38 @@ def held(interviews: Iterator[I], chat: ChatModel, *, at_once: int) -> Iterator[
     further one is begun, and the error is raised at the end.
     """
     stopped: TracemillError | None = None
+    left = threading.Event()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="interviews") as pool:
         going: set[Future[_Portion[I]]] = set()
-        while True:
-            while stopped is None and len(going) < _THREADS and (portion := list(islice(interviews, at_once))):
-                going.add(pool.submit(_hold, portion, chat))
-            if not going:
-                break
-            done, going = wait(going, return_when=FIRST_COMPLETED)
-            for one in done:
-                portion_done = one.result()
-                stopped = stopped or portion_done.stopped
-                yield portion_done.interviews
+        try:
+            while True:
+                while stopped is None and len(going) < _THREADS and (portion := list(islice(interviews, at_once))):
+                    going.add(pool.submit(_hold, portion, chat, left))
+                if not going:
+                    break
+                done, going = wait(going, return_when=FIRST_COMPLETED)
+                for one in done:
+                    portion_done = one.result()
+                    stopped = stopped or portion_done.stopped
+                    yield portion_done.interviews
+        finally:
+            left.set()  # whoever asked does not wait for further rounds
     if stopped is not None:
         raise stopped
 
 
-def _hold(interviews: list[I], chat: ChatModel) -> _Portion[I]:
-    while True:
+def _hold(interviews: list[I], chat: ChatModel, left: threading.Event) -> _Portion[I]:
+    while not left.is_set():
         rounds = [(one, one.asks()) for one in interviews]
         asked = [request for _, requests in rounds for request in requests]
         if not asked:
-            return _Portion(interviews)
+            break
         try:
             answers = iter(chat.complete(asked))
         except TracemillError as error:
-            return _Portion(
-                [one for one in interviews if not one.asks()], error
-            )  # no answer is better than half of one
+            # No answer is better than half of one.
+            return _Portion([one for one in interviews if not one.asks()], error)
         for one, requests in rounds:
             if requests:
                 one.hear(list(islice(answers, len(requests))))
+    return _Portion(interviews)

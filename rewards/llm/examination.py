@@ -1,21 +1,19 @@
 """One episode before the judge: rounds of questions in changing order, verdicts with quotes, and what they come to."""
 
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tracemill.ids import content_id
 from tracemill.records import ChatRequest, Completion
+from tracemill.rewards.llm.asking import REFUSED
 from tracemill.rewards.llm.logged import Fields, Story, block, fields, place
 from tracemill.rewards.llm.rubric import Criterion, Rubric
 
 if TYPE_CHECKING:
     from tracemill.rewards.llm.program import Program
 
-_REFUSED = re.compile(r"HTTP 4(?!01|03|04|08|09|25|29)\d\d")
-"""An answer that will be the same tomorrow: too long, not allowed."""
 _SHOWN = 200
 _UNSURE = 0.9
 """A model that agrees with itself is not yet right."""
@@ -88,7 +86,7 @@ class Examination:
 
     def hear(self, answers: Sequence[Completion]) -> None:
         broken = next((one.error for one in answers if one.error is not None), None)
-        if broken is not None and (self.asked == 0 or _REFUSED.match(broken)):
+        if broken is not None and (self.asked == 0 or REFUSED.match(broken)):
             self.failed = broken
             return
         if self.questions.answer is not None and self.reference is None:
@@ -105,7 +103,7 @@ class Examination:
         if not self.story.steps:
             return self._told(None, None, {"abstains": "no call of the agent itself"})
         if self.failed is not None:
-            return self._told(None, None, {"abstains": self.failed[:_SHOWN]}) if _REFUSED.match(self.failed) else None
+            return self._told(None, None, {"abstains": self.failed[:_SHOWN]}) if REFUSED.match(self.failed) else None
         if not self.asked:
             return None
         criteria: dict[str, dict[str, Any]] = {}

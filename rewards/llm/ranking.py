@@ -1,6 +1,7 @@
 """One task group before the ranker: listings in changing order until they agree, and what the rankings come to."""
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from tracemill.ids import content_id
 from tracemill.records import ChatRequest, Completion
+from tracemill.rewards.llm.asking import REFUSED
 from tracemill.rewards.llm.logged import Story, block
 from tracemill.rewards.llm.plackett_luce import Worth, fit
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from tracemill.rewards.llm.program import Program
 
 _LABELS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+_LABEL = re.compile(r"\b[A-Z]\b")
 _EDGE = 0.1
 """A label says nothing of how much better or worse could be: an anchor is good at 0.9, bad at 0.1."""
 
@@ -27,9 +30,8 @@ class Member:
     story: Story
     label: float | None = None
     """What people or the environment say of it."""
-    ranked: bool = False
     worth: float | None = None
-    """How it was ranked before, on the scale of the group."""
+    """How it was ranked before, on the scale of the group; None: it was not, or to no effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ class Contest:
     def hear(self, answers: Sequence[Completion]) -> None:
         waiting = iter(answers)
         for one in self.lists:
+            known = len(one.rankings)
             for at in self._next(one):
                 answer = next(waiting)
                 if answer.error is not None and not one.rankings:
@@ -97,15 +100,17 @@ class Contest:
                 elif answer.error is None and (ranking := self._read(one, answer, at)) is not None:
                     one.rankings.append(ranking)
             one.asked += len(self._next(one))
-            order = self._ordered(one)
-            agree = len(one.rankings) == 2 and one.rankings[0] == one.rankings[1]
-            one.stable = agree or (order is not None and order == one.order)
-            one.order = order
+            if len(one.rankings) > max(known, 1):
+                order = self._ordered(one)
+                agree = len(one.rankings) == 2 and one.rankings[0] == one.rankings[1]
+                one.stable = agree or order == one.order
+                one.order = order
 
     def rows(self) -> list[dict[str, Any]]:
         """target_id, value, confidence and evidence of the members that were not ranked before."""
         if self.failed is not None:
-            return []
+            told = {"abstains": self.failed[:200]}
+            return [self._row(at, None, None, told) for at in self._open()] if REFUSED.match(self.failed) else []
         if len(self.attempts) < 2:
             return [self._row(at, None, None, {"abstains": "all attempts are the same"}) for at in self._open()]
         rankings = [ranking for one in self.lists for ranking in one.rankings]
@@ -145,7 +150,7 @@ class Contest:
         return {"target_id": name, "value": value, "confidence": confidence, "evidence": dict(evidence)}
 
     def _open(self) -> list[int]:
-        return [at for at, member in enumerate(self.members) if not member.ranked]
+        return [at for at, member in enumerate(self.members) if member.worth is None]
 
     def _scale(self, found: Worth) -> float:
         """What puts the anchor where it was ranked before, or where its label says; else the group's mean is 0.5."""
@@ -197,16 +202,15 @@ class Contest:
     def _read(self, one: _Listing, answer: Completion, at: int) -> list[int] | None:
         """The ranking as attempts; None where it does not name every label once."""
         read = self.listings.program.read(answer.text)
-        labels = [] if read is None else [str(label).strip().upper()[-1:] for label in read["ranking"]]
+        named = [_LABEL.findall(label.upper())[-1:] for label in ([] if read is None else read["ranking"])]
+        labels = [label for own in named for label in own]
         if sorted(labels) != sorted(_LABELS[: len(one.attempts)]):
             return None
         shown = self._permuted(one, at)
         return [one.attempts[shown[_LABELS.index(label)]] for label in labels]
 
-    def _ordered(self, one: _Listing) -> list[int] | None:
+    def _ordered(self, one: _Listing) -> list[int]:
         """The attempts by all rankings so far."""
-        if len(one.rankings) < 2:
-            return None
         worth = fit(len(self.attempts), one.rankings).value
         return sorted(one.attempts, key=lambda attempt: (-worth[attempt], attempt))
 

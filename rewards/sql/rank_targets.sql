@@ -1,5 +1,5 @@
--- Members of task groups in which somebody was not ranked yet: with what people or the environment say of them, and how
--- they were ranked before.
+-- Members of task groups in which somebody was not looked at yet: with what people or the environment say of them, and
+-- how they were ranked before.
 with mine as (
     select target_id, try_cast(evidence as json) as evidence from scores
     where target_kind = 'trajectory' and name = $name and version = $version
@@ -15,7 +15,7 @@ own as (
     select distinct trajectory_id from transitions where untrainable_reason is distinct from 'judge'
 ),
 members as (
-    select r.task_group, r.trajectory_id, l.label, m.target_id is not null as ranked,
+    select r.task_group, r.trajectory_id, l.label,
         try_cast(m.evidence ->> '$.worth' as double) as worth, m.evidence ->> '$.anchor' as anchor
     from trajectories r
     semi join own on own.trajectory_id = r.trajectory_id

@@ -377,7 +377,7 @@ TASK_GROUPS = _schema(
 )
 
 REPLAYS = _schema(
-    replay_key=pa.string(),  # content id of model, parameters, messages, tools and seed
+    replay_key=pa.string(),  # content id of model, parameters, messages, tools and seed; then whose logs it shows
     model=pa.string(),
     completion=pa.string(),  # the answer: JSON of records.Completion
     at=pa.int64(),

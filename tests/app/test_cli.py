@@ -223,6 +223,11 @@ def test_doctor_says_what_would_fail_tonight(project: Path) -> None:
     result = run("doctor", project=project)
     assert result.exit_code == 2
     assert "tonight would fail: endpoint" in result.stderr
+    (project / "tracemill.toml").write_text('[[rewards]]\nkind = "judge"\n')
+    assert "tonight would fail: rewards" in run("doctor", project=project).stderr
+    (project / "tracemill.toml").write_text('[[rewards]]\nkind = "judge"\nmodel = "m"\nbase_url = "http://h/v1"\n')
+    asks = {check["name"]: check["detail"] for check in answer("doctor", project=project)["checks"]}
+    assert asks["rewards"] == "judge (asks m at http://h/v1)"
 
 
 def test_no_release_yet_is_an_empty_list(project: Path) -> None:

@@ -114,15 +114,15 @@ def test_without_an_address_of_its_own_the_endpoint_is_asked(start: Callable[...
 
 def test_a_budget_ends_the_judging_and_the_next_night_goes_on(start: Callable[..., Night], server: Server) -> None:
     told: list[str] = []
-    night = start(60, judge="budget_tokens = 7000\nconcurrency = 4")  # 100 tokens a call: 70 of 120, and probes
+    night = start(120, judge="budget_tokens = 18000\nconcurrency = 4")  # 100 tokens a call: 180 of 240, and probes
     night = replace(night, tell=lambda stage, what, *_: told.append(what))
     judging.score(night)
     first = said(night)
-    assert 0 < len(first) < 60
-    assert 60 <= len(server.asked) <= 70
-    assert any("the budget {'tokens': 7000} is used up" in one for one in told)
+    assert 0 < len(first) < 120
+    assert 170 <= len(server.asked) <= 180
+    assert any("the budget {'tokens': 18000} is used up" in one for one in told)
     judging.score(night)
-    assert len(said(night)) == 60
+    assert len(said(night)) == 120
     assert first.items() <= said(night).items()
 
 

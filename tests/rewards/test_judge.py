@@ -3,13 +3,14 @@
 import json
 import random
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from judge_server import OBEYS, Server, Shown, honest, judge_server, verdicts
 
-from tracemill.errors import ConfigError, EndpointError
+from tracemill.errors import ConfigError, EndpointError, MissingExtraError
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.rewards import RewardSpec, build
 from tracemill.rewards.judge import Judge
@@ -244,6 +245,13 @@ def test_without_anybody_to_ask_it_says_what_to_set(lake: Any) -> None:
         Judge().score(lake.con, now_ns=1)
 
 
+def test_without_dspy_it_says_what_to_install(server: Server, lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.trajectory("t", "It was done well today.")
+    monkeypatch.setitem(sys.modules, "dspy", None)
+    with pytest.raises(MissingExtraError, match=r"reward 'judge' needs the extra 'prompts': pip install"):
+        judge(server).score(lake.con, now_ns=1)
+
+
 def test_the_rubric_is_locked_and_wrong_ones_are_refused() -> None:
     def version(**options: Any) -> str:
         (model,) = build([RewardSpec(kind="judge", name="judge", options=options)], root=None)  # type: ignore[arg-type]
@@ -262,6 +270,10 @@ def test_the_rubric_is_locked_and_wrong_ones_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             version(criteria=wrong)
+    with pytest.raises(ConfigError, match="kind judge has no option chat"):
+        version(chat="m")
+    with pytest.raises(ConfigError, match="budget_tokens is not below 0"):
+        version(per_minute=0.0)
 
 
 def test_at_most_so_many_episodes_a_run_those_that_people_judged_first(server: Server, lake: Any) -> None:

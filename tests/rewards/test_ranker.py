@@ -26,7 +26,7 @@ def points(attempt: dict[str, Any]) -> int:
 
 def by_points(shown: Shown) -> dict[str, list[str]]:
     attempts = shown.log["attempts"]
-    return {"ranking": [one["label"] for one in sorted(attempts, key=points, reverse=True)]}
+    return {"ranking": [f"Attempt {one['label']}." for one in sorted(attempts, key=points, reverse=True)]}
 
 
 def first_wins(shown: Shown) -> dict[str, list[str]]:
@@ -98,6 +98,10 @@ def test_groups_of_one_are_not_asked_about_and_like_attempts_are_one(server: Ser
     assert told["same0"]["evidence"] == {"abstains": "all attempts are the same"}
     assert told["some0"]["value"] == told["some1"]["value"] > told["some2"]["value"]
     assert {len(shown.log["attempts"]) for shown in server.asked} == {2}
+    lake.trajectory("same2", "I will look.", "It came to 9", task_group="same")
+    later = ranked(lake, ranker(server), now=2)
+    assert later["same2"]["value"] > later["same0"]["value"] == later["same1"]["value"]
+    assert ranked(lake, ranker(server), now=3) == {}
 
 
 def test_an_anchor_stands_in_every_listing_and_puts_nights_on_one_scale(server: Server, lake: Any) -> None:
@@ -134,6 +138,15 @@ def test_an_unreadable_ranking_is_no_ranking(server: Server, lake: Any) -> None:
     none = ranked(lake, ranker(server, seed=1), now=2)
     assert {row["value"] for row in none.values()} == {None}
     assert none["g0"]["evidence"] == {"abstains": "no answer could be read"}
+
+
+def test_what_failed_is_asked_again_but_not_what_is_refused_for_good(server: Server, lake: Any) -> None:
+    group(lake, [1, 2])
+    server.fails = lambda shown: (500, {})
+    assert ranked(lake, ranker(server)) == {}
+    server.fails = lambda shown: (413, {})
+    assert ranked(lake, ranker(server))["g0"]["evidence"] == {"abstains": "HTTP 413: told to fail"}
+    assert ranked(lake, ranker(server)) == {}
 
 
 def test_a_log_cannot_give_itself_a_place(server: Server, lake: Any) -> None:
