@@ -12,7 +12,7 @@ import pyarrow as pa
 from tracemill.ids import content_id
 from tracemill.mining.clusters import naming, partition, reading, tracking
 from tracemill.mining.clusters.reading import Said, Texts
-from tracemill.mining.embedding import Embedder, Vectors
+from tracemill.mining.embedding import Embedder, Vectors, distinct
 from tracemill.mining.patterns import journeys
 from tracemill.schema import CLUSTER_MEMBERS, CLUSTERS
 
@@ -27,6 +27,7 @@ _SHARE = 0.005
 """A cluster has at least so many episodes, and this share of those that it is found among."""
 _BADLY, _MOVED = 0.05, 0.15
 """New texts do not fit any more where so many of them lie further off than the furthest twentieth of the old."""
+_BETTER = 1.15
 _SHOWN = 5
 _SAME = 1e-4
 """Cosines that differ by less are not written again."""
@@ -44,7 +45,7 @@ class Clustered:
     members: pa.Table
     """Rows of schema.CLUSTER_MEMBERS that are new or different; whose cluster is NULL, that is a member no more."""
     embedded: int
-    """Distinct texts that were embedded."""
+    """Distinct texts that were looked at: embedded, and put to the nearest centre."""
 
 
 def cluster(
@@ -113,17 +114,44 @@ class _Night:
                 alike_ep = np.where(fresh, alike_t[said.text_ep], said.similarity_ep)
                 return self._rows(alive, old, place_ep, alike_ep), self._members(alive, place_ep, alike_ep)
         vectors, cleaned = self._embed(sample)
-        spoken = np.linalg.norm(vectors, axis=1) > 0.5
-        counts = learn_n[sample][spoken]
-        # One that everybody copies shall not make a cluster for its copies alone.
-        weights = np.sqrt(counts)
-        fewest = max(_FEWEST, int(_SHARE * int(counts.sum())))
-        found = _in_order(partition.centres(vectors[spoken], weights, counts, fewest=fewest, seed=self.seed))
+        open_t = np.zeros(said.n_texts, dtype=bool)
+        open_t[said.text_ep[(known_ep < 0) & said.learn_ep]] = True
+        strange = not len(old) or self._moved(partition.nearest(vectors[open_t[sample]], old)[1])
+        found = self._centres(vectors, cleaned, learn_n[sample], old[:0] if strange else old)
         rows = self._continued(found)
         place_t, alike_t = self._assign(np.arange(said.n_texts), found, sample=sample, vectors=vectors)
         self._call(rows, cleaned, place_t[sample], alike_t[sample])
         place_ep, alike_ep = place_t[said.text_ep], alike_t[said.text_ep].astype(np.float64)
         return self._rows(rows, found, place_ep, alike_ep), self._members(rows, place_ep, alike_ep)
+
+    def _centres(
+        self, vectors: Vectors, cleaned: Sequence[str], counts: npt.NDArray[np.int64], old: Vectors
+    ) -> Vectors:
+        """Centres of cleaned texts, each of which counts as one however many numbers and names it was said with.
+
+        The old ones, moved a little, are kept unless new ones tell texts apart much better: of many divisions that are
+        as good, yesterday's is the one that people know.
+        """
+        _, firsts, number = np.unique(np.array(cleaned, dtype=object), return_index=True, return_inverse=True)
+        said = np.bincount(number, weights=counts).astype(np.int64)
+        spoken = np.linalg.norm(vectors[firsts], axis=1) > 0.5
+        firsts, said = firsts[spoken], said[spoken]
+        # What everybody copies shall not make a cluster for its copies alone.
+        weights = np.sqrt(said)
+        fewest = max(_FEWEST, int(_SHARE * int(said.sum())))
+        some = vectors[firsts]
+        fresh = partition.centres(some, weights, said, fewest=fewest, seed=self.seed)
+        if len(old) and len(some):
+            kept = partition.refined(some, weights, said, old, fewest=fewest)
+            if len(kept) == len(fresh) == 1 or (
+                len(kept) > 1
+                and (
+                    len(fresh) < 2
+                    or partition.silhouette(some, weights, fresh) < _BETTER * partition.silhouette(some, weights, kept)
+                )
+            ):
+                return _in_order(kept)
+        return _in_order(fresh)
 
     def _moved(self, new: npt.NDArray[np.float32]) -> bool:
         """Whether so many of the new texts lie off the centres that there must be others."""
@@ -137,7 +165,7 @@ class _Night:
         vectors, cleaned = [], []
         for first in range(0, len(numbers), _CHUNK):
             texts = self.texts.get(numbers[first : first + _CHUNK])
-            vectors.append(self.embedder.embed(texts))
+            vectors.append(distinct(self.embedder, texts))
             cleaned += texts
         self.embedded += len(cleaned)
         return (np.concatenate(vectors) if vectors else np.zeros((0, 1), dtype=np.float32)), cleaned

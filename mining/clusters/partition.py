@@ -9,8 +9,10 @@ Ints = npt.NDArray[np.int64]
 MOST = 64
 _ROUNDS = 40
 _RESTARTS = 5
+_FEW = 8
+"""More centres than that lose less by a bad beginning."""
 _TRIED = (2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, MOST)
-_COMPARED = 3_000
+_COMPARED = 2_000
 """How many clusters there are is decided on so many texts."""
 _SPLITS = 2
 _TOLD_APART = 0.15
@@ -48,6 +50,13 @@ def centres(
     return _prune(vectors, counts, k_means(vectors, weights, k, seed=seed), fewest)
 
 
+def refined(
+    vectors: Vectors, weights: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], known: Vectors, *, fewest: int
+) -> Vectors:
+    """Known centres moved to the middle of what is nearest to them now."""
+    return _prune(vectors, counts, _settled(vectors, weights, known)[0], fewest)
+
+
 def _joined(vectors: Vectors, weights: npt.NDArray[np.float64]) -> Vectors:
     if len(vectors) < 2:
         return vectors
@@ -70,7 +79,7 @@ def how_many(vectors: Vectors, weights: npt.NDArray[np.float64], *, smallest: in
             break
         said = []
         for made, tried in (pair for a, b in halves for pair in ((a, b), (b, a))):
-            found = k_means(vectors[made], weights[made], k, seed=seed)
+            found = k_means(vectors[made], weights[made], k, seed=seed, restarts=_RESTARTS if k <= _FEW else 2)
             said.append(silhouette(vectors[tried], weights[tried], found) if len(found) > 1 else 0.0)
         worth[k] = float(np.mean(said))
         if max(list(worth.values())[-_PATIENCE:]) < 0.9 * max(worth.values()):
@@ -92,21 +101,30 @@ def k_means(
     """At most `k` unit centres; the best of several beginnings."""
     best, kept = -np.inf, vectors[:0]
     for turn in range(restarts):
-        found = _begin(vectors, weights, k, np.random.default_rng([seed, k, turn]))
-        before: Ints | None = None
-        for _ in range(_ROUNDS):
-            place, alike = nearest(vectors, found)
-            if before is not None and np.array_equal(place, before):
-                break
-            before = place
-            sums = _sums(vectors, weights, place, len(found))
-            found = unit(sums[np.linalg.norm(sums, axis=1) > 1e-6])
-            if len(found) < len(sums):
-                before = None
-        worth = float((alike * weights).sum())
+        begun = _begin(vectors, weights, k, np.random.default_rng([seed, k, turn]))
+        found, worth = _settled(vectors, weights, begun)
         if worth > best:
             best, kept = worth, found
     return kept
+
+
+def _settled(vectors: Vectors, weights: npt.NDArray[np.float64], found: Vectors) -> tuple[Vectors, float]:
+    """Centres after texts went to the nearest and centres to the middle of theirs until nothing moved; and how near
+    texts are to them."""
+    before: Ints | None = None
+    worth = -np.inf
+    for _ in range(_ROUNDS):
+        place, alike = nearest(vectors, found)
+        worth = float((alike * weights).sum())
+        if before is not None and np.array_equal(place, before):
+            break
+        before = place
+        sums = _sums(vectors, weights, place, len(found))
+        kept = np.linalg.norm(sums, axis=1) > 1e-6
+        found = unit(sums[kept])
+        if not kept.all():
+            before = None
+    return found, worth
 
 
 def _sums(vectors: Vectors, weights: npt.NDArray[np.float64], place: Ints, k: int) -> Vectors:
