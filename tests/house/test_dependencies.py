@@ -26,7 +26,7 @@ KERNEL_AND_ROOMS = [
 
 # The extra that a room may import when it is imported; whatever else it wants, it wants inside a function.
 STAGE_OF_EXTRA = {
-    "prompts": ("optimize/",),
+    "prompts": ("optimize/", "rewards/llm/program.py"),
     "train": ("train/",),
     "flows": ("pipelines/", "app/scheduled.py"),
     "report": ("app/report/",),
@@ -47,6 +47,7 @@ NOT_IMPORTED = {
     "gcsfs": "fsspec reads gs:// with it",
     "adlfs": "fsspec reads abfs:// with it",
     "aiohttp": "fsspec reads https:// with it",
+    "wordllama": "imported by name, for it has no types",
     "presidio-analyzer": "imported by name, where the settings name it",
 }
 
