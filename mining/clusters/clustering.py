@@ -120,7 +120,7 @@ class _Night:
         found = self._centres(vectors, cleaned, learn_n[sample], old[:0] if strange else old)
         rows = self._continued(found)
         place_t, alike_t = self._assign(np.arange(said.n_texts), found, sample=sample, vectors=vectors)
-        self._call(rows, cleaned, place_t[sample], alike_t[sample])
+        self._call(rows, cleaned, learn_n[sample], place_t[sample], alike_t[sample])
         place_ep, alike_ep = place_t[said.text_ep], alike_t[said.text_ep].astype(np.float64)
         return self._rows(rows, found, place_ep, alike_ep), self._members(rows, place_ep, alike_ep)
 
@@ -218,12 +218,14 @@ class _Night:
         self,
         rows: list[dict[str, Any]],
         cleaned: Sequence[str],
+        counts: npt.NDArray[np.int64],
         place: npt.NDArray[np.int64],
         alike: npt.NDArray[np.float32],
     ) -> None:
         """Gives rows their terms and names; a name that a model gave stays."""
         there = np.flatnonzero(place >= 0)
-        said = naming.terms([cleaned[i] for i in there.tolist()], place[there].tolist(), len(rows))
+        texts = [cleaned[i] for i in there.tolist()]
+        said = naming.terms(texts, counts[there].tolist(), place[there].tolist(), len(rows))
         wanted = []
         for i, (row, terms) in enumerate(zip(rows, said, strict=True)):
             by_words = row.get("name") is None or row["name"] == naming.called(row["terms"] or [])

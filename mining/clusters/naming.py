@@ -13,24 +13,31 @@ from tracemill.records import ChatRequest
 TERMS = 8
 _IN_NAME = 3
 _AT_LEAST = 3
-"""So many different texts must have a word before it names their cluster: what one person said names nobody's."""
+"""In so many episodes a word must be said before it names their cluster: what one person said once names nobody's."""
 _LONGEST = 60
 
 
-def terms(texts: Sequence[str], place: Sequence[int], k: int) -> list[list[str]]:
-    """By cluster its telling words (class-based TF-IDF: how often it says a word x how rarely all do)."""
+def terms(texts: Sequence[str], counts: Sequence[int], place: Sequence[int], k: int) -> list[list[str]]:
+    """By cluster its telling words (class-based TF-IDF: how often it says a word x how rarely all do); texts were said
+    `counts` times."""
     inside: list[Counter[str]] = [Counter() for _ in range(k)]
-    for text, cluster in zip(texts, place, strict=True):
-        inside[cluster].update(set(words(text)))
+    episodes: list[Counter[str]] = [Counter() for _ in range(k)]
+    for text, n, cluster in zip(texts, counts, place, strict=True):
+        there = set(words(text))
+        inside[cluster].update(there)
+        for word in there:
+            episodes[cluster][word] += n
     everywhere: Counter[str] = Counter()
     for counted in inside:
         everywhere.update(counted)
     mean = sum(everywhere.values()) / max(1, k)
     found = []
-    for counted in inside:
+    for counted, said in zip(inside, episodes, strict=True):
         total = max(1, counted.total())
         worth = {
-            word: n / total * float(np.log1p(mean / everywhere[word])) for word, n in counted.items() if n >= _AT_LEAST
+            word: n / total * float(np.log1p(mean / everywhere[word]))
+            for word, n in counted.items()
+            if said[word] >= _AT_LEAST
         }
         best = sorted(worth, key=lambda word: (-worth[word], word))
         found.append(_different(best)[:TERMS])

@@ -52,7 +52,8 @@ def episode(number: int, cancels: bool) -> Iterator[dict[str, Any]]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose agent mostly fails where cancelling an order fails."""
     project = tmp_path_factory.mktemp("desk")
-    (project / "tracemill.toml").write_text("")
+    # All episodes are one task group, which the lake's own key would put into the gate pool now and then.
+    (project / "tracemill.toml").write_text("[split]\ngate_share = 1e-9\n")
     log, rng = project / "log.jsonl", random.Random(0)
     cancels = [rng.random() < 0.4 for _ in range(500)]
     log.write_text("".join(spans(*episode(number, one)) for number, one in enumerate(cancels)))
