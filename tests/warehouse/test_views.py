@@ -27,6 +27,10 @@ def told(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Any]) ->
     made.score("a", 1.0, at=2)
     made.score("b", None, at=3)
     made.score("s", 0.25, target_kind="session", at=4)
+    made.score("c", 1.0, name="combined", at=5)
+    made.score("c", None, name="combined", at=6)  # withdrawn
+    made.score("alone", 1.0, name="combined", at=5)
+    made.score("alone", None, name="combined", label="only a label", at=6)
     made.score("a", None, name="correction", label="billing", at=1)
     made.score("a/1", None, name="correction", label="old", target_kind="step", at=1)
     made.score("a/1", None, name="correction", label="new", target_kind="step", at=2)
@@ -157,6 +161,7 @@ def test_rewards_are_the_latest_of_each_episode_else_of_its_session(told: Callab
     rows = told("SELECT trajectory_id, name, value, target_kind FROM rewards ORDER BY ALL")
     assert [tuple(row.values()) for row in rows] == [
         ("a", "reward", 1.0, "trajectory"),
+        ("alone", "combined", 1.0, "trajectory"),
         ("b", "reward", 0.25, "session"),
     ]
 

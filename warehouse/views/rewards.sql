@@ -1,5 +1,5 @@
 -- The latest judgement of each name for each trajectory; a session's judgement counts for its episodes unless the
--- episode has its own. Abstentions (NULL) are not here. `combined` is the score that learning uses, where there is one.
+-- episode has its own. Abstentions (NULL) are not here, nor what was withdrawn by one. `combined` is the score that learning uses, where there is one.
 WITH reached AS (
     SELECT target_id AS trajectory_id, 0 AS distance, * FROM scores WHERE target_kind = 'trajectory'
     UNION ALL
@@ -14,5 +14,11 @@ SELECT
     name = 'combined' AS combined,
     score_id
 FROM reached
-WHERE value IS NOT NULL
-QUALIFY row_number() OVER (PARTITION BY trajectory_id, name ORDER BY distance, "at" DESC NULLS LAST, score_id) = 1
+WHERE value IS NOT NULL OR label IS NULL
+WINDOW newest AS (PARTITION BY trajectory_id, name ORDER BY distance, "at" DESC NULLS LAST, score_id)
+QUALIFY value IS NOT NULL
+    AND (
+        row_number() OVER newest = 1
+        -- The session's newest, where the episode's own newest says nothing.
+        OR (lag(distance) OVER newest IS DISTINCT FROM distance AND first_value(value) OVER newest IS NULL)
+    )
