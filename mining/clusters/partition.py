@@ -8,15 +8,15 @@ from tracemill.mining.embedding import Vectors, unit
 Ints = npt.NDArray[np.int64]
 MOST = 64
 _ROUNDS = 40
-_RESTARTS = 5
+_RESTARTS = 3
 _FEW = 8
 """More centres than that lose less by a bad beginning."""
 _TRIED = (2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, MOST)
 _COMPARED = 2_000
 """How many clusters there are is decided on so many texts."""
-_SPLITS = 2
+_SPLITS = 4
 _TOLD_APART = 0.15
-_AS_GOOD = 0.98
+_AS_GOOD = 0.99
 _PATIENCE = 5
 _HANDFUL = 40
 _APART = 0.5
@@ -46,7 +46,7 @@ def centres(
     if len(vectors) <= _HANDFUL:
         return _prune(vectors, counts, _joined(vectors, weights), fewest)
     smallest = max(2, min(fewest, len(vectors) // 20))
-    k = how_many(vectors, weights, smallest=smallest, seed=seed)
+    k = how_many(vectors, smallest=smallest, seed=seed)
     return _prune(vectors, counts, k_means(vectors, weights, k, seed=seed), fewest)
 
 
@@ -66,12 +66,13 @@ def _joined(vectors: Vectors, weights: npt.NDArray[np.float64]) -> Vectors:
     return unit(_sums(vectors, weights, number.astype(np.int64), int(number.max()) + 1))
 
 
-def how_many(vectors: Vectors, weights: npt.NDArray[np.float64], *, smallest: int, seed: int) -> int:
+def how_many(vectors: Vectors, *, smallest: int, seed: int) -> int:
     """The number of centres by which texts that they were not made from are told apart best: centres of one half are
     tried on the other, and the other way round. Of numbers as good the smallest; 1 where they are hardly told apart."""
     rng = np.random.default_rng(seed)
     some = rng.permutation(len(vectors))[:_COMPARED]
     worth: dict[int, float] = {}
+    alike = np.ones(len(vectors))  # what is new was not said often yet
     orders = [rng.permutation(some) for _ in range(_SPLITS)]
     halves = [(order[: len(some) // 2], order[len(some) // 2 :]) for order in orders]
     for k in _TRIED:
@@ -79,8 +80,8 @@ def how_many(vectors: Vectors, weights: npt.NDArray[np.float64], *, smallest: in
             break
         said = []
         for made, tried in (pair for a, b in halves for pair in ((a, b), (b, a))):
-            found = k_means(vectors[made], weights[made], k, seed=seed, restarts=_RESTARTS if k <= _FEW else 2)
-            said.append(silhouette(vectors[tried], weights[tried], found) if len(found) > 1 else 0.0)
+            found = k_means(vectors[made], alike[made], k, seed=seed, restarts=_RESTARTS if k <= _FEW else 1)
+            said.append(silhouette(vectors[tried], alike[tried], found) if len(found) > 1 else 0.0)
         worth[k] = float(np.mean(said))
         if max(list(worth.values())[-_PATIENCE:]) < 0.9 * max(worth.values()):
             break
