@@ -3,6 +3,9 @@
 ingesting   logs in, one batch one transaction, every trajectory in a pool
 judging     reward models, verifiers, call sites
 asking      whom judges ask, through the lake's cache, within their budget
+validating  reports of reward models, and the combined score of those that may be believed
+labelling   which episodes a person should judge, and what they said
+clustering  episodes that want the same, or fail alike
 finding     what goes with failure in all episodes, confirmed on later ones
 fitting     what labels teach reward models, kept with what it came from
 preferring  heads that learn which of two runs went better, a training job each
