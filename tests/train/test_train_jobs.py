@@ -142,7 +142,7 @@ def test_a_folder_of_another_job_is_refused(trained: Any, job: TrainJob) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trainer": "ppo"}, "unknown trainer 'ppo'; known: grpo, sft"),
+        ({"trainer": "ppo"}, "unknown trainer 'ppo'; known: grpo, preference, sft"),
         ({"options": {"stepps": 3}}, "trainer 'sft' has no option 'stepps'; it has: "),
         ({"base_model": "nosuch"}, "unknown model 'nosuch'"),
     ],
