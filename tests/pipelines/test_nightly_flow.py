@@ -87,6 +87,7 @@ def test_labels_without_meaning_promote_nothing(desk: Any, tmp_path: Path) -> No
     assert all(decision.verdict != "PROMOTE" for decision in report.decisions)
 
 
+@pytest.mark.slow
 def test_a_candidate_that_was_not_decided_comes_again_with_new_logs(desk: Any) -> None:
     config = replace(desk.config, gate=replace(desk.config.gate, max_cases=12, alpha=1e-3))
     first = flows.nightly(replace(desk.night(), config=config))
@@ -169,6 +170,7 @@ def test_the_gate_judges_on_cases_that_the_branches_never_saw(desk: Any) -> None
     assert not {case.task_group for case in lesson.train} & {case.task_group for case in lesson.tune}
 
 
+@pytest.mark.slow
 def test_what_a_night_learned_from_is_asked_as_it_was(desk: Any, endpoint: Any) -> None:
     night = desk.night("2026-11-22T02-00")
     quiet = replace(night, config=replace(desk.config, gate=replace(desk.config.gate, auto_promote=False)))
