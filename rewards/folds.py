@@ -1,8 +1,9 @@
 """Who may be judged by what was learned from whom: cells of users and times, so that no row is judged by its kin."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,13 @@ class Folds:
             return cls(buckets=buckets, salt=salt)
         cuts = sorted({known[len(known) * at // blocks] for at in range(1, blocks)} - {known[0]})
         return cls(buckets=buckets, edges=tuple(cuts), until=known[-1], salt=salt)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"buckets": self.buckets, "edges": list(self.edges), "until": self.until, "salt": self.salt}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "Folds":
+        return cls(**{**raw, "edges": tuple(raw["edges"])})
 
     def bucket(self, owners: Sequence[str]) -> Ints:
         return np.fromiter(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tracemill.errors import BudgetError, ConfigError, EndpointError
 from tracemill.ids import canonical_json, content_id
+from tracemill.rewards.fitted import kept
 from tracemill.rewards.llm.asking import AsksModel, held
 from tracemill.rewards.llm.calibration import Calibration
 from tracemill.rewards.llm.examination import Examination, Questions
@@ -85,11 +86,12 @@ class Judge(AsksModel):
 
     def fit(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> "Judge":
         labels = query(con, "judge_labels", {"name": self.name, "base": self.base}).to_pydict()
-        kept = self._kept(con)
+        before = kept(con, self.name, self._spec)
+        last = None if before is None else replace(self, **before)
         good = sum(label >= 0.5 for label in labels["label"])
         few = len(labels["label"]) < self.min_labels or min(good, len(labels["label"]) - good) < 5
-        if kept is not None and (few or len(labels["label"]) < kept.n_train * (1 + self.growth)):
-            return kept
+        if last is not None and (few or len(labels["label"]) < last.n_train * (1 + self.growth)):
+            return last
         if few:
             return replace(self, state=None, lineage=())
         taught = Calibration.fit(labels["raw"], labels["label"], labels["owner"], folds=self.folds, salt=self.seed)
@@ -132,16 +134,6 @@ class Judge(AsksModel):
     @property
     def _spec(self) -> str:
         return content_id(self.base, self.min_labels, self.growth, self.folds)
-
-    def _kept(self, con: duckdb.DuckDBPyConnection) -> "Judge | None":
-        found = con.execute(
-            'SELECT state, lineage FROM reward_models WHERE name = ? AND state IS NOT NULL ORDER BY "at" DESC, version',
-            [self.name],
-        ).fetchall()
-        for state, lineage in found:
-            if json.loads(state).get("spec") == self._spec:
-                return replace(self, state=state, lineage=tuple(lineage or ()))
-        return None
 
     def _questions(self) -> Questions:
         self.need_dspy()

@@ -18,6 +18,7 @@ from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json, content_id
 from tracemill.rewards import additive
 from tracemill.rewards.credit.episodes import ERROR
+from tracemill.rewards.fitted import kept
 from tracemill.rewards.folds import Folds
 from tracemill.rewards.rows import query, scores
 
@@ -92,12 +93,13 @@ class Learned:
 
     def fit(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> "Learned":
         labels = query(con, "learned_labels", {"env_names": [*self.env_names, ""]})
-        kept = self._kept(con)
-        if kept is not None and len(labels) < kept.n_train * (1 + self.growth):
-            return kept
+        before = kept(con, self.name, self._spec)
+        last = None if before is None else replace(self, **before)
+        if last is not None and len(labels) < last.n_train * (1 + self.growth):
+            return last
         values = np.asarray(labels["value"].to_numpy(), dtype=np.float64)
         if len(labels) < self.min_labels or min((values >= 0.5).sum(), (values < 0.5).sum()) < _LEAST_OF_A_KIND:
-            return kept or replace(self, state=None, lineage=())
+            return last or replace(self, state=None, lineage=())
         chosen = sorted(range(len(labels)), key=lambda at: content_id(self.seed, labels["trajectory_id"][at].as_py()))
         labels = labels.take(pa.array(sorted(chosen[: self.max_rows])))
         seen = Seen.read(con, self, "", labels["trajectory_id"].to_pylist())
@@ -114,17 +116,6 @@ class Learned:
             rows = self._judged(seen, json.loads(self.state))
         rows = rows.append_column("source", pa.array(["model"] * len(rows), pa.string()))
         return scores(rows, name=self.name, version=self.version, now_ns=now_ns, family=self.family)
-
-    def _kept(self, con: duckdb.DuckDBPyConnection) -> "Learned | None":
-        """The newest fitted model in the lake that these very options would have fitted."""
-        found = con.execute(
-            'SELECT state, lineage FROM reward_models WHERE name = ? AND state IS NOT NULL ORDER BY "at" DESC, version',
-            [self.name],
-        ).fetchall()
-        for state, lineage in found:
-            if json.loads(state).get("spec") == self._spec:
-                return replace(self, state=state, lineage=tuple(lineage or ()))
-        return None
 
     def _learned(self, seen: "Seen", labels: pa.Table) -> tuple[str, tuple[str, ...]]:
         at = {name: i for i, name in enumerate(labels["trajectory_id"].to_pylist())}
@@ -153,14 +144,13 @@ class Learned:
             "n_train": len(labels),
             "trained_on": content_id(seen.ids),
             "features": additive.to_json(chosen),
-            "folds": {"buckets": folds.buckets, "edges": list(folds.edges), "until": folds.until, "salt": folds.salt},
+            "folds": folds.to_json(),
             "cells": cells,
         }
         return canonical_json(state), tuple(sorted(seen.ids))
 
     def _judged(self, seen: "Seen", state: dict[str, Any]) -> pa.Table:
-        about = state["folds"]
-        folds = Folds(**{**about, "edges": tuple(about["edges"])})
+        folds = Folds.from_json(state["folds"])
         bucket, block = folds.bucket(seen.owners), folds.block(seen.starts)
         chosen = additive.from_json(state["features"])
         columns = additive.design(chosen, seen.names, seen.values)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError, MissingExtraError
 from tracemill.ids import canonical_json, content_id
+from tracemill.rewards.fitted import kept
 from tracemill.rewards.folds import Folds
 from tracemill.rewards.rows import query, scores
 from tracemill.rewards.transcripts import transcripts
@@ -87,14 +88,7 @@ class Preference:
 
     def fit(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> Self:
         """The last version of these options that the lake holds; heads are trained by `lesson` and `trained`."""
-        found = con.execute(
-            'SELECT state, lineage FROM reward_models WHERE name = ? AND state IS NOT NULL ORDER BY "at" DESC, version',
-            [self.name],
-        ).fetchall()
-        for state, lineage in found:
-            if json.loads(state).get("spec") == self._spec:
-                return replace(self, state=state, lineage=tuple(lineage or ()))
-        return replace(self, state=None, lineage=())
+        return replace(self, **(kept(con, self.name, self._spec) or {"state": None, "lineage": ()}))
 
     def lesson(self, con: duckdb.DuckDBPyConnection) -> Lesson | None:
         """What is to be trained now; None where labels are too few, or not enough more than this version saw."""
@@ -120,10 +114,9 @@ class Preference:
 
     def trained(self, lesson: Lesson, heads: Mapping[str, tuple[str, str]]) -> "Preference":
         """This model with the heads (folder, content hash) that were trained for its cells."""
-        about = {"buckets": lesson.folds.buckets, "edges": list(lesson.folds.edges)}
         state = {
             "spec": self._spec,
-            "folds": {**about, "until": lesson.folds.until, "salt": lesson.folds.salt},
+            "folds": lesson.folds.to_json(),
             "heads": {cell: {"folder": folder, "hash": found} for cell, (folder, found) in sorted(heads.items())},
         }
         return replace(self, state=canonical_json(state), lineage=lesson.lineage)
@@ -138,7 +131,7 @@ class Preference:
         evidence = [canonical_json(why)] * len(ids)
         state = None if self.state is None else json.loads(self.state)
         if state is not None and ids:
-            folds = Folds(**{**state["folds"], "edges": tuple(state["folds"]["edges"])})
+            folds = Folds.from_json(state["folds"])
             cells = list(zip(folds.bucket(owners).tolist(), folds.block(starts).tolist(), strict=True))
             text = transcripts(con, ids, max_chars=self.max_chars)
             for key, head in state["heads"].items():

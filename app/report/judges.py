@@ -9,6 +9,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from tracemill.app.report.rendering import rendered, share
+
 Report = Mapping[str, Any]
 _BAR = 20
 _USED = {True: ("used", "green"), False: ("not used", "bold red"), None: ("too few labels", "yellow")}
@@ -148,19 +150,12 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
-
-
 def write(reports: Mapping[str, Report], path: Path, sealed: Sequence[str] = ()) -> Path:
     """Writes the page, which needs nothing beside itself, and returns its path."""
-    from jinja2 import Environment, select_autoescape
     from markupsafe import Markup
 
     from tracemill.app.report import plots
 
-    environment = Environment(autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(Path(__file__).with_name("judges.html").read_text(encoding="utf-8"))
     shown = [
         {
             "name": name,
@@ -176,12 +171,12 @@ def write(reports: Mapping[str, Report], path: Path, sealed: Sequence[str] = ())
     ]
     best = _surest(reports)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        template.render(
-            models=shown, remarks=remarks(reports), success="" if best is None else success(reports[best], best)
-        ),
-        encoding="utf-8",
-    )
+    values = {
+        "models": shown,
+        "remarks": remarks(reports),
+        "success": "" if best is None else success(reports[best], best),
+    }
+    path.write_text(rendered("judges.html", values), encoding="utf-8")
     return path
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tracemill.app.report import plots
 from tracemill.app.report.facts import Answer, Arm, Facts
+from tracemill.app.report.rendering import rendered, share
 
 
 def write(facts: Facts, path: Path) -> Path:
@@ -15,26 +16,22 @@ def write(facts: Facts, path: Path) -> Path:
 
 
 def render(facts: Facts) -> str:
-    from jinja2 import Environment, select_autoescape
     from markupsafe import Markup
 
-    environment = Environment(autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figure"] = figure
-    environment.filters["share"] = share
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    return template.render(
-        facts=facts,
-        summary=summary(facts),
-        gate_plot=Markup(plots.success(facts.gate)) if facts.gate else "",
-        live_plot=Markup(plots.success(facts.live)) if facts.live else "",
-        gate_note=note(facts.gate),
-        live_note=note(facts.live),
-        diff=[(_kind(line), line) for line in facts.diff.splitlines()],
-        arms=[*facts.gate, *facts.live],
-        timeline=Markup(plots.timeline(facts.runs)),
-        answers=[_answer(answer) for answer in facts.answers],
-        releases=_releases(facts),
-    )
+    values = {
+        "facts": facts,
+        "summary": summary(facts),
+        "gate_plot": Markup(plots.success(facts.gate)) if facts.gate else "",
+        "live_plot": Markup(plots.success(facts.live)) if facts.live else "",
+        "gate_note": note(facts.gate),
+        "live_note": note(facts.live),
+        "diff": [(_kind(line), line) for line in facts.diff.splitlines()],
+        "arms": [*facts.gate, *facts.live],
+        "timeline": Markup(plots.timeline(facts.runs)),
+        "answers": [_answer(answer) for answer in facts.answers],
+        "releases": _releases(facts),
+    }
+    return rendered("page.html", values, {"figure": figure, "share": share})
 
 
 def summary(facts: Facts) -> str:
@@ -59,10 +56,6 @@ def figure(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
 
 
 def _kind(line: str) -> str:

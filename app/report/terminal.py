@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tracemill.app.report.facts import Arm, Facts
-from tracemill.app.report.page import figure, share, summary
+from tracemill.app.report.page import figure, summary
+from tracemill.app.report.rendering import share
 
 _BAR = 11
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from judge_server import Shown, honest, judge_server
+from logged_case import case
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.protocols import RewardModel
-from tracemill.records import Case
 from tracemill.rewards import RewardSpec, build, build_verifier
 from tracemill.rewards.llm.asking import AsksModel
 from tracemill.rewards.registry import MODELS, VERIFIERS
@@ -119,23 +119,6 @@ def filled(lake: Any) -> Any:
     lake.score("bad", "correction", label="Shipping", source="human", propensity=0.5)
     lake.score("bad", "reward", 0.0, source="env")
     return lake
-
-
-def case(**more: Any) -> Case:
-    return Case(
-        case_id="t/0",
-        trajectory_id="t",
-        step=0,
-        site_id="",
-        task_key=None,
-        task_group="g",
-        pool="learn",
-        values={},
-        logged_messages=(),
-        logged_output="x",
-        reward=None,
-        **more,
-    )
 
 
 def test_every_registered_kind_is_in_this_suite() -> None:

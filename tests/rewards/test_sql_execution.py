@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from logged_case import case
 
 from tracemill.errors import ConfigError
-from tracemill.records import Case
 from tracemill.rewards.sql_execution import SqlExecution, extract_sql
 
 
@@ -31,21 +31,7 @@ def verifier(root: Path, **options: Any) -> SqlExecution:
 
 def judge(root: Path, gold: str, output: str, db: str = "music", **options: Any) -> float | None:
     task = {"db": db, "gold": gold}
-    case = Case(
-        case_id="t/0",
-        trajectory_id="t",
-        step=0,
-        site_id="",
-        task_key=None,
-        task_group="g",
-        pool="learn",
-        values={},
-        logged_messages=(),
-        logged_output="",
-        reward=None,
-        task=task,
-    )
-    return verifier(root, **options).verify(case, output)
+    return verifier(root, **options).verify(case(task=task), output)
 
 
 @pytest.mark.parametrize(
@@ -169,21 +155,7 @@ def test_databases_may_lie_outside_the_project_but_a_task_cannot_lead_out_of_the
     query = "select name from pet"
 
     def judged(db: str) -> float | None:
-        case = Case(
-            case_id="t/0",
-            trajectory_id="t",
-            step=0,
-            site_id="s",
-            task_key=None,
-            task_group="g",
-            pool="learn",
-            values={},
-            logged_messages=(),
-            logged_output=query,
-            reward=None,
-            task={"db": db, "gold": query},
-        )
-        return judge.verify(case, query)
+        return judge.verify(case(task={"db": db, "gold": query}), query)
 
     assert judged("pets") == 1.0
     assert judged("../secret") is None

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import logged_case
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,21 +32,7 @@ TICKET = {
 
 
 def case(correction: str | None = None, **task: Any) -> Case:
-    return Case(
-        case_id="t/0",
-        trajectory_id="t",
-        step=0,
-        site_id="",
-        task_key=None,
-        task_group="g",
-        pool="learn",
-        values={},
-        logged_messages=(),
-        logged_output="",
-        reward=None,
-        correction=correction,
-        task=task,
-    )
+    return logged_case.case(correction=correction, task=task)
 
 
 def test_json_of_the_right_form_is_right_also_in_a_fence(tmp_path: Path) -> None:
