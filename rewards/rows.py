@@ -24,22 +24,16 @@ def scores(
     Columns that `rows` lacks are NULL, but for the arguments and `source`, which is code. The id names the content.
     """
     n = len(rows)
-    given: dict[str, Any] = {
-        "target_kind": pa.array([kind] * n, pa.string()),
-        "name": pa.array([name] * n, pa.string()),
-        "family": pa.array([family] * n, pa.string()),
-        "version": pa.array([version] * n, pa.string()),
-        "at": pa.array([now_ns] * n, pa.int64()),
-        "source": pa.array(["code"] * n, pa.string()),
-        **{column: rows[column] for column in rows.column_names},
+    same = {"target_kind": kind, "name": name, "family": family, "version": version, "at": now_ns, "source": "code"}
+    columns = {
+        field.name: rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.repeat(pa.scalar(same.get(field.name), field.type), n)
+        for field in SCORES
+        if field.name != "score_id"
     }
-    fields = [field for field in SCORES if field.name != "score_id"]
-    columns = [given[f.name].cast(f.type) if f.name in given else pa.nulls(n, f.type) for f in fields]
-    table = pa.table(columns, schema=pa.schema(fields))
-    con = duckdb.connect()
-    try:
-        con.register("judged", table)
-        named = con.sql("select left(sha256(to_json(j)::varchar), 32) as score_id, j.* from judged j").to_arrow_table()
-    finally:
-        con.close()
-    return named.cast(SCORES)
+    with duckdb.connect() as con:
+        con.execute("set threads = 1")
+        con.register("judged", pa.table(columns))
+        ids = con.execute("select left(sha256(to_json(j)::varchar), 32) from judged j").to_arrow_table().column(0)
+    return pa.table([ids, *columns.values()], schema=SCORES)
