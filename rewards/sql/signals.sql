@@ -26,49 +26,41 @@ users as (
 ),
 -- The call with the longest history tells the turns; those before the first call's last one are examples, or earlier
 -- episodes.
-openings as (
-    select o.trajectory_id, max(o.place) as place
+said as materialized (
+    select l.trajectory_id, l.message_id, l.place, l.is_first, l.is_longest
     from (
-        select t.trajectory_id, unnest(t.input_ids) as message_id, generate_subscripts(t.input_ids, 1) as place
-        from transitions t join spans_of p on p.trajectory_id = t.trajectory_id and p.first_step = t.step
-    ) o semi join users u using (message_id)
-    group by o.trajectory_id
+        select t.trajectory_id, t.step = p.first_step as is_first, t.step = p.longest_step as is_longest,
+            unnest(t.input_ids) as message_id, generate_subscripts(t.input_ids, 1) as place
+        from transitions t join spans_of p
+            on p.trajectory_id = t.trajectory_id and (p.first_step = t.step or p.longest_step = t.step)
+    ) l semi join users u using (message_id)
 ),
 turns as (
-    select l.trajectory_id, l.place, u.message_id, u.text
-    from (
-        select t.trajectory_id, unnest(t.input_ids) as message_id, generate_subscripts(t.input_ids, 1) as place
-        from transitions t join spans_of p on p.trajectory_id = t.trajectory_id and p.longest_step = t.step
-    ) l join openings o on o.trajectory_id = l.trajectory_id and l.place >= o.place
-    join users u using (message_id)
+    select l.trajectory_id, l.place, l.message_id
+    from said l join (select trajectory_id, max(place) as place from said where is_first group by trajectory_id) o
+        on o.trajectory_id = l.trajectory_id and l.place >= o.place
+    where l.is_longest
 ),
 edges as (
-    select trajectory_id, arg_min(message_id, place) as ask_id, arg_min(text, place) as ask,
-        arg_max(text, place) as last_said
+    select trajectory_id, arg_min(message_id, place) as ask_id, arg_max(message_id, place) as last_id
     from turns
     group by trajectory_id
 ),
 reactions as (
-    select trajectory_id, message_id, text, before, null::double as after_s, null::varchar as next_id
+    select trajectory_id, message_id, before_id, null::double as after_s, null::varchar as next_id
     from (
-        select *, lag(text) over (partition by trajectory_id order by place) as before from turns
+        select *, lag(message_id) over (partition by trajectory_id order by place) as before_id from turns
     )
-    where before is not null
+    where before_id is not null
     union all
-    select e.trajectory_id, n.ask_id, n.ask, m.last_said, round((e.next_ns - coalesce(e.end_ns, e.start_ns)) / 1e9, 1), e.next_id
+    select e.trajectory_id, n.ask_id, m.last_id, round((e.next_ns - coalesce(e.end_ns, e.start_ns)) / 1e9, 1), e.next_id
     from episodes e join edges m using (trajectory_id) join edges n on n.trajectory_id = e.next_id
     where e.session_id is not null and e.next_ns >= coalesce(e.end_ns, e.start_ns)
         and e.next_ns - coalesce(e.end_ns, e.start_ns) <= $patience_s * 1e9
 ),
-read as (
-    select trajectory_id, message_id, after_s, next_id, left(text, 300) as head, text = before as same,
-        case when length(text) <= 600 and length(before) <= 600 and text <> before then list_distinct(
-            string_split(trim(translate(lower(text), '.,;:!?()[]"„“”«»…¿¡、。？！', '                      ')), ' ')
-        ) end as words,
-        case when length(text) <= 600 and length(before) <= 600 and text <> before then list_distinct(
-            string_split(trim(translate(lower(before), '.,;:!?()[]"„“”«»…¿¡、。？！', '                      ')), ' ')
-        ) end as words_before
-    from reactions
+read as materialized (
+    select r.*, u.text, u.text = b.text as same
+    from reactions r join users u using (message_id) join users b on b.message_id = r.before_id
 ),
 -- Words of the turn: what was matched, with the characters around it that made it a word.
 heard as (
@@ -78,15 +70,29 @@ heard as (
         {'signal': 'escalation', 'raw': regexp_extract(head, $escalation)},
         {'signal': 'acceptance', 'raw': regexp_extract(head, $acceptance)}
     ], lambda s: s.raw <> '')) as hit
-    from read
+    from (select *, left(text, 300) as head from read)
+),
+-- The words of a text once, however many turns it is compared with; by their hashes, which are quicker to compare.
+wording as materialized (
+    select message_id, list_distinct(list_transform(string_split(
+            trim(translate(lower(text), '.,;:!?()[]"„“”«»…¿¡、。？！', '                      ')), ' '
+        ), lambda word: hash(word))) as words
+    from users
+    where length(text) <= 600 and message_id in (
+        select message_id from read where not same union all select before_id from read where not same
+    )
 ),
 compared as (
-    select trajectory_id, message_id, after_s, next_id,
-        len(list_intersect(words, words_before)) as shared, len(words) + len(words_before) as n
-    from read
-    -- More cannot be shared than the shorter one has.
-    where len(words) >= 3 and len(words_before) >= 3
-        and least(len(words), len(words_before)) >= $alike * greatest(len(words), len(words_before))
+    select trajectory_id, message_id, after_s, next_id, n - len(list_distinct(words || words_before)) as shared, n
+    from (
+        select r.trajectory_id, r.message_id, r.after_s, r.next_id, w.words, b.words as words_before,
+            len(w.words) + len(b.words) as n
+        from read r join wording w using (message_id) join wording b on b.message_id = r.before_id
+        -- Asked of both at once: what is asked of one alone, DuckDB asks before `wording` is kept, and splits it twice.
+        where not r.same and least(len(w.words), len(b.words)) >= 3
+            -- More cannot be shared than the shorter one has.
+            and least(len(w.words), len(b.words)) >= $alike * greatest(len(w.words), len(b.words))
+    )
 ),
 -- Answers, where somebody did something with them or might have.
 answers as (
@@ -124,7 +130,11 @@ kept as (
             else len(list_intersect(list_distinct(string_split(m.text, ' ')), list_distinct(string_split(k.label, ' '))))
                 / greatest(len(list_distinct(string_split(m.text, ' '))), len(list_distinct(string_split(k.label, ' '))), 1)
         end as similarity
-    from kept_outputs k join (select message_id, any_value(text) as text from messages group by message_id) m using (message_id)
+    from kept_outputs k join (
+        select message_id, any_value(text) as text from messages
+        where message_id in (select message_id from kept_outputs)
+        group by message_id
+    ) m using (message_id)
 ),
 -- Nobody came back to an answer that asks something or to an episode that failed, though the log went on.
 left_alone as (
@@ -135,7 +145,8 @@ left_alone as (
 abandoned as (
     select l.trajectory_id, l.message_id from left_alone l
     where l.failed or l.message_id in (
-        select message_id from messages where role = 'assistant' and regexp_matches(right(rtrim(text), 1), '[?？]')
+        select message_id from messages
+        where role = 'assistant' and (suffix(rtrim(text), '?') or suffix(rtrim(text), '？'))
     )
 ),
 done as (
@@ -211,7 +222,9 @@ telling as (
 -- Each signal once an episode: who repeats himself is not the more right for it.
 summed as (
     select trajectory_id, any_value(voter) as voter, sum(log_odds) filter (nth = 1) as log_odds,
-        array_to_string(list_slice(list(told order by nth, told), 1, 20), ',') as signals
+        array_to_string(list_transform(
+            list_slice(list_sort(list({'nth': nth, 'told': told})), 1, 20), lambda one: one.told
+        ), ',') as signals
     from (
         select trajectory_id, voter, log_odds, to_json({
                 'signal': signal, 'message_id': message_id, 'span_id': span_id, 'score_id': score_id, 'found': found,
