@@ -12,7 +12,7 @@ import pyarrow as pa
 from tracemill.ids import canonical_json
 from tracemill.mining.patterns import confirming, graph, items, journeys, words
 from tracemill.mining.patterns.confirming import Candidate, Confirmation
-from tracemill.mining.patterns.contrast import session_weights, strata
+from tracemill.mining.patterns.contrast import Whose, strata
 from tracemill.mining.patterns.discovering import Bar, Judged, Rule, discover
 from tracemill.mining.patterns.items import Items
 from tracemill.mining.patterns.journeys import Bools, Floats, Ints, Journeys, Small, asked, query
@@ -118,6 +118,7 @@ class _Run:
         self.clusters, self.stratum_ep = clusters, stratum_ep
         self.read, self.items, self.bar, self.night_id, self.now_ns = read, found, bar, night_id, now_ns
         self.failed_ep: Floats = read.failed_ep.astype(np.float64)
+        self.whose = Whose.of(read.session_ep, read.user_ep, read.agent_ep)
         self.judged_ep: Bools = read.failed_ep >= 0
         began = read.began_ep[self.judged_ep]
         self.split = int(np.quantile(began, EARLIER, method="lower")) if len(began) else -1
@@ -136,7 +137,7 @@ class _Run:
             [one.candidate for one in opened],
             stratum_ep=self.stratum_ep,
             failed_ep=self.failed_ep,
-            session_ep=self.read.session_ep,
+            whose=self.whose,
             agent_ep=self.read.agent_ep,
             began_ep=self.read.began_ep,
             bar=self.bar,
@@ -194,7 +195,7 @@ class _Run:
         judged = Judged(
             stratum_ep=self.stratum_ep,
             failed_ep=np.maximum(self.failed_ep, 0.0),
-            weight_ep=session_weights(self.read.session_ep, earlier),
+            weight_ep=self.whose.weights(earlier),
             agent_ep=self.read.agent_ep,
         )
         seen = {one.row["finding_id"] for one in opened}
@@ -273,7 +274,7 @@ class _Run:
     def _coverage(self, members: Small, agent: int) -> float:
         """Share of the agent's later sessions that have it: what no longer happens has none."""
         later = self.judged_ep & (self.read.began_ep > self.split) & (self.read.agent_ep == agent)
-        weight = session_weights(self.read.session_ep, later)
+        weight = self.whose.weights(later)
         return float(weight[members].sum() / max(1e-12, weight.sum()))
 
     def _cost(self, failing: Small) -> float | None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from tracemill.mining.patterns.contrast import holm, session_weights, test_patterns
+from tracemill.mining.patterns.contrast import Whose, holm, test_patterns
 from tracemill.mining.patterns.discovering import Bar
 from tracemill.mining.patterns.journeys import Bools, Floats, Ints, Small
 
@@ -56,7 +56,7 @@ def needed(candidate: Candidate, *, level: float, most: float) -> float:
 
 
 def confirm(
-    candidates: Sequence[Candidate], *, stratum_ep: Small, failed_ep: Floats, session_ep: Small, agent_ep: Small,
+    candidates: Sequence[Candidate], *, stratum_ep: Small, failed_ep: Floats, whose: Whose, agent_ep: Small,
     began_ep: Ints, bar: Bar,
 ) -> list[Confirmation]:  # fmt: skip
     """Tests the candidates one-sided at once (Holm). Each is tested on episodes that none ahead of it explains.
@@ -75,7 +75,7 @@ def confirm(
             continue
         later = judged_ep & ~ahead & (agent_ep == candidate.agent)
         later &= began_ep > (candidate.after if candidate.after is not None else -1)
-        weight = session_weights(session_ep, later)
+        weight = whose.weights(later)
         starts = np.array([0, len(candidate.members)], dtype=np.int64)
         tested = test_patterns(
             starts, candidate.members, stratum_ep=stratum_ep, failed_ep=np.maximum(failed_ep, 0.0), weight_ep=weight

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracemill.mining.patterns.journeys import Bools, Floats, Ints, Small
+from tracemill.mining.patterns.sequences import numbered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +110,51 @@ def strata(task_ep: Small, length_ep: Small) -> Small:
     return number
 
 
-def session_weights(session_ep: Small, counted_ep: Bools) -> Floats:
-    """1 shared among the counted episodes of each session; 0 for the others."""
-    sizes = np.bincount(session_ep[counted_ep], minlength=int(session_ep.max(initial=0)) + 1)
-    return np.where(counted_ep, 1.0 / np.maximum(sizes[session_ep], 1), 0.0)
+_USER = 3.0
+"""Sessions of a user that count in full whatever others have."""
+_USERS = 5
+"""Of fewer users of an agent nobody is the middle one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whose:
+    """Whose session an episode is of, and which user of which agent had it."""
+
+    session_ep: Small
+    owner_ep: Small
+    """Number of the episode's user among those of all agents; -1 where the log names none."""
+    agent_ow: Small
+    """Agent of each of these."""
+
+    @staticmethod
+    def of(session_ep: Small, user_ep: Small, agent_ep: Small) -> "Whose":
+        named = np.flatnonzero(user_ep >= 0)
+        n_users = int(user_ep.max(initial=0)) + 1
+        owners, place = numbered(agent_ep[named].astype(np.int64) * n_users + user_ep[named])
+        owner_ep = np.full(len(user_ep), -1, dtype=np.int32)
+        owner_ep[named] = place
+        return Whose(session_ep=session_ep, owner_ep=owner_ep, agent_ow=(owners // n_users).astype(np.int32))
+
+    def weights(self, counted_ep: Bools) -> Floats:
+        """1 shared among the counted episodes of each session, 0 for the others; less where a user has more sessions
+        than the middle one of the agent, and more than three. Who is not named is not capped.
+        """
+        sizes = np.bincount(self.session_ep[counted_ep], minlength=int(self.session_ep.max(initial=0)) + 1)
+        weight = np.where(counted_ep, 1.0 / np.maximum(sizes[self.session_ep], 1), 0.0)
+        named = np.flatnonzero(counted_ep & (self.owner_ep >= 0))
+        if not len(named):
+            return weight
+        owner = self.owner_ep[named]
+        sessions = np.bincount(owner, weights=weight[named], minlength=len(self.agent_ow))
+        there = np.flatnonzero(sessions)
+        there = there[np.lexsort((sessions[there], self.agent_ow[there]))]
+        agents, starts, counts = np.unique(self.agent_ow[there], return_index=True, return_counts=True)
+        middle = np.where(counts >= _USERS, sessions[there[starts + (counts - 1) // 2]], np.inf)
+        most = np.full(int(self.agent_ow.max()) + 1, np.inf)
+        most[agents] = np.maximum(_USER, middle)
+        share = np.minimum(1.0, most[self.agent_ow] / np.maximum(sessions, 1e-12))
+        weight[named] *= share[owner]
+        return weight
 
 
 _CELLS = 4_000_000

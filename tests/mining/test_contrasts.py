@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -40,13 +41,17 @@ def by_hand(rows: list[tuple[int, bool, bool, float]]) -> tuple[float, float, fl
     return z, failing / max(having, 1e-12), expected_without / max(having, 1e-12)
 
 
+def unnamed(session: Any) -> contrast.Whose:
+    return contrast.Whose.of(session, np.full(len(session), -1, dtype=np.int32), np.zeros(len(session), dtype=np.int32))
+
+
 @settings(deadline=None)
 @given(EPISODES)
 def test_a_pattern_is_tested_as_cochran_mantel_and_haenszel_do(episodes: list[tuple[int, bool, bool, int]]) -> None:
     stratum = np.array([row[0] for row in episodes], dtype=np.int32)
     failed = np.array([row[2] for row in episodes], dtype=np.float64)
     session = np.array([row[3] for row in episodes], dtype=np.int32)
-    weight = contrast.session_weights(session, np.ones(len(episodes), dtype=bool))
+    weight = unnamed(session).weights(np.ones(len(episodes), dtype=bool))
     members = np.flatnonzero([row[1] for row in episodes]).astype(np.int32)
     tested = contrast.test_patterns(
         np.array([0, len(members)]), members, stratum_ep=stratum, failed_ep=failed, weight_ep=weight
@@ -61,10 +66,28 @@ def test_a_pattern_is_tested_as_cochran_mantel_and_haenszel_do(episodes: list[tu
 
 def test_sessions_count_once_however_many_episodes_they_have() -> None:
     session = np.array([0] * 50 + [1], dtype=np.int32)
-    weight = contrast.session_weights(session, np.ones(51, dtype=bool))
+    weight = unnamed(session).weights(np.ones(51, dtype=bool))
     assert math.isclose(weight[:50].sum(), 1.0)
     assert weight[50] == 1.0
-    assert contrast.session_weights(session, session == 1).tolist() == [0.0] * 50 + [1.0]
+    assert unnamed(session).weights(session == 1).tolist() == [0.0] * 50 + [1.0]
+
+
+def test_a_user_weighs_no_more_than_the_middle_one_or_three_sessions() -> None:
+    few = [1, 2, 4, 5, 6, 1000]  # sessions of six users of the first agent: the middle one has 4
+    many = [40, 50, 60, 70, 80]
+    owners = [(0, user, n) for user, n in enumerate(few)] + [(1, user, n) for user, n in enumerate(many)]
+    owners += [(2, 0, 1000), (2, 1, 1), (3, -1, 1000)]  # two users have no middle, nobody has no cap
+    agent, user = (np.repeat([one[at] for one in owners], [one[2] for one in owners]).astype(np.int32) for at in (0, 1))
+    session = np.arange(len(user), dtype=np.int32)
+    weight = contrast.Whose.of(session, user, agent).weights(np.ones(len(user), dtype=bool))
+
+    def sums(one: int) -> list[float]:
+        return [round(float(weight[(agent == one) & (user == who)].sum()), 6) for who in np.unique(user[agent == one])]
+
+    assert sums(0) == [1, 2, 4, 4, 4, 4]
+    assert sums(1) == [40, 50, 60, 60, 60]
+    assert sums(2) == [1000, 1]
+    assert sums(3) == [1000]
 
 
 @settings(deadline=None)
