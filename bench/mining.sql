@@ -3,15 +3,25 @@ CREATE TEMP MACRO trace(i) AS 't' || lpad(CAST(i AS VARCHAR), 8, '0');
 CREATE TEMP MACRO agent_named(agent) AS ['desk', 'trip', 'shop'][agent + 1];
 CREATE TEMP MACRO tool_named(tool) AS
     ['search', 'lookup', 'update', 'read', 'cancel', 'pay', 'transfer', 'retrieve'][tool + 1];
+CREATE TEMP MACRO syllable(h) AS
+    ['ba', 'de', 'fi', 'go', 'lu', 'mi', 'no', 'pe', 'ra', 'so', 'ta', 'vu', 'ka', 'le', 'zi', 'ho', 'na', 'be', 'ro', 'ti'][1 + CAST(h % 20 AS INTEGER)];
+CREATE TEMP MACRO word(h) AS syllable(h) || syllable(h // 20) || 'n';
+-- What callers want in words, and a few words of their own: hardly two texts are equal.
+CREATE TEMP MACRO asked(i, want) AS 'Please '
+    || ['change', 'cancel', 'explain', 'move', 'repeat', 'check'][1 + want // 4] || ' the '
+    || ['refund', 'parcel', 'invoice', 'password'][1 + want % 4] || ' of order K' || i || ', it is about '
+    || array_to_string(list_transform(range(6), x -> word(hash(i, x))), ' ');
 INSERT INTO trajectories BY NAME
 SELECT trace(i) AS trajectory_id, 's' || session AS session_id, 'u' || user_no AS user_key,
     ['web', 'phone', 'mail'][1 + (task * 7 + user_no) % 3] AS service, agent_named(agent) AS agent_name,
-    'g' || i AS task_group, 'learn' AS pool, start_ns, start_ns + (2 * k + 1) * 2000000000 AS end_ns,
+    'g' || i AS task_group, 'learn' AS pool, CAST('1970-01-01' AS DATE) + CAST(start_ns // 86400000000000 AS INTEGER) AS day,
+    start_ns, start_ns + (2 * k + 1) * 2000000000 AS end_ns,
     k + 1 AS n_llm_calls, k AS n_tool_calls, 0.002 * (k + 1) AS cost_usd, 'unset' AS outcome
 FROM planned;
 INSERT INTO transitions BY NAME
 SELECT trace(i) AS trajectory_id, CAST(step AS INTEGER) AS step, 'l' || step AS span_id,
     'site-' || task AS site_id, agent_named(agent) AS agent_name,
+    ['p' || prompt, 'q' || i] || list_transform(range(2 * step), x -> 'w' || (i + x) % 100) AS input_ids,
     CASE WHEN step = k THEN ['m' || i] ELSE ['w' || i % 100] END AS output_ids,
     ['small-1', 'small-2'][1 + i % 2] AS model, CASE WHEN step = k THEN 'stop' ELSE 'tool_calls' END AS finish_reason,
     start_ns + step * 4000000000 AS start_ns, start_ns + step * 4000000000 + 1500000000 + (i % 97) * 10000000 AS end_ns,
@@ -42,6 +52,8 @@ SELECT 'm' || i AS message_id, 'assistant' AS role,
     CASE WHEN claim THEN 'The change is in place and all tests pass now. Ticket ' || i
     ELSE 'Your request ' || i || ' has been looked at; the answer is in the attached note ' || md5(CAST(i AS VARCHAR)) END AS text
 FROM planned;
+INSERT INTO messages BY NAME
+SELECT 'q' || i AS message_id, 'user' AS role, asked(i, want) AS text FROM planned;
 INSERT INTO scores BY NAME
 SELECT 'c' || i AS score_id, 'trajectory' AS target_kind, trace(i) AS target_id, 'combined' AS name,
     CASE WHEN failed THEN 0.0 ELSE 1.0 END AS value, start_ns AS "at"

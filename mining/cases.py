@@ -27,8 +27,8 @@ def load(
 
     Calls marked untrainable and calls without a pool are left out, and so is everything that showed the agent its
     reward, unless `allow_leak`. `since_ns` keeps calls that are known to have started then or later. The reward is the
-    trajectory's `combined` score, else its `reward`, its own or its session's. The weight is one over the probability
-    with which the judgement was drawn, 1 where that is not logged.
+    trajectory's `combined` score, else its `reward`, its own or its session's; `reward_low` is the lower bound that
+    came with it. The weight is one over the probability with which the judgement was drawn, 1 where that is not logged.
 
     A correction counts for the call (span or step) that it names. One that names a trajectory, or a session with a
     single trajectory at this site, counts for all its calls of a site without a conversation (each was one attempt at
@@ -90,6 +90,7 @@ def _case(
         logged_output=answer_text(answer),
         calls_tools=any(message.get("tool_calls") for message in answer),
         reward=row["reward"],
+        reward_low=row["reward_low"],
         correction=correction,
         weight=1.0 if not propensity else 1.0 / propensity,
         task=json.loads(row["attributes"]) if row["attributes"] else {},

@@ -21,8 +21,8 @@ from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
 from tracemill.optimize.lint import lint
 from tracemill.optimize.replay import output_of
 from tracemill.optimize.search import PromptModel, candidate, tune_score
-from tracemill.protocols import Evaluate
-from tracemill.records import Artifact, Candidate, Case, ChatRequest, Completion, Outcome, Site
+from tracemill.records import Artifact, Candidate, Case, ChatRequest, Completion, Outcome
+from tracemill.study import Study
 
 
 class _StoppedError(Exception):
@@ -138,35 +138,25 @@ class Bench:
     Proposals that lint objects to are refused without a call: they answer with nothing and earn nothing.
     """
 
-    def __init__(
-        self,
-        site: Site,
-        baseline: Artifact,
-        optimizer: str,
-        train: Sequence[Case],
-        tune: Sequence[Case],
-        evaluate: Evaluate,
-    ) -> None:
+    def __init__(self, study: Study, optimizer: str, train: Sequence[Case]) -> None:
+        """`train`: those of the study's cases that the search learns from."""
         self.dialogue = Dialogue()
         self.train = _by_values(train)
-        self.tune = _by_values(tune)
-        self._site = site
-        self._baseline = baseline
+        self.tune = _by_values(study.tune)
+        self._study = study
         self._optimizer = optimizer
         self._train_cases = list(train)
-        self._tune_cases = list(tune)
-        self._evaluate = evaluate
-        self._own_objections = set(lint(baseline, baseline=baseline, cases=train))
+        self._own_objections = set(lint(study.baseline, baseline=study.baseline, cases=train))
         self._objections: dict[str, list[str]] = {}
         self._answers: dict[tuple[str, str], str] = {}
         self._rewards: dict[tuple[str, str], float | None] = {}
-        self._tuned = {content_id(baseline.to_json())}
+        self._tuned = {content_id(study.baseline.to_json())}
         self._seen: set[str] = set()
 
     def objections(self, artifact: Artifact) -> list[str]:
         key = content_id(artifact.to_json())
         if key not in self._objections:
-            found = lint(artifact, baseline=self._baseline, cases=self._train_cases)
+            found = lint(artifact, baseline=self._study.baseline, cases=self._train_cases)
             self._objections[key] = [one for one in found if one not in self._own_objections]
         return self._objections[key]
 
@@ -177,7 +167,7 @@ class Bench:
         asked, known = values_key(values), content_id(artifact.to_json())
         if (known, asked) not in self._answers:
             in_tune = asked in self.tune
-            cases = self._tune_cases if in_tune else self.train[asked]
+            cases = self._study.tune if in_tune else self.train[asked]
             outcomes = self.dialogue.call(lambda: self._judge(artifact, known, cases, in_tune))
             by_case = {outcome.case_id: outcome for outcome in outcomes}
             for key, group in _by_values(cases).items():
@@ -201,16 +191,14 @@ class Bench:
         return self.train.get(key) or self.tune[key]
 
     def _judge(self, artifact: Artifact, known: str, cases: Sequence[Case], in_tune: bool) -> list[Outcome]:
-        outcomes = self._evaluate(artifact, cases)
+        outcomes = self._study.evaluate(artifact, cases)
         if not in_tune:
             self._seen.update(case.trajectory_id for case in cases)
         elif known not in self._tuned:
             self._tuned.add(known)
             sources = {demo["source"] for demo in pool_of(artifact)} - {PRODUCTION_SOURCE}
             score = tune_score(cases, outcomes)
-            self.dialogue.found.append(
-                candidate(self._site, self._baseline, self._optimizer, artifact, score, self._seen | sources)
-            )
+            self.dialogue.found.append(candidate(self._study, self._optimizer, artifact, score, self._seen | sources))
         return outcomes
 
     def _note(self, known: str, key: str, group: Sequence[Case], outcomes: Sequence[Outcome]) -> None:

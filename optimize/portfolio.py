@@ -5,19 +5,16 @@ from collections.abc import Callable, Sequence
 
 from tracemill.errors import BudgetError, ConfigError, StoreError
 from tracemill.ids import content_id
-from tracemill.optimize.search import production, refuse_gate_cases, tune_score
-from tracemill.protocols import Evaluate, Optimizer
-from tracemill.records import Artifact, Candidate, Case, Site
+from tracemill.optimize.search import production, tuned
+from tracemill.protocols import Optimizer
+from tracemill.records import Candidate, Case
+from tracemill.study import Study, refuse_gate_cases
 
 logger = logging.getLogger(__name__)
 
 
 def run(
-    site: Site,
-    baseline: Artifact,
-    train: Sequence[Case],
-    tune: Sequence[Case],
-    evaluate: Evaluate,
+    study: Study,
     optimizers: Sequence[Optimizer],
     *,
     on_candidate: Callable[[Candidate], None],
@@ -30,13 +27,12 @@ def run(
     Raises what evaluating the production artifact raises: without it nothing can be compared; and StoreError: what
     cannot be kept need not be searched for.
     """
-    refuse_gate_cases(train, tune)
     tell = on_error or (lambda name, error: logger.warning("optimizer %s failed: %s", name, error))
-    found = [production(site, baseline, tune_score(tune, evaluate(baseline, tune)))]
+    found = [production(study, tuned(study, study.baseline))]
     on_candidate(found[0])
-    known = {found[0].candidate_id, baseline.to_json()}
+    known = {found[0].candidate_id, study.baseline.to_json()}
     for optimizer in optimizers:
-        stream = optimizer.search(site, baseline, train, tune, evaluate)
+        stream = optimizer.search(study)
         while True:
             try:
                 proposal = next(stream, None)

@@ -10,7 +10,8 @@ from tracemill.errors import ConfigError
 from tracemill.ids import PSEUDONYM, canonical_json, content_id
 from tracemill.optimize.artifact import demo_from_case
 from tracemill.protocols import ChatModel
-from tracemill.records import Artifact, Candidate, Case, Outcome, Site
+from tracemill.records import Artifact, Candidate, Case, Outcome
+from tracemill.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,39 +32,26 @@ class Demonstration:
     output: str
 
 
-def refuse_gate_cases(*groups: Iterable[Case]) -> None:
-    """Raises ConfigError where a case of the gate pool is among them: it must not be learned from or tuned on."""
-    for cases in groups:
-        for case in cases:
-            if case.pool == "gate":
-                raise ConfigError(
-                    f"case {case.case_id} belongs to the gate pool and was given to an optimizer; "
-                    "pass cases of the learn pool only"
-                )
-
-
 def apart(train: Sequence[Case], tune: Sequence[Case]) -> list[Case]:
     """The training cases of task groups that `tune` does not hold: nothing is tuned on what it was taught."""
     tuned = {case.task_group for case in tune}
     return [case for case in train if case.task_group not in tuned]
 
 
-def demonstrations(
-    artifact: Artifact, train: Sequence[Case], tune: Sequence[Case], *, per_group: int = 1, max_chars: int = 4000
-) -> list[Demonstration]:
-    """Demonstrations of the right outputs in `train`, corrected cases first, at most `per_group` of a task group.
+def demonstrations(study: Study, *, per_group: int = 1, max_chars: int = 4000) -> list[Demonstration]:
+    """Demonstrations of right outputs in the training cases, corrected ones first, at most `per_group` of a task group.
 
-    Left out: groups that `tune` holds (they would be judged on themselves), demonstrations with a pseudonym in them
-    (nothing unbound may be published), blank outputs, over-long ones. Where several outputs are claimed to be right
-    for one text, the one with most claims teaches, a correction counting more than all rewarded repeats: one
+    Left out: groups that tuning cases hold (they would be judged on themselves), demonstrations with a pseudonym in
+    them (nothing unbound may be published), blank outputs, over-long ones. Where several outputs are claimed to be
+    right for one text, the one with most claims teaches, a correction counting more than all rewarded repeats: one
     poisoned row does not speak for the rest.
     """
     claims: dict[str, dict[str, list[Demonstration]]] = defaultdict(lambda: defaultdict(list))
-    for case in sorted(apart(train, tune), key=lambda case: case.case_id):
+    for case in sorted(apart(study.train, study.tune), key=lambda case: case.case_id):
         if case.expected is None or not case.expected.strip():
             continue
         try:
-            demo = demo_from_case(artifact, case)
+            demo = demo_from_case(study.baseline, case)
         except ConfigError:
             continue  # this case's values do not fill the turn: nothing to show
         shown = canonical_json(demo["messages"])
@@ -109,36 +97,36 @@ def tune_score(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> tuple[floa
     return sum(weight * reward for weight, reward in scored) / total, len(scored)
 
 
+def tuned(study: Study, artifact: Artifact) -> tuple[float | None, int]:
+    """The tuning score of an artifact on all tuning cases."""
+    return tune_score(study.tune, study.evaluate(artifact, study.tune))
+
+
 def candidate(
-    site: Site,
-    baseline: Artifact,
-    optimizer: str,
-    artifact: Artifact,
-    score: tuple[float | None, int],
-    lineage: Iterable[str] = (),
+    study: Study, optimizer: str, artifact: Artifact, score: tuple[float | None, int], lineage: Iterable[str] = ()
 ) -> Candidate:
     """A proposal of the prompt branch, child of the production artifact."""
     return Candidate(
         branch="prompt",
-        site_id=site.site_id,
-        site_version=site.site_version,
+        site_id=study.site.site_id,
+        site_version=study.site.site_version,
         optimizer=optimizer,
         artifact=artifact,
-        parent_id=production(site, baseline).candidate_id,
+        parent_id=production(study).candidate_id,
         lineage=tuple(sorted(set(lineage))),
         tune_score=score[0],
         tune_n=score[1],
     )
 
 
-def production(site: Site, baseline: Artifact, score: tuple[float | None, int] = (None, 0)) -> Candidate:
+def production(study: Study, score: tuple[float | None, int] = (None, 0)) -> Candidate:
     """The production artifact as the candidate to beat."""
     return Candidate(
         branch="production",
-        site_id=site.site_id,
-        site_version=site.site_version,
+        site_id=study.site.site_id,
+        site_version=study.site.site_version,
         optimizer="production",
-        artifact=baseline,
+        artifact=study.baseline,
         tune_score=score[0],
         tune_n=score[1],
     )

@@ -19,6 +19,7 @@ from tracemill.pipelines.endpoint import Endpoint, api_key, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Branch, Candidate, Case, Outcome
+from tracemill.study import Study
 from tracemill.train import datums, models
 from tracemill.warehouse import ReplayCache
 
@@ -54,11 +55,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         night.tell("optimize", f"{candidate.optimizer}: {score} on {candidate.tune_n} tuning cases")
 
     candidates = portfolio.run(
-        lesson.site,
-        start,
-        lesson.train,
-        tune,
-        evaluate,
+        Study(site=lesson.site, baseline=start, train=lesson.train, tune=tune, replay=evaluate),
         searches,
         on_candidate=found,
         on_error=lambda name, error: failed.update({name: f"{type(error).__name__}: {error}"}),

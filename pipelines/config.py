@@ -257,6 +257,8 @@ class GateConfig:
     valid_output: Pattern | None = None
     """Regular expression that a well-formed output matches in full; default: any non-empty output."""
     latency_ratio: Positive = 3.0
+    max_sealed_gap: Share = 0.2
+    """How much more a candidate may gain by the judges that it was tuned on than by a sealed one, in mean reward."""
     auto_promote: bool = True
 
 

@@ -24,7 +24,7 @@ def assign(night: Night) -> Mapping[str, int]:
     written: dict[str, int] = {}
     for done, assigner in enumerate(assigners):
         night.tell("score", "credits", done, len(assigners))
-        with night.lake.reader() as con:
+        with night.learner() as con:
             table = assigner.assign(con)
         with night.lake.transaction(f"{night.night_id}: credit {assigner.name}") as tx:
             written[f"credit {assigner.name}"] = tx.replace("credits", table)

@@ -10,7 +10,7 @@ def find(night: Night) -> Found:
     """Clusters all episodes, mines those of the learn pool for patterns, and writes what is new or has news."""
     clustering.cluster(night)
     night.tell("mine", "patterns", 0, 1)
-    with night.lake.reader() as con:
+    with night.learner() as con:
         found = findings.find(con, night_id=night.night_id, now_ns=night.clock())
     if found.findings.num_rows:
         with night.lake.transaction(f"{night.night_id}: mine findings") as tx:

@@ -13,7 +13,7 @@ def fitted(night: Night, model: RewardModel, settings: RewardConfig) -> RewardMo
     Where a trajectory that it learned from is forgotten, its row goes with it, and it is fitted anew.
     """
     snapshot = night.lake.snapshot_id()
-    with night.lake.reader(snapshot) as con:
+    with night.judge(model.name, snapshot) as con:
         taught = model.fit(con, now_ns=night.clock())
     if isinstance(taught, Preference):
         taught = preferring.trained(night, taught)

@@ -7,14 +7,14 @@ from pathlib import Path
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
 from tracemill.optimize.replay import Budget
-from tracemill.pipelines import releasing, replaying
+from tracemill.pipelines import judging, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
-from tracemill.promote import gate, guardrails
+from tracemill.promote import gate, guardrails, sealed
 from tracemill.promote.evidence import PriorEvidence
 from tracemill.promote.wealth import Wealth
-from tracemill.records import Candidate, Case, Decision, Outcome
+from tracemill.records import Candidate, Case, Decision, Guardrail, Outcome
 
 
 def policy(night: Night) -> gate.GatePolicy:
@@ -37,9 +37,10 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
     decisions = []
     for done, candidate in enumerate(winners):
         night.tell("gate", "judging candidates", done, len(winners))
-        outcomes = _outcomes(night, candidate, cases, endpoint)
+        outcomes = _outcomes(night, candidate, cases, endpoint, cautious=True)
         replaying.record(night, candidate.candidate_id, outcomes, purpose="gate", fidelity="single_step")
-        decisions.append(decide(night, lesson, candidate, outcomes, baseline))
+        unseen = _sealed(night, cases, outcomes, baseline)
+        decisions.append(decide(night, lesson, candidate, outcomes, baseline, unseen))
     night.tell("gate", "judging candidates", len(winners), len(winners))
     return decisions
 
@@ -75,7 +76,7 @@ def gate_cases(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> tu
     Groups on which none of the winners was judged on an earlier night come before all others: evidence that goes on
     from night to night counts a group once.
     """
-    with night.lake.reader(lesson.snapshot) as con:
+    with night.learner(lesson.snapshot) as con:
         cases = mined_cases.load(con, lesson.site, pool="gate")
     spent = _judged_on(night, winners)
     known = [case for case in reversed(cases) if case.reward is not None or case.correction is not None]
@@ -95,9 +96,17 @@ def _judged_on(night: Night, candidates: Sequence[Candidate]) -> frozenset[str]:
 
 
 def decide(
-    night: Night, lesson: Lesson, candidate: Candidate, outcomes: Sequence[Outcome], baseline: Sequence[Outcome]
+    night: Night,
+    lesson: Lesson,
+    candidate: Candidate,
+    outcomes: Sequence[Outcome],
+    baseline: Sequence[Outcome],
+    unseen: Sequence[Guardrail] = (),
 ) -> Decision:
-    """Guardrails first, then the verdict under what is left of the deployment's budget of false promotions."""
+    """Guardrails first, then the verdict under what is left of the deployment's budget of false promotions.
+
+    `unseen`: guardrails of the judges that no optimizer has seen.
+    """
     rules = policy(night)
     rails = guardrails.GuardrailPolicy(max_latency_ratio=night.config.gate.latency_ratio)
     logged = [text for case in lesson.learn for text in _said(case)]
@@ -111,7 +120,7 @@ def decide(
         baseline,
         policy=rules,
         wealth=Wealth.from_verdicts(past, channel=channel),
-        guardrails=checks,
+        guardrails=(*checks, *unseen),
         channel=channel,
         prior=PriorEvidence.from_rows(
             past,
@@ -124,6 +133,23 @@ def decide(
     with night.lake.transaction(f"{night.night_id}: verdict {decision.verdict}") as tx:
         tx.insert("verdicts", rows("verdicts", [verdict_row(night, decision, lesson.snapshot)]))
     return decision
+
+
+def _sealed(
+    night: Night, cases: Sequence[Case], outcomes: Sequence[Outcome], baseline: Sequence[Outcome]
+) -> list[Guardrail]:
+    """What each sealed verifier makes of the same answers; none of those that cannot judge this site."""
+    found = (
+        sealed.check(
+            name,
+            outcomes,
+            baseline,
+            *(replaying.rejudged(side, cases, verify) for side in (outcomes, baseline)),
+            max_gap=night.config.gate.max_sealed_gap,
+        )
+        for name, verify in judging.sealed_verifiers(night.config).items()
+    )
+    return [rail for rail in found if rail is not None]
 
 
 def _said(case: Case) -> Iterator[str]:
@@ -155,13 +181,15 @@ def _production_outcomes(
     if replaying.served_by(endpoint, lesson.production.artifact):
         # Sampled as the candidates are, also where the logs do not tell how production samples.
         running = replace(lesson.production, artifact=replaying.on_endpoint(endpoint, lesson.production.artifact))
-        return _outcomes(night, running, cases, endpoint), "single_step"
+        return _outcomes(night, running, cases, endpoint, cautious=False), "single_step"
     return replaying.as_logged(cases, night), "logged"
 
 
-def _outcomes(night: Night, candidate: Candidate, cases: Sequence[Case], endpoint: Endpoint) -> list[Outcome]:
+def _outcomes(
+    night: Night, candidate: Candidate, cases: Sequence[Case], endpoint: Endpoint, *, cautious: bool
+) -> list[Outcome]:
     ensure_adapter(endpoint, candidate.artifact)
-    return replaying.replayer(night, endpoint, budget=Budget())(candidate.artifact, cases)
+    return replaying.replayer(night, endpoint, budget=Budget(), cautious=cautious)(candidate.artifact, cases)
 
 
 _UNDECIDED = """

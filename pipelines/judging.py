@@ -1,6 +1,6 @@
 """Logs to judgements and call sites: reward models score, their scores are combined, sites are recovered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 import pyarrow as pa
@@ -15,8 +15,11 @@ from tracemill.pipelines.night import Night
 from tracemill.protocols import InPortions, RewardModel, Verifier
 from tracemill.records import Case
 from tracemill.rewards.registry import VERIFIERS
+from tracemill.rewards.verifying import Explaining
 from tracemill.warehouse import sparingly
 
+Verify = Callable[[Case, str], float | None]
+"""The reward of an output of a case; None where nobody can say."""
 _ROWS = 200
 """Judgements that are written together: a transaction costs more than a few of them."""
 _NEWEST = "SELECT max(ingested_at) AS at FROM ingest_log WHERE n_spans + n_merged > 0"
@@ -75,7 +78,7 @@ def _judge(night: Night, model: RewardModel, written: dict[str, int]) -> None:
             waiting.clear()
 
     waiting: list[pa.Table] = []
-    with night.lake.reader() as con:
+    with night.judge(model.name) as con:
         now_ns = night.clock()
         if not isinstance(model, InPortions):
             waiting.append(model.score(con, now_ns=now_ns))
@@ -131,21 +134,35 @@ def _begun(night: Night, found: pa.Table) -> pa.Table:
     return found.set_column(found.schema.get_field_index("recovered_at"), "recovered_at", at)
 
 
-def verifier(config: Config) -> Callable[[Case, str], float | None]:
-    """The reward of a replayed output: the first configured verifier that can judge the case.
+def verifier(config: Config, *, cautious: bool = False) -> Verify:
+    """The reward of a replayed output: the first configured verifier that can judge the case, sealed ones aside.
 
     None for one call out of an episode of several, unless somebody corrected that very call: what the episode came to
-    says nothing about a call that was replayed alone.
+    says nothing about a call that was replayed alone. `cautious` takes the lower bound of a verifier that is not sure.
     """
-    verifiers: list[Verifier] = [
-        rewards.build_verifier(spec, config.root) for spec in specs(config) if spec.kind in VERIFIERS
-    ]
+    sealed = config.combined.sealed
+    return _first([one for one in _verifiers(config) if one.name not in sealed], cautious=cautious)
 
+
+def sealed_verifiers(config: Config) -> Mapping[str, Verify]:
+    """Those of the sealed reward models that can judge a replayed output, by name: for the gate only."""
+    sealed = config.combined.sealed
+    return {one.name: _first([one], cautious=False) for one in _verifiers(config) if one.name in sealed}
+
+
+def _verifiers(config: Config) -> list[Verifier]:
+    return [rewards.build_verifier(spec, config.root) for spec in specs(config) if spec.kind in VERIFIERS]
+
+
+def _first(verifiers: Sequence[Verifier], *, cautious: bool) -> Verify:
     def verify(case: Case, output: str) -> float | None:
         if case.steps > 1 and case.correction is None:
             return None
         for one in verifiers:
-            value = one.verify(case, output)
+            if cautious and isinstance(one, Explaining):
+                value = one.explain(case, output).low
+            else:
+                value = one.verify(case, output)
             if value is not None:
                 return value
         return None

@@ -159,7 +159,7 @@ def episode(night: Night, target_id: str) -> list[Mapping[str, Any]]:
 
 
 def _drawn(night: Night, n: int) -> list[Asked]:
-    with night.lake.reader() as con:
+    with night.learner() as con:
         table = asking.targets(con)
     chance = asking.propensities(table["worth"].to_numpy(), n)
     rest = zip(*(table[name].to_pylist() for name in ("target_id", "agent", "value")), strict=True)

@@ -53,7 +53,7 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     verify = judging.verifier(night.config)
     snapshot = night.lake.snapshot_id()
     keep = night.config.sites_per_night
-    with night.lake.reader(snapshot) as con:
+    with night.learner(snapshot) as con:
         sites = mined_sites.load(con)
         if site_id is not None:
             sites = [one_site(sites, site_id)]

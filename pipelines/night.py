@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.progress import Tell, tell_nobody
 from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
+
+_UNSEALED = (Path(__file__).parent / "sql" / "unsealed_scores.sql").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,22 @@ class Night:
         """Rows of the lake as they are now, or as of a snapshot."""
         with self.lake.reader(snapshot) as con:
             return con.execute(statement, list(params)).to_arrow_table()
+
+    @contextmanager
+    def learner(self, snapshot: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A reader for everything that learns: nothing in it shows what `[combined] sealed` reward models say."""
+        with self.lake.reader(snapshot) as con:
+            if self.config.combined.sealed:
+                names = [list(self.config.combined.sealed)]
+                con.execute("CREATE TEMP TABLE sealed AS SELECT unnest(?::VARCHAR[]) AS name", names)
+                (catalog,) = con.sql("SELECT current_database()").fetchone() or ("",)
+                # By bare name a temporary view is found before the lake's table, also by the lake's own views.
+                con.execute(_UNSEALED.format(catalog=catalog))
+            yield con
+
+    def judge(self, name: str, snapshot: int | None = None) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """What the reward model of that name reads: a sealed one everything, for it must know its own rows."""
+        return self.lake.reader(snapshot) if name in self.config.combined.sealed else self.learner(snapshot)
 
     @contextmanager
     def stage(self, name: str, *, snapshot: int | None = None) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ def trained(night: Night, model: Preference) -> Preference:
 
     A job that was interrupted goes on from its checkpoint; cells that learn from the same pairs share one head.
     """
-    with night.lake.reader() as con:
+    with night.judge(model.name) as con:
         lesson = model.lesson(con)
     if lesson is None:
         return model

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tracemill.ids import content_id
-from tracemill.optimize.replay import Budget, Replayer
+from tracemill.optimize.replay import Budget, Replayer, output_of
 from tracemill.pipelines import judging
 from tracemill.pipelines.endpoint import Endpoint
 from tracemill.pipelines.night import Night, rows
@@ -32,14 +32,17 @@ def budget(night: Night) -> Budget:
     )
 
 
-def replayer(night: Night, endpoint: Endpoint, *, budget: Budget) -> Replayer:
-    """Replays with this night's verifier; answers are cached in the lake by content."""
+def replayer(night: Night, endpoint: Endpoint, *, budget: Budget, cautious: bool = True) -> Replayer:
+    """Replays with this night's verifier; answers are cached in the lake by content.
+
+    `cautious` scores answers with the lower bound where the verifier is not sure: what is to be better has to prove it.
+    """
     return Replayer(
         model=endpoint.chat,
         cache=ReplayCache(night.lake),
         budget=budget,
         seed=night.config.seed,
-        verify=judging.verifier(night.config),
+        verify=judging.verifier(night.config, cautious=cautious),
         valid=validity(night),
         now_ns=night.clock(),
     )
@@ -66,6 +69,16 @@ def as_logged(cases: Sequence[Case], night: Night) -> list[Outcome]:
             valid=valid(case, case.logged_output),
         )
         for case in cases
+    ]
+
+
+def rejudged(outcomes: Sequence[Outcome], cases: Sequence[Case], verify: judging.Verify) -> list[Outcome]:
+    """The same answers with the rewards that another verifier gives them."""
+    of = {case.case_id: case for case in cases}
+    outputs = [output_of(one.completion) for one in outcomes]
+    return [
+        replace(one, reward=None if output is None else verify(of[one.case_id], output))
+        for one, output in zip(outcomes, outputs, strict=True)
     ]
 
 

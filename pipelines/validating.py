@@ -44,7 +44,7 @@ def combine(night: Night, models: Sequence[RewardModel]) -> dict[str, int]:
                     sealed=() if model.name in sealed else sealed,
                     ranking=model.name != combined.VETO,  # that tools took its calls makes no episode right
                     probes=probes,
-                    earlier=None if before is None else before["metrics"],
+                    earlier=before,
                 )
             )
         failed = {one.name: one.version for one in made if one.passed is False}
@@ -65,7 +65,7 @@ def combine(night: Night, models: Sequence[RewardModel]) -> dict[str, int]:
             said=found.machine,
             calibrated=True,
             remarks=found.remarks,
-            earlier=None if before is None else before["metrics"],
+            earlier=before,
         )
         if own.passed is False:
             stopped = {**failed, combined.NAME: own.version}

@@ -189,6 +189,7 @@ def _votes(voted: pa.Table, precedence: Sequence[str]) -> label_model.Votes:
         truth=truth,
         people=people,
         weight=np.where(people & (drawn > 0), 1 / np.where(drawn > 0, drawn, 1.0), 1.0),
+        influence=np.where(people, np.nan_to_num(_numbers(voted, "influence"), nan=1.0), 1.0),
         block=np.asarray(voted["block"].to_numpy(), dtype=np.int64),
     )
 

@@ -35,6 +35,8 @@ class Votes:
     """Where it is a person who says so."""
     weight: Floats
     """Of a label: one over the probability that it was asked for, 1 where that is unknown."""
+    influence: Floats
+    """Of a label: below 1 where it is one of a user's many."""
     block: npt.NDArray[np.int64]
     """Near-duplicates share one of BLOCKS; what is held out is held out by block."""
 
@@ -139,7 +141,8 @@ def _patterns(votes: Votes) -> _Patterns:
     sums = np.zeros((3, *size))
     is_open = np.isnan(votes.truth)
     truth = np.where(is_open, 0.0, votes.truth)
-    for table, mass in zip(sums, (is_open.astype(float), truth, np.where(is_open, 0.0, 1 - truth)), strict=True):
+    taught = np.where(is_open, 0.0, votes.influence)
+    for table, mass in zip(sums, (is_open.astype(float), truth * taught, (1 - truth) * taught), strict=True):
         np.add.at(table, (place, votes.block), mass)
     return _Patterns(levels=levels[first], place=place, open=sums[0], good=sums[1], bad=sums[2])
 
@@ -198,7 +201,7 @@ def _enough(labels: Floats) -> bool:
 
 
 def _calibrated(raw: Floats, votes: Votes, mask: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    weight = votes.weight[mask]
+    weight = votes.weight[mask] * votes.influence[mask]
     slope, intercept = platt(raw[mask], votes.truth[mask], weights=np.minimum(weight / weight.mean(), 10.0))
     return max(0.0, slope), intercept  # judges that are wrong more often than right say nothing, not the opposite
 

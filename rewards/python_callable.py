@@ -14,12 +14,14 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.records import Case
+from tracemill.rewards.verifying import Judgement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonCallable:
     """What `callable` (`package.module:function`) says of `(output, case)`: a bool, a number in [0, 1], or None.
 
+    One that is not sure says two numbers, the value and a lower bound of it: `(0.8, 0.5)`.
     The module is imported from the project's folder, or from what is installed. It is the operator's own code and runs
     unfenced. Where it raises, or says anything else, this abstains and `explain` tells why. The version follows the
     text of the module, not of what that imports.
@@ -47,24 +49,32 @@ class PythonCallable:
 
     @property
     def version(self) -> str:
-        return content_id("python/1", self.name, self.callable, self._digest)
+        return content_id("python/2", self.name, self.callable, self._digest)
 
     def verify(self, case: Case, output: str) -> float | None:
-        return self.explain(case, output)[0]
+        return self.explain(case, output).value
 
-    def explain(self, case: Case, output: str) -> tuple[float | None, str | None]:
-        """The verdict, and why there is none: the error that the function raised, or what it said instead."""
+    def explain(self, case: Case, output: str) -> Judgement:
+        """The verdict, or the error: what the function raised, or what it said that is no verdict."""
         try:
             said = self._function(output, case)
         except Exception as error:  # noqa: BLE001 - a fault of the judge says nothing about the judged
-            return None, f"{type(error).__name__}: {error}"[:500]
+            return _none(f"{type(error).__name__}: {error}"[:500])
         if said is None:
-            return None, None
+            return _none(None)
         try:
-            value = float(said)
+            value, low = (float(one) for one in (said if isinstance(said, tuple | list) else (said, said)))
         except (TypeError, ValueError):
-            return None, f"said {said!r}"[:500] + ", which is no number"
-        return (value, None) if 0 <= value <= 1 else (None, f"said {value}, which is not in [0, 1]")
+            return _none(f"said {said!r}"[:500] + ", which is no number")
+        if not 0 <= low <= value <= 1:
+            return _none(
+                f"said {value}, which is not in [0, 1]" if low == value else f"said {said!r}: no value and bound"
+            )
+        return Judgement(value=value, low=low)
+
+
+def _none(error: str | None) -> Judgement:
+    return Judgement(value=None, low=None, error=error)
 
 
 def _imported(name: str, root: Path, where: str) -> ModuleType:

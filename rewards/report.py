@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from tracemill import agreement
@@ -22,7 +23,11 @@ Count = Annotated[int, Field(ge=1)]
 SLICES = ("agent", "agent_version", "service", "source_format", "length")
 _BINS = 10
 _FEW_OF_A_KIND = 5
-_SAID = pa.schema([("target_id", pa.string()), ("value", pa.float64()), ("flipped", pa.float64())])
+_ENOUGH_NEW = 50
+"""Scores since the report before that tell drift from chance."""
+_SAID = pa.schema(
+    [("target_id", pa.string()), ("value", pa.float64()), ("flipped", pa.float64()), ("is_new", pa.bool_())]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +113,16 @@ def report(
     Labels are people's (as the feedback model reads them); where there are too few, the environment's rewards stand in
     and the report says so. `said` (target_id, value) stands in for the model's rows where those know the labels.
     `calibrated` holds it to its word as a probability; `ranking` False asks no order of it (a veto). `probes` are bias
-    probes of a model that reads text, `earlier` the metrics of its previous report, for drift.
+    probes of a model that reads text, `earlier` is its previous report as `latest` gives it: drift is how what was
+    said since differs from what it showed.
     """
     if said is None:
-        said = query(con, "report_said", {"name": name, "version": version})
+        since = earlier["at"] if earlier else 0
+        said = query(con, "report_said", {"name": name, "version": version, "since": since})
     else:
+        before = query(con, "report_judged", {"name": name})["target_id"]
         said = said.append_column("flipped", pa.nulls(said.num_rows, pa.float64()))
+        said = said.append_column("is_new", pc.invert(pc.is_in(said["target_id"], value_set=before)))
     con.register("said", said.cast(_SAID))
     try:
         targets = query(con, "report_targets")
@@ -133,7 +142,7 @@ def report(
         scores, labels, [g or t for g, t in zip(*_columns(table, "task_group", "cluster"), strict=True)]
     )
     flipped = _numbers(targets, "flipped")
-    histogram = np.histogram(np.clip(value[judged], 0, 1), bins=_BINS, range=(0, 1))[0].tolist()
+    new = judged & np.asarray(targets["is_new"].to_numpy(), dtype=np.bool_)
     metrics: dict[str, Any] = {
         "against": against,
         "n_good": int((labels >= 0.5).sum()),
@@ -150,8 +159,8 @@ def report(
         "worst_slice": _worst_slice(table, scores, labels, thresholds.slice_labels),
         "flip_rate": float(np.nanmean(flipped)) if (~np.isnan(flipped)).any() else None,
         "probes": None if probes is None else {key: asdict(one) for key, one in probes.items()},
-        "histogram": histogram,
-        "psi": agreement.psi(earlier["histogram"], histogram) if earlier and earlier.get("histogram") else None,
+        "histogram": _histogram(value[judged]),
+        "psi": None if earlier is None else _drift(earlier["metrics"].get("histogram"), _histogram(value[new])),
         "sealed_gap": {row["name"]: {"n": row["n"], "gap": row["gap"]} for row in gaps},
         "success": _success(targets, value),
         "remarks": list(remarks),
@@ -205,6 +214,21 @@ def _numbers(table: pa.Table, column: str) -> agreement.Floats:
 
 def _columns(table: pa.Table, *names: str) -> list[list[str]]:
     return [table[name].to_pylist() for name in names]
+
+
+def _histogram(values: agreement.Floats) -> list[int]:
+    counts: list[int] = np.histogram(np.clip(values, 0, 1), bins=_BINS, range=(0, 1))[0].tolist()
+    return counts
+
+
+def _drift(before: Sequence[int] | None, new: Sequence[int]) -> float | None:
+    """PSI of new scores against those of the report before, less what chance alone gives; None where they are few."""
+    if before is None or min(sum(before), sum(new)) < _ENOUGH_NEW:
+        return None
+    moved = agreement.psi(before, new)
+    used = sum(a + b > 0 for a, b in zip(before, new, strict=True))
+    chance = (used - 1) * (1 / sum(before) + 1 / sum(new))
+    return None if moved is None else max(0.0, moved - chance)
 
 
 def _worst_slice(

@@ -40,21 +40,25 @@ class ToolSteps(Unfitted):
 
     Evidence tells the calls, and `shaped`: the step's value less that of the state before it, which is the value of the
     step before, less an equal share of the whole way (potential-based shaping, Ng, Harada and Russell 1999). The shaped
-    rewards of an episode add up to 0, so adding them moves reward between steps and never to an episode.
+    rewards of an episode add up to 0, so adding them moves reward between steps and never to an episode. The confidence
+    is what the episode weighs among those of its user, as in feedback (`user_cap`; 0: no cap).
     """
 
     name: str = "tool_steps"
     values: Mapping[str, float] = field(default_factory=dict)
+    user_cap: float = 3.0
 
     def __post_init__(self) -> None:
         if unknown := sorted(self.values.keys() - VALUES.keys()):
             raise ConfigError(f"reward {self.name!r}: values of {', '.join(unknown)}; known: {', '.join(VALUES)}")
         if wrong := sorted(name for name, value in self.values.items() if not 0 <= value <= 1):
             raise ConfigError(f"reward {self.name!r}: the value of {', '.join(wrong)} is not in [0, 1]")
+        if self.user_cap < 0:
+            raise ConfigError(f"reward {self.name!r}: user_cap is at least 0")
 
     @property
     def version(self) -> str:
-        return content_id("tool_steps/1", self.name, {**VALUES, **self.values})
+        return content_id("tool_steps/2", self.name, {**VALUES, **self.values}, float(self.user_cap))
 
     @property
     def level(self) -> Literal["step"]:
@@ -71,10 +75,15 @@ class ToolSteps(Unfitted):
             "select target_id, evidence from scores where target_kind = 'step' and name = $name and version = $version",
             {"name": self.name, "version": self.version},
         ).to_arrow_table()
+        voters = con.execute(
+            "select trajectory_id, coalesce(user_key, 'session ' || session_id) as voter from trajectories"
+        ).to_arrow_table()
+        worth = {"kinds": list(values), "values": [float(v) for v in values.values()]}
         with duckdb.connect() as own:
             own.register("calls", calls)
+            own.register("voters", voters)
             own.register("faults", _faults(con, own))
-            rows = query(own, "tool_steps", {"kinds": list(values), "values": [float(v) for v in values.values()]})
+            rows = query(own, "tool_steps", {**worth, "user_cap": float(self.user_cap)})
             own.register("judged", rows)
             own.register("said", before)
             new = own.sql("from judged anti join said using (target_id, evidence) order by target_id").to_arrow_table()

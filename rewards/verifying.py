@@ -15,11 +15,30 @@ from tracemill.rewards.rows import query, scores
 from tracemill.rewards.unfitted import Unfitted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a verifier says of an output, and how sure it is."""
+
+    value: float | None
+    low: float | None
+    """Lower bound of the value: the value itself where there is no doubt."""
+    error: str | None = None
+    """Why there is no value, where something went wrong."""
+
+
 @runtime_checkable
 class Explaining(Protocol):
-    """A verifier that also says why it abstained."""
+    """A verifier that also says how sure it is, and why it abstained."""
 
-    def explain(self, case: Case, output: str) -> tuple[float | None, str | None]: ...
+    def explain(self, case: Case, output: str) -> Judgement: ...
+
+
+_JUDGED = pa.schema(
+    [
+        *(("target_id", pa.string()), ("value", pa.float64()), ("confidence", pa.float64())),
+        ("evidence", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,19 +81,23 @@ class VerifiedLogs(Unfitted):
             "needs_truth": self.needs_truth,
         }
         found = [self._judged(row) for row in query(con, "verifier_outputs", params).to_pylist()]
-        columns = pa.schema([("target_id", pa.string()), ("value", pa.float64()), ("evidence", pa.string())])
-        table = pa.Table.from_pylist(found, schema=columns)
+        table = pa.Table.from_pylist(found, schema=_JUDGED)
         return scores(table, name=self.name, version=self.version, now_ns=now_ns, family=self.family)
 
     def _judged(self, row: dict[str, Any]) -> dict[str, Any]:
         case, output = _case(row), _text(row)
         evidence = {"step": row["step"], "correction": row["correction_id"]}
+        confidence: float | None = None
         if isinstance(self.verifier, Explaining):
-            value, error = self.verifier.explain(case, output)
-            evidence |= {} if error is None else {"error": error}
+            said = self.verifier.explain(case, output)
+            value = said.value
+            evidence |= {} if said.error is None else {"error": said.error}
+            if value is not None and said.low is not None and said.low < value:
+                confidence = max(0.0, 1 - 2 * (value - said.low))  # so that combined_low comes to that bound
         else:
             value = self.verifier.verify(case, output)
-        return {"target_id": row["trajectory_id"], "value": value, "evidence": canonical_json(evidence)}
+        judged = {"target_id": row["trajectory_id"], "value": value, "confidence": confidence}
+        return {**judged, "evidence": canonical_json(evidence)}
 
 
 def _text(row: dict[str, Any]) -> str:

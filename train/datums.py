@@ -1,9 +1,9 @@
 """Cases to training rows: the prompt exactly as production will send it, and the output to learn from.
 
 A row is a prompt (rendered by `tracemill.client.render`, tokenised by the model's own chat template) with one
-completion. SFT rows hold the output known to be right; GRPO rows hold what was drawn, its log-probabilities and its
-reward. Rows that cannot be learned from are dropped and counted by reason: a night that trained on fewer rows than it
-read says why.
+completion. SFT rows hold the output known to be right; GRPO rows hold what was drawn, its log-probabilities and the
+lower bound of its reward: what is in doubt earns less. Rows that cannot be learned from are dropped and counted by
+reason: a night that trained on fewer rows than it read says why.
 """
 
 import json
@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
         pa.field("prompt", pa.string()),  # JSON of the chat messages
         pa.field("completion", pa.string()),
         pa.field("weight", pa.float64()),  # 1 / the probability that the case was drawn for judgement
-        pa.field("reward", pa.float64()),  # NULL: not known (a corrected output)
+        pa.field("reward", pa.float64()),  # its lower bound; NULL: not known (a corrected output)
         pa.field("prompt_ids", pa.list_(pa.int32())),
         pa.field("completion_ids", pa.list_(pa.int32())),  # with the end token
         pa.field("logprobs", pa.list_(pa.float32())),  # of completion_ids when they were drawn; NULL for SFT
@@ -155,7 +155,7 @@ def _row(
         "prompt": canonical_json(messages),
         "completion": completion,
         "weight": case.weight,
-        "reward": case.reward if kind == "grpo" or case.correction is None else None,
+        "reward": case.sure_reward if kind == "grpo" or case.correction is None else None,
         "prompt_ids": prompt_ids,
     }
     if kind == "sft":

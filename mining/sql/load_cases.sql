@@ -16,7 +16,7 @@ judged as (
         arg_max_null(s.label, (coalesce(s.at, 0), s.score_id)) as label,
         arg_max_null(s.propensity, (coalesce(s.at, 0), s.score_id)) as propensity
     from scores s
-    where s.name in ('combined', 'reward', 'correction')
+    where s.name in ('combined', 'combined_low', 'reward', 'correction')
     group by all
 ),
 sites_calls as (
@@ -30,6 +30,12 @@ sessions as (
 )
 select c.*, k.attributes,
     coalesce(combined.value, combined_s.value, reward.value, reward_s.value) as reward,
+    -- Of the same judgement as the reward; a plain reward is its own lower bound.
+    case
+        when combined.value is not null then coalesce(low.value, combined.value)
+        when combined_s.value is not null then coalesce(low_s.value, combined_s.value)
+        else coalesce(reward.value, reward_s.value)
+    end as reward_low,
     case
         when combined.value is not null then combined.propensity
         when combined_s.value is not null then combined_s.propensity
@@ -49,6 +55,10 @@ left join judged combined on combined.target_kind = 'trajectory' and combined.ta
     and combined.name = 'combined'
 left join judged combined_s on combined_s.target_kind = 'session' and combined_s.target_id = c.session_id
     and combined_s.name = 'combined'
+left join judged low on low.target_kind = 'trajectory' and low.target_id = c.trajectory_id
+    and low.name = 'combined_low'
+left join judged low_s on low_s.target_kind = 'session' and low_s.target_id = c.session_id
+    and low_s.name = 'combined_low'
 left join judged reward on reward.target_kind = 'trajectory' and reward.target_id = c.trajectory_id
     and reward.name = 'reward'
 left join judged reward_s on reward_s.target_kind = 'session' and reward_s.target_id = c.session_id

@@ -1,14 +1,14 @@
 """GEPA (arXiv 2507.19457) over the site's instructions: a capable model reads failures and rewrites the system text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.guided import Bench
-from tracemill.optimize.search import PromptModel, apart, refuse_gate_cases
-from tracemill.protocols import Evaluate
-from tracemill.records import Artifact, Candidate, Case, Site
+from tracemill.optimize.search import PromptModel, apart
+from tracemill.records import Artifact, Candidate
+from tracemill.study import Study
 
 _GUIDANCE = (
     "Write general instructions: do not quote the examples, name no person, and do not mention how answers are "
@@ -34,16 +34,13 @@ class Gepa:
     def name(self) -> str:
         return "gepa"
 
-    def search(
-        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
-    ) -> Iterator[Candidate]:
-        refuse_gate_cases(train, tune)
-        new = apart(train, tune)
+    def search(self, study: Study) -> Iterator[Candidate]:
+        new = apart(study.train, study.tune)
         teaching = [case for case in new if case.expected is not None] or new
-        if not teaching or not tune:
+        if not teaching or not study.tune:
             return
-        bench = Bench(site, baseline, self.name, teaching, tune, evaluate)
-        yield from bench.dialogue.run(lambda: self._compile(baseline, bench))
+        bench = Bench(study, self.name, teaching)
+        yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench))
 
     def _compile(self, baseline: Artifact, bench: Bench) -> None:
         import dspy

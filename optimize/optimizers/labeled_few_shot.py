@@ -1,14 +1,14 @@
 """Fixed demonstrations drawn from the right outputs in the logs, even over what the outputs say."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import with_demonstrations
-from tracemill.optimize.search import balanced, candidate, demonstrations, refuse_gate_cases, tune_score
-from tracemill.protocols import Evaluate
-from tracemill.records import Artifact, Candidate, Case, Site
+from tracemill.optimize.search import balanced, candidate, demonstrations, tuned
+from tracemill.records import Candidate
+from tracemill.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +28,15 @@ class LabeledFewShot:
     def name(self) -> str:
         return "labeled_few_shot"
 
-    def search(
-        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
-    ) -> Iterator[Candidate]:
-        refuse_gate_cases(train, tune)
-        pool = demonstrations(baseline, train, tune, max_chars=self.max_chars)
+    def search(self, study: Study) -> Iterator[Candidate]:
+        pool = demonstrations(study, max_chars=self.max_chars)
         seen: set[str] = set()
         for k in sorted({min(k, len(pool)) for k in self.ks if pool}):
             for number in range(self.draws):
                 drawn = balanced(pool, k, random.Random(f"{self.seed}/{k}/{number}"))
-                artifact = with_demonstrations(baseline, [one.demo for one in drawn])
+                artifact = with_demonstrations(study.baseline, [one.demo for one in drawn])
                 if artifact.to_json() in seen:
                     continue
                 seen.add(artifact.to_json())
-                score = tune_score(tune, evaluate(artifact, tune))
-                yield candidate(site, baseline, self.name, artifact, score, (one.case.trajectory_id for one in drawn))
+                score = tuned(study, artifact)
+                yield candidate(study, self.name, artifact, score, (one.case.trajectory_id for one in drawn))

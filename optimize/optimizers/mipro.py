@@ -2,14 +2,14 @@
 together by a Bayesian search.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.guided import Bench
-from tracemill.optimize.search import PromptModel, demonstrations, refuse_gate_cases
-from tracemill.protocols import Evaluate
-from tracemill.records import Artifact, Candidate, Case, Site
+from tracemill.optimize.search import PromptModel, demonstrations
+from tracemill.records import Artifact, Candidate
+from tracemill.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,12 @@ class Mipro:
     def name(self) -> str:
         return "mipro"
 
-    def search(
-        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
-    ) -> Iterator[Candidate]:
-        refuse_gate_cases(train, tune)
-        teaching = [one.case for one in demonstrations(baseline, train, tune)]
-        if not teaching or not tune:
+    def search(self, study: Study) -> Iterator[Candidate]:
+        teaching = [one.case for one in demonstrations(study)]
+        if not teaching or not study.tune:
             return
-        bench = Bench(site, baseline, self.name, teaching, tune, evaluate)
-        yield from bench.dialogue.run(lambda: self._compile(baseline, bench))
+        bench = Bench(study, self.name, teaching)
+        yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench))
 
     def _compile(self, baseline: Artifact, bench: Bench) -> None:
         import dspy

@@ -1,14 +1,14 @@
 """Demonstrations chosen per call: the k logged right answers whose words are nearest to the question."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import with_demonstrations
-from tracemill.optimize.search import balanced, candidate, demonstrations, refuse_gate_cases, tune_score
-from tracemill.protocols import Evaluate
-from tracemill.records import Artifact, Candidate, Case, Site
+from tracemill.optimize.search import balanced, candidate, demonstrations, tuned
+from tracemill.records import Candidate
+from tracemill.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +32,11 @@ class Nearest:
     def name(self) -> str:
         return "nearest"
 
-    def search(
-        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
-    ) -> Iterator[Candidate]:
-        refuse_gate_cases(train, tune)
-        pool = demonstrations(baseline, train, tune, per_group=self.per_group, max_chars=self.max_chars)
+    def search(self, study: Study) -> Iterator[Candidate]:
+        pool = demonstrations(study, per_group=self.per_group, max_chars=self.max_chars)
         if len(pool) > self.max_pool:
             pool = balanced(pool, self.max_pool, random.Random(self.seed))
         for k in sorted({min(k, len(pool)) for k in self.ks if pool}):
-            artifact = with_demonstrations(baseline, [one.demo for one in pool], "nearest", k)
-            score = tune_score(tune, evaluate(artifact, tune))
-            yield candidate(site, baseline, self.name, artifact, score, (one.case.trajectory_id for one in pool))
+            artifact = with_demonstrations(study.baseline, [one.demo for one in pool], "nearest", k)
+            score = tuned(study, artifact)
+            yield candidate(study, self.name, artifact, score, (one.case.trajectory_id for one in pool))

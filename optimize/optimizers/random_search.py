@@ -16,12 +16,12 @@ from tracemill.optimize.search import (
     balanced,
     candidate,
     demonstrations,
-    refuse_gate_cases,
     shuffled,
     tune_score,
+    tuned,
 )
-from tracemill.protocols import Evaluate
-from tracemill.records import Artifact, Candidate, Case, Site
+from tracemill.records import Artifact, Candidate
+from tracemill.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,26 +48,23 @@ class RandomSearch:
     def name(self) -> str:
         return "random_search"
 
-    def search(
-        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
-    ) -> Iterator[Candidate]:
-        refuse_gate_cases(train, tune)
-        pool = demonstrations(baseline, train, tune, max_chars=self.max_chars)
-        if not pool or not tune:
+    def search(self, study: Study) -> Iterator[Candidate]:
+        pool = demonstrations(study, max_chars=self.max_chars)
+        if not pool or not study.tune:
             return
-        racing = self._draw(baseline, pool)
-        order = shuffled(tune, self.seed)
+        racing = self._draw(study.baseline, pool)
+        order = shuffled(study.tune, self.seed)
         for share, survivors in ((0.25, max(self.keep, ceil(self.sets / 3))), (0.5, self.keep)):
             if len(racing) <= survivors:
                 continue
             some = order[: ceil(len(order) * share)]
-            scores = [tune_score(some, evaluate(artifact, some))[0] for artifact, _ in racing]
+            scores = [tune_score(some, study.evaluate(artifact, some))[0] for artifact, _ in racing]
             # A set that could not be scored ranks last; ties keep the order of drawing.
             best = sorted(range(len(racing)), key=lambda i: (scores[i] is None, -(scores[i] or 0.0)))
             racing = [racing[i] for i in sorted(best[:survivors])]
         for artifact, drawn in racing:
-            score = tune_score(tune, evaluate(artifact, tune))
-            yield candidate(site, baseline, self.name, artifact, score, (one.case.trajectory_id for one in drawn))
+            score = tuned(study, artifact)
+            yield candidate(study, self.name, artifact, score, (one.case.trajectory_id for one in drawn))
 
     def _draw(self, baseline: Artifact, pool: Sequence[Demonstration]) -> list[tuple[Artifact, list[Demonstration]]]:
         drawn: dict[str, tuple[Artifact, list[Demonstration]]] = {}

@@ -47,6 +47,8 @@ tiers as (
             else sum(value * weight) / sum(weight) end as value,
         avg(coalesce(confidence, case tier when 'verifier' then 0.9 else 1.0 end)) * (1 - (max(value) - min(value)) / 2) as confidence,
         min(propensity) as propensity,
+        max(case when is_feedback then coalesce(try_cast(try_cast(evidence as json) ->> '$.influence' as double), 1) else 1 end)
+            as influence,
         list_sort(list(o.score_id)) || case when tier = 'verifier' and any_value(v.score_id) is not null
             then [any_value(v.score_id)] else [] end as score_ids,
         tier = 'verifier' and any_value(v.score_id) is not null as vetoed

@@ -22,7 +22,7 @@ env as (
 lengths as (
     select trajectory_id, ntile(3) over (order by n_spans, trajectory_id) as tercile from trajectories
 )
-select t.trajectory_id, s.value as said, s.flipped,
+select t.trajectory_id, s.value as said, s.flipped, coalesce(s.is_new, false) as is_new,
     case when p.value between 0 and 1 then p.value end as label,
     coalesce(a.value, case when p.propensity > 0 and p.value between 0 and 1 then p.value end) as sampled,
     case when a.value is not null then a.propensity else p.propensity end as propensity,

@@ -3,14 +3,15 @@ with episodes as (
     select trajectory_id, session_id, user_key, agent_name, outcome, start_ns, end_ns,
         coalesce(user_key, 'session ' || session_id, trajectory_id) as voter,
         -- Whoever began before this one ended does not answer it: agents side by side.
-        lead(trajectory_id) over session as next_id, lead(start_ns) over session as next_ns,
-        max(start_ns) over (partition by agent_name) as log_ends_ns
+        lead(trajectory_id) over session as next_id, lead(start_ns) over session as next_ns
     from trajectories
-    window session as (
-        partition by case when start_ns is not null then session_id end, session_id is null or start_ns is null,
-            case when session_id is null or start_ns is null then trajectory_id end
-        order by start_ns, trajectory_id
-    )
+    where session_id is not null and start_ns is not null
+    window session as (partition by session_id order by start_ns, trajectory_id)
+    union all by name
+    select trajectory_id, session_id, user_key, agent_name, outcome, start_ns, end_ns,
+        coalesce(user_key, 'session ' || session_id, trajectory_id) as voter
+    from trajectories
+    where session_id is null or start_ns is null
 ),
 spans_of as (
     select trajectory_id, min(step) as first_step, max(step) as last_step,
@@ -19,37 +20,38 @@ spans_of as (
     where untrainable_reason is distinct from 'judge'
     group by trajectory_id
 ),
-users as (
-    select message_id, any_value(text) as text from messages
+-- Numbered: their ids are long, and are compared often.
+users as materialized (
+    select row_number() over () as said_id, message_id, any_value(text) as text from messages
     where role = 'user' and text <> '' and not regexp_matches(left(lower(text), 40), $machines)
     group by message_id
 ),
 -- The call with the longest history tells the turns; those before the first call's last one are examples, or earlier
 -- episodes.
 said as materialized (
-    select l.trajectory_id, l.message_id, l.place, l.is_first, l.is_longest
+    select l.trajectory_id, u.said_id, l.place, l.is_first, l.is_longest
     from (
         select t.trajectory_id, t.step = p.first_step as is_first, t.step = p.longest_step as is_longest,
             unnest(t.input_ids) as message_id, generate_subscripts(t.input_ids, 1) as place
         from transitions t join spans_of p
             on p.trajectory_id = t.trajectory_id and (p.first_step = t.step or p.longest_step = t.step)
-    ) l semi join users u using (message_id)
+    ) l join users u using (message_id)
 ),
 turns as (
-    select l.trajectory_id, l.place, l.message_id
+    select l.trajectory_id, l.place, l.said_id
     from said l join (select trajectory_id, max(place) as place from said where is_first group by trajectory_id) o
         on o.trajectory_id = l.trajectory_id and l.place >= o.place
     where l.is_longest
 ),
 edges as (
-    select trajectory_id, arg_min(message_id, place) as ask_id, arg_max(message_id, place) as last_id
+    select trajectory_id, arg_min(said_id, place) as ask_id, arg_max(said_id, place) as last_id
     from turns
     group by trajectory_id
 ),
 reactions as (
-    select trajectory_id, message_id, before_id, null::double as after_s, null::varchar as next_id
+    select trajectory_id, said_id, before_id, null::double as after_s, null::varchar as next_id
     from (
-        select *, lag(message_id) over (partition by trajectory_id order by place) as before_id from turns
+        select *, lag(said_id) over (partition by trajectory_id order by place) as before_id from turns
     )
     where before_id is not null
     union all
@@ -59,8 +61,8 @@ reactions as (
         and e.next_ns - coalesce(e.end_ns, e.start_ns) <= $patience_s * 1e9
 ),
 read as materialized (
-    select r.*, u.text, u.text = b.text as same
-    from reactions r join users u using (message_id) join users b on b.message_id = r.before_id
+    select r.*, u.message_id, left(u.text, 300) as head, u.text = b.text as same
+    from reactions r join users u using (said_id) join users b on b.said_id = r.before_id
 ),
 -- Words of the turn: what was matched, with the characters around it that made it a word.
 heard as (
@@ -70,16 +72,16 @@ heard as (
         {'signal': 'escalation', 'raw': regexp_extract(head, $escalation)},
         {'signal': 'acceptance', 'raw': regexp_extract(head, $acceptance)}
     ], lambda s: s.raw <> '')) as hit
-    from (select *, left(text, 300) as head from read)
+    from read
 ),
 -- The words of a text once, however many turns it is compared with; by their hashes, which are quicker to compare.
 wording as materialized (
-    select message_id, list_distinct(list_transform(string_split(
+    select said_id, list_distinct(list_transform(string_split(
             trim(translate(lower(text), '.,;:!?()[]"„“”«»…¿¡、。？！', '                      ')), ' '
         ), lambda word: hash(word))) as words
     from users
-    where length(text) <= 600 and message_id in (
-        select message_id from read where not same union all select before_id from read where not same
+    where length(text) <= 600 and said_id in (
+        select said_id from read where not same union all select before_id from read where not same
     )
 ),
 compared as (
@@ -87,7 +89,7 @@ compared as (
     from (
         select r.trajectory_id, r.message_id, r.after_s, r.next_id, w.words, b.words as words_before,
             len(w.words) + len(b.words) as n
-        from read r join wording w using (message_id) join wording b on b.message_id = r.before_id
+        from read r join wording w using (said_id) join wording b on b.said_id = r.before_id
         -- Asked of both at once: what is asked of one alone, DuckDB asks before `wording` is kept, and splits it twice.
         where not r.same and least(len(w.words), len(b.words)) >= 3
             -- More cannot be shared than the shorter one has.
@@ -140,7 +142,9 @@ kept as (
 left_alone as (
     select e.trajectory_id, a.message_id, e.outcome = 'error' as failed
     from episodes e join answers a using (trajectory_id)
-    where e.session_id is not null and e.next_id is null and e.log_ends_ns - coalesce(e.end_ns, e.start_ns) >= $settled_s * 1e9
+    join (select agent_name, max(start_ns) as log_ends_ns from trajectories group by agent_name) g
+        on g.agent_name is not distinct from e.agent_name
+    where e.session_id is not null and e.next_id is null and g.log_ends_ns - coalesce(e.end_ns, e.start_ns) >= $settled_s * 1e9
 ),
 abandoned as (
     select l.trajectory_id, l.message_id from left_alone l

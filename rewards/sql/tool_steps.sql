@@ -1,4 +1,5 @@
 -- What each step's tool calls are worth, and how much that changes the state of the episode: rewards that add up to 0.
+-- Who makes many episodes weighs less in each.
 with checked as (
     select c.*, f.fault,
         case
@@ -57,8 +58,24 @@ moved as (
         episode_whole as (
             partition by trajectory_id order by step rows between unbounded preceding and unbounded following
         )
+),
+-- As in feedback.sql: in powers of two, and only how users compare matters.
+named as (
+    select m.trajectory_id, coalesce(v.voter, '') as voter
+    from (select distinct trajectory_id from steps) m left join voters v using (trajectory_id)
+),
+weighed as (
+    select voter, case when $user_cap = 0 then 1 else least(1, least($user_cap, sqrt(n)) / n) end as influence
+    from (select voter, pow(2, ceil(log2(count(*)))) as n from named group by voter)
+),
+compared_users as (
+    select voter, round(influence / max(influence) over (), 4) as influence from weighed
 )
-select trajectory_id || '/' || step as target_id, value,
-    to_json({'shaped': shaped, 'calls': calls})::varchar as evidence
-from moved
-order by trajectory_id, step
+select m.trajectory_id || '/' || m.step as target_id, m.value, w.influence as confidence,
+    case
+        when w.influence < 1
+        then to_json({'shaped': m.shaped, 'calls': m.calls, 'influence': w.influence})::varchar
+        else to_json({'shaped': m.shaped, 'calls': m.calls})::varchar
+    end as evidence
+from moved m join named n using (trajectory_id) join compared_users w using (voter)
+order by m.trajectory_id, m.step

@@ -16,12 +16,13 @@ voted as (
 ),
 truths as (
     select target_id, max(value) filter (tier = 'human') as human, max(propensity) filter (tier = 'human') as propensity,
+        max(influence) filter (tier = 'human') as influence,
         max(value) filter (tier = 'env') as env, max(value) filter (tier = 'verifier') as verifier
     from tiers
     where list_contains($precedence, tier)
     group by target_id
 )
-select v.target_id, v.families, v.votes, v.score_ids, t.human, t.propensity, t.env, t.verifier,
+select v.target_id, v.families, v.votes, v.score_ids, t.human, t.propensity, t.influence, t.env, t.verifier,
     -- Near-duplicates and episodes of one session are one observation; tenths of them are left out in turn.
     (md5_number_lower(coalesce(r.task_group, r.session_id, v.target_id)) % 10)::tinyint as block
 from voted v

@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import duckdb
 import pyarrow as pa
 
-from tracemill.records import Artifact, Candidate, Case, ChatRequest, Completion, Outcome, Site
+from tracemill.records import Candidate, Case, ChatRequest, Completion
+from tracemill.study import Study
 
 
 class ChatModel(Protocol):
@@ -105,24 +106,16 @@ class Verifier(Protocol):
         ...
 
 
-Evaluate = Callable[[Artifact, Sequence[Case]], list[Outcome]]
-"""Replays an artifact on cases and scores what comes out: cached, budgeted, recorded. Built by pipelines.
-Raises BudgetError when the budget is used up; what was evaluated until then is kept."""
-
-
 class Optimizer(Protocol):
     """Searches better prompts for one site. Holds knobs, not runs: two searches give the same stream twice."""
 
     @property
     def name(self) -> str: ...
 
-    def search(
-        self, site: Site, baseline: Artifact, train: Sequence[Case], tune: Sequence[Case], evaluate: Evaluate
-    ) -> Iterator[Candidate]:
+    def search(self, study: Study) -> Iterator[Candidate]:
         """Yields candidates as they are found, each with its tuning score.
 
-        `train` is what demonstrations and instructions may be made from, `tune` what they are compared on;
-        neither holds a case of the gate pool.
+        Demonstrations and instructions are made from `study.train`, and compared on `study.tune`.
         """
         ...
 

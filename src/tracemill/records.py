@@ -11,6 +11,12 @@ from tracemill.ids import canonical_json, content_id
 
 Pool = Literal["learn", "gate"]
 Branch = Literal["prompt", "weights", "production"]
+SURE = 0.6
+"""How high the lower bound of a full reward must lie for an output to count as right.
+
+With `[combined] caution = 1` corrections and environments have 1, reviewers and verifiers 0.95, a vote of a user who
+votes as seldom as anybody 0.8; whose votes count less than a third of that, having cast many more, has less than 0.6.
+"""
 ChatMessage = dict[str, Any]
 """One chat message in OpenAI shape: role, content, and where it has them tool_calls, tool_call_id, name."""
 
@@ -102,6 +108,8 @@ class Case:
     """Whether the logged output called tools."""
     reward: float | None
     """Combined reward of the logged output, in [0, 1]; None where nobody knows."""
+    reward_low: float | None = None
+    """Lower bound of the reward; None where whoever gave it says of no doubt."""
     correction: str | None = None
     """The output a human says would have been right."""
     weight: float = 1.0
@@ -110,11 +118,17 @@ class Case:
     """The declared task's attributes (gold answer, database); for verifiers only."""
 
     @property
+    def sure_reward(self) -> float | None:
+        """What learning counts on: the lower bound of the reward where there is one."""
+        return self.reward if self.reward is None or self.reward_low is None else self.reward_low
+
+    @property
     def expected(self) -> str | None:
-        """The output known to be right: the correction, else a fully rewarded logged output."""
+        """The output known to be right: the correction, else a fully rewarded logged output that is sure enough."""
         if self.correction is not None:
             return self.correction
-        return self.logged_output if self.reward is not None and self.reward >= 1.0 else None
+        right = self.reward is not None and self.reward >= 1.0
+        return self.logged_output if right and (self.sure_reward or 0.0) >= SURE else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

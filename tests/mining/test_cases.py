@@ -73,6 +73,22 @@ def test_combined_comes_before_reward_and_the_latest_of_a_name_wins(desk: Any) -
     assert found["t0"].expected == "queue 0"
 
 
+def test_the_lower_bound_is_of_the_reward_that_counts(desk: Any) -> None:
+    desk.score("t0", "reward", 1.0, source="env")
+    desk.score("t0", "combined", 1.0)
+    desk.score("t0", "combined_low", 0.95)
+    desk.score("t1", "combined", 1.0, at=1)
+    desk.score("t1", "combined_low", 0.55, at=1)
+    desk.score("t2", "reward", 1.0, source="env")
+    desk.score("s3", "combined", 0.8, kind="session")
+    desk.score("s3", "combined_low", 0.3, kind="session")
+    found = learn(desk)
+    assert {key: case.reward_low for key, case in found.items()} == {"t0": 0.95, "t1": 0.55, "t2": 1.0, "t3": 0.3}
+    rights = {key: case.expected for key, case in found.items()}
+    assert rights == {"t0": "queue 0", "t1": None, "t2": "queue 2", "t3": None}, "a vote of little weight is no proof"
+    assert (found["t3"].reward, found["t3"].sure_reward) == (0.8, 0.3)
+
+
 def test_corrections_reach_their_calls(desk: Any) -> None:
     desk.score("s0", "correction", kind="session", label="billing", propensity=0.5)
     desk.score("t1", "correction", label="old", at=1)

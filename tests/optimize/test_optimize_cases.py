@@ -9,17 +9,20 @@ from tracemill.optimize.artifact import baseline
 from tracemill.optimize.portfolio import split_tune
 from tracemill.optimize.search import apart, balanced, demonstrations, tune_score
 from tracemill.records import Case, Completion, Outcome, Site, Template
+from tracemill.study import Study
 
 QUEUES = {"invoice": "billing", "pin": "cards", "parcel": "delivery", "password": "account"}
-BASE = baseline(
-    Site(
-        site_id="s1",
-        site_version="v1",
-        agent_name=None,
-        model="m",
-        template=Template(messages=({"role": "user", "content": [{"slot": "ticket"}]},)),
-    )
+SITE = Site(
+    site_id="s1",
+    site_version="v1",
+    agent_name=None,
+    model="m",
+    template=Template(messages=({"role": "user", "content": [{"slot": "ticket"}]},)),
 )
+
+
+def study_of(train):
+    return Study(site=SITE, baseline=baseline(SITE), train=tuple(train), tune=(), replay=lambda artifact, cases: [])
 
 
 def case_of(number, *, topic=None, **changes):
@@ -46,7 +49,7 @@ def test_cases_whose_group_is_tuned_on_do_not_teach():
 
 def test_a_balanced_draw_is_even_over_the_outputs():
     uneven = [case_of(n, topic="pin") for n in range(20)] + [case_of(n) for n in range(20, 28)]
-    pool = demonstrations(BASE, uneven, [])
+    pool = demonstrations(study_of(uneven))
     drawn = balanced(pool, 8, random.Random(1))
     assert sorted(one.output for one in drawn) == sorted([*QUEUES.values()] * 2)
 
@@ -56,8 +59,8 @@ def test_a_correction_outvotes_repeated_rewarded_outputs_and_one_row_does_not_ou
     rewarded = [case_of(n, values=same, logged_output="billing") for n in range(3)]
     poisoned = [*rewarded, case_of(3, values=same, logged_output="spam")]
     corrected = [*poisoned, case_of(4, values=same, reward=0.0, correction="delivery")]
-    assert [one.output for one in demonstrations(BASE, poisoned, [])] == ["billing"]
-    assert [one.output for one in demonstrations(BASE, corrected, [])] == ["delivery"]
+    assert [one.output for one in demonstrations(study_of(poisoned))] == ["billing"]
+    assert [one.output for one in demonstrations(study_of(corrected))] == ["delivery"]
 
 
 def test_the_tuning_score_weighs_cases_and_leaves_out_what_could_not_be_scored():

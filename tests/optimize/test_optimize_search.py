@@ -13,6 +13,7 @@ from tracemill.optimize.portfolio import run
 from tracemill.optimize.replay import Budget, CachedModel, Ledger, Replayer
 from tracemill.optimize.search import PromptModel, tune_score
 from tracemill.records import Case, Completion, Site, Template
+from tracemill.study import Study
 
 QUEUES = {"invoice": "billing", "pin": "cards", "parcel": "delivery", "password": "account"}
 RULE = "Name the queue that fits."
@@ -131,6 +132,16 @@ def evaluator(model=None, budget=None, cache=None, ledger=None):
     )
 
 
+def study(evaluate=None, *, train=TRAIN, tune=TUNE):
+    return Study(
+        site=SITE,
+        baseline=BASE,
+        train=tuple(train),
+        tune=tuple(tune),
+        replay=evaluate or evaluator(),
+    )
+
+
 def make(name, writer=None):
     knobs = {"gepa": {"metric_calls": 60}, "mipro": {"trials": 5, "candidates": 3}}.get(name, {})
     return build(name, reflection=PromptModel(chat=writer or Writer(), name="big"), **knobs)
@@ -145,7 +156,7 @@ def test_every_optimizer_finds_a_prompt_that_scores_better_than_production(name)
     evaluate = evaluator()
     before, n = tune_score(TUNE, evaluate(BASE, TUNE))
     assert (before, n) == (0.0, 12)
-    found = list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluate))
+    found = list(make(name).search(study(evaluate)))
     best = max(found, key=lambda one: one.tune_score)
     assert best.tune_score == 1.0
     assert best.tune_n == 12
@@ -157,13 +168,7 @@ def test_every_optimizer_finds_a_prompt_that_scores_better_than_production(name)
 
 def test_two_searches_give_the_same_stream(name):
     optimizer = make(name)
-    streams = [
-        [
-            (one.candidate_id, one.tune_score, one.lineage)
-            for one in optimizer.search(SITE, BASE, TRAIN, TUNE, evaluator())
-        ]
-        for _ in range(2)
-    ]
+    streams = [[(one.candidate_id, one.tune_score, one.lineage) for one in optimizer.search(study())] for _ in range(2)]
     assert streams[0] == streams[1]
     assert streams[0]
     assert len({one[0] for one in streams[0]}) == len(streams[0])
@@ -173,13 +178,21 @@ def test_gate_cases_are_refused_before_any_call(name):
     model = Agent()
     for train, tune in (([*TRAIN, case_of(50, pool="gate")], TUNE), (TRAIN, [case_of(50, pool="gate")])):
         with pytest.raises(ConfigError, match="t050/0 belongs to the gate pool"):
-            list(make(name).search(SITE, BASE, train, tune, evaluator(model)))
+            list(make(name).search(study(evaluator(model), train=train, tune=tune)))
+    assert model.calls == 0
+
+
+def test_a_study_replays_no_case_but_its_own():
+    model = Agent()
+    for strange in (case_of(50), case_of(50, pool="gate")):
+        with pytest.raises(ConfigError, match="t050/0 is not one that site triage is studied on"):
+            study(evaluator(model)).evaluate(BASE, [*TUNE, strange])
     assert model.calls == 0
 
 
 def test_lineage_names_the_trajectories_of_the_demonstrations(name):
     taught = {case.trajectory_id for case in TRAIN}
-    for one in make(name).search(SITE, BASE, TRAIN, TUNE, evaluator()):
+    for one in make(name).search(study()):
         shown = {demo["source"] for demo in pool_of(one.artifact)} - {"production"}
         assert shown <= set(one.lineage) <= taught
         assert one.lineage
@@ -191,7 +204,7 @@ def test_no_candidate_shows_a_pseudonym_or_what_it_is_tuned_on(name):
         case_of(21, correction="[USER_0123abcd]"),
         case_of(22, task_group=TUNE[0].task_group),
     ]
-    for one in make(name).search(SITE, BASE, [*hidden, *TRAIN], TUNE, evaluator()):
+    for one in make(name).search(study(train=[*hidden, *TRAIN])):
         text = one.artifact.to_json()
         assert "0123abcd" not in text
         assert "number 22" not in text
@@ -199,14 +212,14 @@ def test_no_candidate_shows_a_pseudonym_or_what_it_is_tuned_on(name):
 
 def test_without_any_right_output_only_instructions_can_change(name):
     unknown = [case_of(n, reward=None) for n in range(8)]
-    for one in make(name).search(SITE, BASE, unknown, TUNE, evaluator()):
+    for one in make(name).search(study(train=unknown)):
         assert pool_of(one.artifact) == pool_of(BASE)
 
 
 def test_a_used_up_budget_ends_the_search_and_keeps_what_was_found(name):
-    full = list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+    full = list(make(name).search(study()))
     agent, cache, found = Agent(), Rows(), []
-    stream = make(name).search(SITE, BASE, TRAIN, TUNE, evaluator(agent, Budget(calls=14), cache))
+    stream = make(name).search(study(evaluator(agent, Budget(calls=14), cache)))
     with pytest.raises(BudgetError):
         found.extend(stream)
     assert agent.calls == len(cache) == 14
@@ -215,7 +228,7 @@ def test_a_used_up_budget_ends_the_search_and_keeps_what_was_found(name):
 
 def test_a_search_that_nobody_listens_to_any_more_makes_no_further_calls(name):
     agent = Agent()
-    stream = make(name).search(SITE, BASE, TRAIN, TUNE, evaluator(agent))
+    stream = make(name).search(study(evaluator(agent)))
     next(stream)
     before = agent.calls
     stream.close()
@@ -229,7 +242,7 @@ class TestGuided:
             OPTIMIZERS[name]()
 
     def test_it_finds_the_rule_that_the_writer_knows(self, name):
-        found = list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+        found = list(make(name).search(study()))
         assert any(RULE in instructions(one.artifact) and one.tune_score == 1.0 for one in found)
 
     @pytest.mark.parametrize(
@@ -242,7 +255,7 @@ class TestGuided:
     )
     def test_proposals_that_lose_a_slot_or_break_a_rule_are_refused(self, name, bad):
         writer = Writer(new_instruction=bad, proposed_instruction=bad)
-        found = list(make(name, writer).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+        found = list(make(name, writer).search(study()))
         assert writer.asked
         assert not any(RULE in one.artifact.to_json() for one in found)
 
@@ -251,7 +264,7 @@ class TestGuided:
         writer = Writer()
         chat = CachedModel(writer, Rows(), ledger, now_ns=1)
         agent = Agent()
-        list(make(name, chat).search(SITE, BASE, TRAIN, TUNE, evaluator(agent, ledger=ledger)))
+        list(make(name, chat).search(study(evaluator(agent, ledger=ledger))))
         assert ledger.spent.calls == agent.calls + len(writer.asked)
         assert writer.asked
 
@@ -261,7 +274,7 @@ class TestGuided:
                 raise EndpointError("http://writer.example", "refused")
 
         with pytest.raises(EndpointError, match=r"writer\.example"):
-            list(make(name, Dead()).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+            list(make(name, Dead()).search(study()))
 
     def test_nothing_is_printed_by_the_search_itself(self, name, capsys):
         class Talking(Agent):
@@ -269,14 +282,14 @@ class TestGuided:
                 print("called")  # other output is not swallowed
                 return super().complete(requests)
 
-        list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator(Talking())))
+        list(make(name).search(study(evaluator(Talking()))))
         said = capsys.readouterr()
         assert set(said.out.split()) == {"called"}
         assert said.err == ""
 
     def test_the_logged_text_reaches_the_writer_and_the_raw_system_text_stays(self, name):
         writer = Writer()
-        found = list(make(name, writer).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+        found = list(make(name, writer).search(study()))
         assert "about my" in str(writer.asked)
         kept = [one for one in found if RULE not in instructions(one.artifact)]
         assert all(instructions(one.artifact) == instructions(BASE) for one in kept)
@@ -291,7 +304,7 @@ def test_ctrl_c_in_an_evaluation_ends_a_guided_search(name):
             return super().complete(requests)
 
     with pytest.raises(KeyboardInterrupt):
-        list(make(name).search(SITE, BASE, TRAIN, TUNE, evaluator(Interrupted())))
+        list(make(name).search(study(evaluator(Interrupted()))))
 
 
 def test_optimizers_are_built_from_configuration():
@@ -307,7 +320,7 @@ def test_optimizers_are_built_from_configuration():
 def test_random_search_races_its_sets_on_few_cases():
     agent = Agent()
     tune = [case_of(n) for n in range(100, 140)]
-    found = list(OPTIMIZERS["random_search"]().search(SITE, BASE, TRAIN, tune, evaluator(agent)))
+    found = list(OPTIMIZERS["random_search"]().search(study(evaluator(agent), tune=tune)))
     assert len(found) == 2
     assert all(one.tune_n == 40 for one in found)
     assert agent.calls <= 12 * 10 + 4 * 10 + 2 * 20
@@ -319,19 +332,15 @@ class Failing:
     def __init__(self, error):
         self.error = error
 
-    def search(self, site, base, train, tune, evaluate):
-        yield next(iter(make("nearest").search(site, base, train, tune, evaluate)))
+    def search(self, given):
+        yield next(iter(make("nearest").search(given)))
         raise self.error
 
 
 def test_a_portfolio_reports_production_first_and_survives_a_failing_optimizer():
     heard, errors = [], []
     found = run(
-        SITE,
-        BASE,
-        TRAIN,
-        TUNE,
-        evaluator(),
+        study(),
         [Failing(ValueError("broken")), make("nearest"), make("labeled_few_shot")],
         on_candidate=heard.append,
         on_error=lambda name, error: errors.append((name, str(error))),
@@ -344,14 +353,14 @@ def test_a_portfolio_reports_production_first_and_survives_a_failing_optimizer()
 
 
 def test_random_search_keeps_the_sets_that_answer_better():
-    found = list(build("random_search", ks=[1, 4], keep=2).search(SITE, BASE, TRAIN, TUNE, evaluator()))
+    found = list(build("random_search", ks=[1, 4], keep=2).search(study()))
     assert [one.tune_score for one in found] == [1.0, 1.0]
 
 
 def test_a_broken_store_stops_a_portfolio():
     heard = []
     with pytest.raises(StoreError, match="disk full"):
-        run(SITE, BASE, TRAIN, TUNE, evaluator(), [Failing(StoreError("disk full"))], on_candidate=heard.append)
+        run(study(), [Failing(StoreError("disk full"))], on_candidate=heard.append)
     assert len(heard) == 2
 
 
@@ -359,11 +368,7 @@ def test_a_portfolio_ends_with_its_budget_and_goes_on_from_the_cache():
     cache, errors, agent = Rows(), [], Agent()
     optimizers = [make("nearest"), make("labeled_few_shot")]
     found = run(
-        SITE,
-        BASE,
-        TRAIN,
-        TUNE,
-        evaluator(agent, Budget(calls=40), cache),
+        study(evaluator(agent, Budget(calls=40), cache)),
         optimizers,
         on_candidate=lambda one: None,
         on_error=lambda name, error: errors.append((name, type(error))),
@@ -371,6 +376,6 @@ def test_a_portfolio_ends_with_its_budget_and_goes_on_from_the_cache():
     assert errors == [("labeled_few_shot", BudgetError)]
     assert [one.optimizer for one in found] == ["production", "nearest", "nearest"]
     second = Agent()
-    all_found = run(SITE, BASE, TRAIN, TUNE, evaluator(second, None, cache), optimizers, on_candidate=lambda one: None)
+    all_found = run(study(evaluator(second, None, cache)), optimizers, on_candidate=lambda one: None)
     assert all_found[:3] == found
     assert second.calls == 12 * 7 - 40

@@ -10,6 +10,7 @@ from tracemill.app import demo
 from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import demo_from_case, with_demonstrations
 from tracemill.pipelines import gating, ingesting, judging, learning, releasing, replaying
+from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
@@ -229,3 +230,89 @@ def test_the_demo_shows_one_candidate_of_that_very_night_per_branch(night: Any) 
     with replace(night, night_id="night-2").stage("ingest"):
         pass
     assert reached() == []
+
+
+GAMEABLE = RewardConfig(kind="regex", name="sounds_done", options={"pattern": "resolved|shipping|returns|account"})
+"""Somebody's idea of a good answer: its optimum is no queue at all."""
+
+
+def judged_by(night: Night, *rewards: RewardConfig, sealed: tuple[str, ...]) -> Night:
+    combined = replace(night.config.combined, sealed=sealed)
+    return with_gate(
+        replace(night, config=replace(night.config, rewards=rewards, combined=combined)), valid_output=None
+    )
+
+
+def test_a_candidate_that_games_its_judge_is_stopped_by_the_one_that_it_never_met(night: Any, serve: Any) -> None:
+    """What pleases the regex is said on every ticket; whether it is right, only the sealed judge asks."""
+
+    def answering(body: dict[str, Any]) -> str:
+        told = str(body["messages"][0]["content"])
+        return "resolved" if "resolved" in told else "billing"
+
+    sealed = judged_by(
+        night, RewardConfig(kind="feedback"), GAMEABLE, RewardConfig(kind="exact_match"), sealed=("exact_match",)
+    )
+    config = replace(sealed.config, endpoint=replace(sealed.config.endpoint, base_url=serve(answering).url))
+    gated = replace(sealed, config=config)
+    lesson = lesson_of(gated)
+    start = lesson.production.artifact
+    first, *rest = start.prompt["messages"]
+    told = {**first, "content": [*first["content"], " Say that it is resolved."]}
+    artifact = replace(start, prompt={**start.prompt, "messages": [told, *rest]})
+    gaming = replace(lesson.production, branch="prompt", optimizer="by hand", artifact=artifact)
+    with open_endpoint(gated) as endpoint:
+        (decision,) = gating.judge(gated, lesson, [gaming], endpoint)
+    assert (decision.delta, decision.verdict) == (1.0, "BLOCKED"), decision.reason
+    assert "the sealed exact_match finds -" in decision.reason
+    assert "the judges that it was tuned on find +100.0 points; the gap is 1" in decision.reason
+    assert "it has learned to please its judges" in decision.reason
+    stored = night.select("SELECT guardrails FROM verdicts")["guardrails"][0].as_py()
+    assert '"name":"sealed:exact_match","passed":false' in stored
+
+    honest = four_queues(lesson)
+    with open_endpoint(judged_by(night, *config.rewards, sealed=("exact_match",))) as endpoint:
+        (decision,) = gating.judge(sealed, lesson, [honest], endpoint)
+    (rail,) = [rail for rail in decision.guardrails if rail.name == "sealed:exact_match"]
+    assert rail.passed is True, rail.detail
+    assert decision.verdict == "PROMOTE", decision.reason
+
+
+def test_what_learns_never_meets_a_sealed_judge(night: Any) -> None:
+    rewards = (RewardConfig(kind="exact_match"), RewardConfig(kind="regex", options={"pattern": "billing"}))
+    case = replace(lesson_of(night).train[0], correction="billing")
+    assert judging.verifier(judged_by(night, *rewards, sealed=()).config)(case, "not billing") == 0.0
+    one = judged_by(night, *rewards, sealed=("exact_match",))
+    assert judging.verifier(one.config)(case, "not billing") == 1.0
+    (verify,) = judging.sealed_verifiers(one.config).values()
+    assert verify(case, "not billing") == 0.0
+    assert verify(replace(case, steps=2, correction=None), "not billing") is None
+    assert judging.verifier(judged_by(night, *rewards, sealed=("exact_match", "regex")).config)(case, "billing") is None
+
+
+def test_what_learns_reads_no_sealed_scores(night: Any) -> None:
+    sealed = judged_by(night, sealed=("exact_match", "combined"))
+    told = "SELECT DISTINCT name FROM {} WHERE name IN ('exact_match', 'combined', 'feedback') ORDER BY name"
+    for table in ("scores", "rewards"):
+        with night.lake.reader() as con:
+            assert [name for (name,) in con.execute(told.format(table)).fetchall()] == [
+                "combined",
+                "exact_match",
+                "feedback",
+            ]
+        for snapshot in (None, night.lake.snapshot_id()):
+            with sealed.learner(snapshot) as con:
+                assert con.execute(told.format(table)).fetchall() == [("feedback",)]
+    with sealed.judge("exact_match") as con:
+        assert ("exact_match",) in con.execute(told.format("scores")).fetchall()
+
+
+def test_a_judge_that_is_not_sure_counts_in_full_for_production_only(night: Any, tmp_path: Any) -> None:
+    (tmp_path / "unsure.py").write_text("def judge(output, case):\n    return 0.9, 0.4\n")
+    unsure = judged_by(night, RewardConfig(kind="python", options={"callable": "unsure:judge"}), sealed=())
+    lesson = lesson_of(night)
+    with open_endpoint(unsure) as endpoint:
+        (decision,) = gating.judge(unsure, lesson, [four_queues(lesson)], endpoint)
+    assert decision.baseline_mean == pytest.approx(0.9)
+    assert decision.candidate_mean == pytest.approx(0.4)
+    assert decision.verdict == "REJECT"

@@ -1,6 +1,7 @@
 """The label model: planted judges are recovered, correlated ones count once, and it refuses what it cannot know."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def planted(
         truth=known,
         people=~np.isnan(known),
         weight=np.ones(n),
+        influence=np.ones(n),
         block=rng.integers(0, label_model.BLOCKS, n),
     ), truth
 
@@ -106,10 +108,25 @@ def test_values_are_probabilities_and_the_order_of_rows_and_families_means_nothi
             truth=votes.truth[rows],
             people=votes.people[rows],
             weight=votes.weight[rows],
+            influence=votes.influence[rows],
             block=votes.block[rows],
         )
     )
     np.testing.assert_allclose(other.value, found.value[rows], atol=1e-4)
+
+
+def test_the_many_labels_of_one_user_teach_as_much_as_a_few() -> None:
+    votes, _ = planted([0.9, 0.8], n=3000, labels=100)
+    lies = np.where(np.arange(3000) >= 1000, 1 - votes.votes[:, 0], votes.truth)  # 2,000 labels against the first judge
+    influence = np.where(np.arange(3000) >= 1000, 3 / 2048, 1.0)
+
+    def leans(influence: Any) -> float:
+        lied_to = replace(votes, truth=lies, people=~np.isnan(lies), influence=influence)
+        good, bad = label_model.judge(lied_to, epsilon=1.0).accuracy["f0"]
+        return (good + bad) / 2
+
+    assert leans(influence) > 0.8
+    assert leans(np.ones(3000)) < 0.2
 
 
 # --- in the lake

@@ -151,6 +151,20 @@ def test_a_human_label_counts_before_the_environment_s(new_lake: Any) -> None:
     assert (values(human, lake)["t001"] or 0) < (values(user_said, lake)["t001"] or 0)  # one failure: half of them pass
 
 
+def test_the_many_votes_of_one_user_teach_as_much_as_a_few(lake: Any) -> None:
+    for user, n in (("honest", 1), ("other", 1), ("busy", 64)):
+        for place in range(n):
+            lake.trajectory(f"{user}{place}", "out", user_key=user)
+            lake.score(f"{user}{place}", "thumbs", float(user != "busy"), source="user")
+    lake.score("other0", "ok", 0.0, source="human")
+    lake.run(Feedback(min_propensity=0))
+    labels = query(lake.con, "learned_labels", {"env_names": ["reward", ""]}).to_pylist()
+    weight = {row["trajectory_id"]: row["weight"] for row in labels}
+    assert len(weight) == 66
+    assert weight["honest0"] == weight["other0"] == 1
+    assert sum(w for name, w in weight.items() if name.startswith("busy")) == pytest.approx(3, abs=0.01)
+
+
 def test_an_answer_that_tells_the_reward_teaches_nothing(lake: Any) -> None:
     for at in range(N):
         lake.trajectory(f"t{at:03}", "done", user_key=user(at))

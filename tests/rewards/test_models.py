@@ -1,5 +1,6 @@
 """The reward models one by one: what they make of what was logged."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tracemill.rewards.exact_match import ExactMatch
 from tracemill.rewards.feedback import Feedback
 from tracemill.rewards.regex import Regex
 from tracemill.rewards.sql_expression import SqlExpression
+from tracemill.rewards.tool_steps import ToolSteps
 from tracemill.rewards.tools import ToolStatus
 from tracemill.rewards.verifying import VerifiedLogs
 
@@ -76,6 +78,27 @@ def test_tools_share_of_good_calls_and_zero_where_the_last_one_failed(lake: Any)
     assert lake.run(ToolStatus()) == {"good": 1.0, "mended": 0.5, "failed": 0.0}
     lake.add("spans", {"trace_id": "good", "span_id": "late", "kind": "tool", "status": "error", "seq": 999})
     assert lake.run(ToolStatus()) == {"good": 0.0}
+
+
+def test_the_tool_calls_of_one_user_weigh_together_at_most_the_cap(lake: Any) -> None:
+    for user in range(4):
+        lake.trajectory(f"honest{user}", "out", user_key=f"u{user}")
+        lake.tool(f"honest{user}", "ok")
+    for episode in range(64):
+        lake.trajectory(f"busy{episode:02d}", "out", user_key="busy")
+        lake.tool(f"busy{episode:02d}", "error")
+    for model, end in ((ToolStatus(), ""), (ToolSteps(), "/0")):
+        rows = {row["target_id"]: row for row in model.score(lake.con, now_ns=1).to_pylist()}
+        assert len(rows) == 68
+        assert rows["honest0" + end]["confidence"] == 1.0
+        assert rows["busy00" + end]["confidence"] == pytest.approx(3 / 64, abs=1e-4)
+        assert json.loads(rows["busy00" + end]["evidence"])["influence"] == pytest.approx(3 / 64, abs=1e-4)
+        assert "influence" not in json.loads(rows["honest0" + end]["evidence"])
+    uncapped = ToolStatus(user_cap=0).score(lake.con, now_ns=1)
+    assert set(uncapped["confidence"].to_pylist()) == {1.0}
+    for kind in (ToolStatus, ToolSteps):
+        with pytest.raises(ConfigError, match="user_cap"):
+            kind(user_cap=-1)
 
 
 def test_a_verifier_judges_the_last_output_worth_judging(lake: Any) -> None:

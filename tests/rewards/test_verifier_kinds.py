@@ -16,6 +16,7 @@ from tracemill.rewards import RewardSpec, build
 from tracemill.rewards.json_schema import JsonSchema
 from tracemill.rewards.numeric import Numeric, numbers
 from tracemill.rewards.python_callable import PythonCallable
+from tracemill.rewards.verifying import Judgement
 from tracemill.rewards.schemas import BadSchemaError, validator
 
 TICKET = {
@@ -122,7 +123,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "def fails(output, case):\n    raise KeyError('amount')\n\n"
         "def odd(output, case):\n    return 'much'\n\n"
         "def big(output, case):\n    return 7\n\n"
-        "def quiet(output, case):\n    return None\n"
+        "def quiet(output, case):\n    return None\n\n"
+        "def unsure(output, case):\n    return 0.8, 0.6\n\n"
+        "def upside_down(output, case):\n    return 0.6, 0.8\n"
     )
     return tmp_path
 
@@ -136,8 +139,18 @@ def test_a_function_of_the_project_judges(project: Path) -> None:
     assert judge(project, "short").verify(case(), "yes") == 1.0
     assert judge(project, "short").verify(case(), "certainly") == 0.0
     assert judge(project, "Rules.half").verify(case(), "x") == 0.5
-    assert judge(project, "quiet").explain(case(), "x") == (None, None)
+    assert judge(project, "quiet").explain(case(), "x") == Judgement(value=None, low=None)
+    assert judge(project, "unsure").explain(case(), "x") == Judgement(value=0.8, low=0.6)
+    assert "no value and bound" in str(judge(project, "upside_down").explain(case(), "x").error)
     assert sys.path == path
+
+
+def test_what_a_function_is_not_sure_of_has_a_lower_bound_in_the_logs_too(project: Path, lake: Any) -> None:
+    lake.trajectory("t", "x")
+    spec = RewardSpec(kind="python", name="unsure", options={"callable": "desk_checks.refund:unsure"})
+    (model,) = build([spec], root=project)
+    (row,) = model.score(lake.con, now_ns=1).to_pylist()
+    assert (row["value"], row["confidence"]) == (0.8, pytest.approx(0.6))
 
 
 def test_a_function_that_fails_abstains_and_the_log_says_why(project: Path, lake: Any) -> None:

@@ -119,10 +119,11 @@ def test_what_cannot_be_learned_from_is_counted_by_reason(tiny: Path) -> None:
         _case(5, "other", logged_output="write to [EMAIL_0011aabb]"),
         _case(6, "long " * 300),
         _case(7, values={}),
+        _case(8, "one more", reward=1.0, reward_low=0.5),  # nobody is sure that it was right
     ]
     made = datums.build(cases, ARTIFACT, kind="sft", model_folder=tiny, max_tokens=256)
     assert made.table["case_id"].to_pylist() == ["t1/0"]
-    assert made.dropped == {"duplicate": 1, "no_target": 2, "pseudonym": 1, "too_long": 1, "unbound": 1}
+    assert made.dropped == {"duplicate": 1, "no_target": 3, "pseudonym": 1, "too_long": 1, "unbound": 1}
 
 
 def test_a_tool_call_is_no_text_to_learn_and_no_prompt_loses_one(tiny: Path) -> None:
@@ -145,12 +146,12 @@ def test_a_tool_call_is_no_text_to_learn_and_no_prompt_loses_one(tiny: Path) -> 
 
 
 def test_grpo_rows_carry_how_they_were_drawn(tiny: Path) -> None:
-    cases = [_case(1), _case(2, logged_output="returns", reward=0.0)]
+    cases = [_case(1), _case(2, logged_output="returns", reward=0.0), _case(3, reward=0.9, reward_low=0.6)]
     tokenizer = _tokenizer(tiny)
     made = datums.build(cases, ARTIFACT, kind="grpo", model_folder=tiny, transitions=_transitions(tokenizer, cases))
     rows = made.table.to_pylist()
-    assert [row["reward"] for row in rows] == [1.0, 0.0]
-    assert [row["temperature"] for row in rows] == [0.7, 0.7]
+    assert [row["reward"] for row in rows] == [1.0, 0.0, 0.6], "what is in doubt earns its lower bound"
+    assert [row["temperature"] for row in rows] == [0.7, 0.7, 0.7]
     assert all(len(row["logprobs"]) == len(row["completion_ids"]) for row in rows)
 
 

@@ -7,6 +7,19 @@ WITH judged AS (
     -- the combined score where there is one, else the reward that came with the log
     GROUP BY trajectory_id, combined
     QUALIFY row_number() OVER (PARTITION BY trajectory_id ORDER BY combined DESC) = 1
+),
+-- Whoever makes many episodes does not decide the mean: the n of one user (else session) weigh together √n, at most 3.
+users AS (
+    SELECT e.site_id, e.site_version, avg(j.reward) AS reward, least(3, sqrt(count(*))) AS weight
+    FROM (SELECT DISTINCT site_id, site_version, trajectory_id FROM transitions WHERE site_id IS NOT NULL) e
+    JOIN judged j USING (trajectory_id)
+    JOIN trajectories r USING (trajectory_id)
+    GROUP BY e.site_id, e.site_version, coalesce(r.user_key, 'session ' || r.session_id, '')
+),
+means AS (
+    SELECT site_id, site_version, sum(reward * weight) / sum(weight) AS mean_reward, count(*) AS n_users
+    FROM users
+    GROUP BY site_id, site_version
 )
 SELECT
     t.site_id, t.site_version,
@@ -17,7 +30,8 @@ SELECT
     count(*) FILTER (WHERE t.trainable) AS n_trainable,
     count(*) FILTER (WHERE t.status = 'error') AS n_errors,
     count(j.reward) AS n_judged,
-    avg(j.reward) AS mean_reward,
+    any_value(m.mean_reward) AS mean_reward,
+    coalesce(any_value(m.n_users), 0) AS n_users,
     avg(t.tokens_in) AS mean_tokens_in,
     avg(t.tokens_out) AS mean_tokens_out,
     sum(t.cost_usd) AS cost_usd,
@@ -26,5 +40,6 @@ SELECT
     make_timestamp_ns(max(t.start_ns)) AS last_at
 FROM transitions t
 LEFT JOIN judged j USING (trajectory_id)
+LEFT JOIN means m ON m.site_id = t.site_id AND m.site_version IS NOT DISTINCT FROM t.site_version
 WHERE t.site_id IS NOT NULL
 GROUP BY t.site_id, t.site_version
