@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tracemill.errors import ConfigError
+from tracemill.rewards.feedback import Feedback
 from tracemill.rewards.folds import NEW, UNDATED, Folds
 from tracemill.rewards.learned import Learned
+from tracemill.rewards.rows import query
 from tracemill.schema import REWARD_MODELS
 
 N = 120
