@@ -277,42 +277,9 @@ def test_a_candidate_that_games_its_judge_is_stopped_by_the_one_that_it_never_me
     assert rail.passed is True, rail.detail
     assert decision.verdict == "PROMOTE", decision.reason
 
-
-def test_what_learns_never_meets_a_sealed_judge(night: Any) -> None:
-    rewards = (RewardConfig(kind="exact_match"), RewardConfig(kind="regex", options={"pattern": "billing"}))
-    case = replace(lesson_of(night).train[0], correction="billing")
-    assert judging.verifier(judged_by(night, *rewards, sealed=()).config)(case, "not billing") == 0.0
-    one = judged_by(night, *rewards, sealed=("exact_match",))
-    assert judging.verifier(one.config)(case, "not billing") == 1.0
-    (verify,) = judging.sealed_verifiers(one.config).values()
-    assert verify(case, "not billing") == 0.0
-    assert verify(replace(case, steps=2, correction=None), "not billing") is None
-    assert judging.verifier(judged_by(night, *rewards, sealed=("exact_match", "regex")).config)(case, "billing") is None
-
-
-def test_what_learns_reads_no_sealed_scores(night: Any) -> None:
-    sealed = judged_by(night, sealed=("exact_match", "combined"))
-    told = "SELECT DISTINCT name FROM {} WHERE name IN ('exact_match', 'combined', 'feedback') ORDER BY name"
-    for table in ("scores", "rewards"):
-        with night.lake.reader() as con:
-            assert [name for (name,) in con.execute(told.format(table)).fetchall()] == [
-                "combined",
-                "exact_match",
-                "feedback",
-            ]
-        for snapshot in (None, night.lake.snapshot_id()):
-            with sealed.learner(snapshot) as con:
-                assert con.execute(told.format(table)).fetchall() == [("feedback",)]
-    with sealed.judge("exact_match") as con:
-        assert ("exact_match",) in con.execute(told.format("scores")).fetchall()
-
-
-def test_a_judge_that_is_not_sure_counts_in_full_for_production_only(night: Any, tmp_path: Any) -> None:
-    (tmp_path / "unsure.py").write_text("def judge(output, case):\n    return 0.9, 0.4\n")
+    (night.config.root / "unsure.py").write_text("def judge(output, case):\n    return 0.9, 0.4\n")
     unsure = judged_by(night, RewardConfig(kind="python", options={"callable": "unsure:judge"}), sealed=())
-    lesson = lesson_of(night)
     with open_endpoint(unsure) as endpoint:
-        (decision,) = gating.judge(unsure, lesson, [four_queues(lesson)], endpoint)
-    assert decision.baseline_mean == pytest.approx(0.9)
-    assert decision.candidate_mean == pytest.approx(0.4)
-    assert decision.verdict == "REJECT"
+        (decision,) = gating.judge(unsure, lesson, [some_queues(lesson, 3)], endpoint)
+    means = (decision.baseline_mean, decision.candidate_mean)
+    assert means == pytest.approx((0.9, 0.4)), "what a judge doubts counts in full for production only"

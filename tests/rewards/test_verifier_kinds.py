@@ -16,8 +16,8 @@ from tracemill.rewards import RewardSpec, build
 from tracemill.rewards.json_schema import JsonSchema
 from tracemill.rewards.numeric import Numeric, numbers
 from tracemill.rewards.python_callable import PythonCallable
-from tracemill.rewards.verifying import Judgement
 from tracemill.rewards.schemas import BadSchemaError, validator
+from tracemill.rewards.verifying import Judgement
 
 TICKET = {
     "type": "object",
