@@ -91,7 +91,7 @@ def figures(report: Report) -> list[tuple[str, str, str]]:
         ("ECE", number(metrics["ece"]), "calibration error, less what chance gives"),
         ("calibration slope", number(metrics["calibration_slope"]), "1 is right, below 1 too sure"),
         ("flips", share(metrics["flip_rate"]), "with the order that things are shown in"),
-        ("drift", number(metrics["psi"]), "PSI since the report before; above 0.25 much has moved"),
+        ("drift", number(metrics["psi"]), "PSI of what is new since the report before; above 0.25 much has moved"),
     ]
     rows += [
         (f"above {name}", f"{gap['gap']:+.2f}", f"what it says more than the sealed one, on {gap['n']:,} episodes")

@@ -101,6 +101,19 @@ def test_the_same_report_is_not_written_twice_and_what_changes_is(project: Path)
     assert newest["failures"][0] == "AUC 0.50 is below 0.55"
 
 
+@pytest.mark.parametrize(("n", "told"), [(50, True), (49, False)])
+def test_drift_is_that_of_what_is_new_and_a_few_tell_none(project: Path, n: int, told: bool) -> None:
+    with opened(project) as night:
+        validating.combine(night, [SIGNALS])
+        top = {"value": 0.999, "at": NOW + 5}
+        put(night, [{**weak(at)[0], **top, "score_id": f"x{at}"} for at in range(n)])
+    with opened(project, now_ns=NOW + 6) as night:
+        validating.combine(night, [SIGNALS])
+        psi = reports(night)["signals"]["metrics"]["psi"]
+    # Of all scores less than half has moved; of the new ones all has.
+    assert (psi > 1) if told else (psi is None)
+
+
 def _flip(night: Night) -> None:
     put(
         night,
