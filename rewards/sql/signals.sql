@@ -225,7 +225,9 @@ telling as (
 ),
 -- Each signal once an episode: who repeats himself is not the more right for it.
 summed as (
-    select trajectory_id, any_value(voter) as voter, sum(log_odds) filter (nth = 1) as log_odds,
+    select trajectory_id, any_value(voter) as voter,
+        -- Rounded: numbers come in any order, and their sum names the row.
+        round(sum(log_odds) filter (nth = 1), 9) as log_odds,
         array_to_string(list_transform(
             list_slice(list_sort(list({'nth': nth, 'told': told})), 1, 20), lambda one: one.told
         ), ',') as signals
