@@ -17,10 +17,8 @@ from tracemill.warehouse import sql as queries
 QUERIES: tuple[tuple[str, str], ...] = (
     (
         "How often does the agent succeed, by day and prompt version?",
-        """SELECT agent_version, count(*) AS tickets, round(avg(value), 2) AS success
-FROM rewards JOIN trajectories USING (trajectory_id)
-WHERE name = 'combined'
-GROUP BY agent_version ORDER BY min(start_ns)""",
+        """SELECT agent_version, n_trajectories AS tickets, round(mean_value, 2) AS success
+FROM version_rewards WHERE name = 'combined' ORDER BY first_at""",
     ),
     (
         "Which tool calls fail, and how?",

@@ -176,21 +176,28 @@ def test_site_health_is_one_row_per_version(told: Callable[[str], Any]) -> None:
     assert [tuple(row.values()) for row in rows] == [("v1", 2, 0, 2, 0.625, 1.0), ("v2", 1, 1, 0, None, None)]
 
 
-def test_who_has_many_episodes_does_not_decide_a_version_s_mean_reward(told: Callable[[str], Any]) -> None:
-    view = layout.views()["site_health"]
-    # Three users of one good episode each; one user with 100 bad ones, of 10 calls each.
+def test_who_has_many_episodes_does_not_decide_the_mean_of_a_version(told: Callable[[str], Any]) -> None:
+    # Three users of one good episode each; one user with 100 bad ones, of 10 calls each; hardly believed ones of a fifth.
     about = {
         "transitions": "SELECT 'site' AS site_id, 'v' AS site_version, 't' || i AS trajectory_id, 'a' AS agent_name, "
         "'m' AS model, true AS trainable, 'ok' AS status, 1 AS tokens_in, 1 AS tokens_out, 0.1 AS cost_usd, "
-        "0 AS start_ns, 1 AS end_ns FROM range(103) r(i), range(CASE WHEN i < 3 THEN 1 ELSE 10 END)",
-        "trajectories": "SELECT 't' || i AS trajectory_id, CASE WHEN i < 3 THEN 'u' || i ELSE 'busy' END AS user_key, "
-        "NULL AS session_id FROM range(103) r(i)",
+        "0 AS start_ns, 1 AS end_ns FROM range(203) r(i), range(CASE WHEN i < 3 THEN 1 ELSE 10 END)",
+        "trajectories": "SELECT 't' || i AS trajectory_id, 'a' AS agent_name, '1' AS agent_version, 0 AS start_ns, "
+        "CASE WHEN i < 3 THEN 'u' || i WHEN i < 103 THEN 'busy' ELSE 'unsure' END AS user_key, NULL AS session_id, "
+        "[]::VARCHAR[] AS flags FROM range(203) r(i)",
         "rewards": "SELECT 't' || i AS trajectory_id, 'combined' AS name, true AS combined, "
-        "CASE WHEN i < 3 THEN 1.0 ELSE 0.0 END AS value FROM range(103) r(i)",
+        "CASE WHEN i < 3 THEN 1.0 ELSE 0.0 END AS value, CASE WHEN i >= 103 THEN 0.0 END AS confidence "
+        "FROM range(203) r(i)",
     }
     ctes = ", ".join(f"{name} AS ({text})" for name, text in about.items())
-    (row,) = told(f"WITH {ctes} SELECT n_calls, n_judged, n_users, mean_reward FROM ({view})")
-    assert row == {"n_calls": 1003, "n_judged": 1003, "n_users": 4, "mean_reward": pytest.approx(3 / (3 + 3))}
+    mean = pytest.approx(3 / (3 + 3 + 0.1**0.5))
+    views = layout.views()
+    (row,) = told(f"WITH {ctes} SELECT n_calls, n_judged, n_users, mean_reward FROM ({views['site_health']})")
+    assert row == {"n_calls": 2003, "n_judged": 2003, "n_users": 5, "mean_reward": mean}
+    (row,) = told(
+        f"WITH {ctes} SELECT agent_version, n_trajectories, n_users, mean_value FROM ({views['version_rewards']})"
+    )
+    assert row == {"agent_version": "1", "n_trajectories": 203, "n_users": 5, "mean_value": mean}
 
 
 def test_calls_are_llm_calls_without_what_was_said(told: Callable[[str], Any]) -> None:

@@ -1,16 +1,18 @@
 -- after: rewards
 -- One row per version of a call site: how often it is called, how it fails, and how its episodes were judged.
 WITH judged AS (
-    SELECT trajectory_id, avg(value) AS reward
+    SELECT trajectory_id, avg(value) AS reward, greatest(avg(coalesce(confidence, 1)), 0.001) AS weight
     FROM rewards
     WHERE name IN ('combined', 'reward')
     -- the combined score where there is one, else the reward that came with the log
     GROUP BY trajectory_id, combined
     QUALIFY row_number() OVER (PARTITION BY trajectory_id ORDER BY combined DESC) = 1
 ),
--- Whoever makes many episodes does not decide the mean: the n of one user (else session) weigh together √n, at most 3.
+-- Whoever makes many episodes does not decide the mean: as in version_rewards.
 users AS (
-    SELECT e.site_id, e.site_version, avg(j.reward) AS reward, least(3, sqrt(count(*))) AS weight
+    SELECT
+        e.site_id, e.site_version,
+        sum(j.reward * j.weight) / sum(j.weight) AS reward, least(3, sqrt(sum(j.weight))) AS weight
     FROM (SELECT DISTINCT site_id, site_version, trajectory_id FROM transitions WHERE site_id IS NOT NULL) e
     JOIN judged j USING (trajectory_id)
     JOIN trajectories r USING (trajectory_id)
