@@ -31,6 +31,7 @@ _OF_WANTS = 0.2
 _SHOWN = 5
 _ASKED = 500
 _DAY_NS = 86_400 * 10**9
+_TASKS = "select any_value(task) from mined_episodes group by task_no order by task_no"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,9 @@ class Found:
     variants: pa.Table
     """Rows of graph.VARIANTS: the commonest whole ways of each agent."""
     acts: Sequence[Mapping[str, Any]]
-    """What the acts of graph and variants are: kind, name, failed."""
+    """What the acts of graph and variants are: agent, kind, name, failed."""
+    tasks: Sequence[str] = ()
+    """What the task clusters of the graph are: a cluster of intents, else the site of the first call, else ""."""
     episodes: int = 0
     judged: int = 0
     failed: int = 0
@@ -82,7 +85,8 @@ def find(
         findings=pa.concat_tables([rows, hard]),
         graph=follows,
         variants=graph.variants(read),
-        acts=[read.describe(act) for act in range(2 * len(read.tools))],
+        acts=[read.describe(act) | {"agent": read.tools[act // 2].agent} for act in range(2 * len(read.tools))],
+        tasks=[one for (one,) in con.execute(_TASKS).fetchall()],
         episodes=read.n,
         judged=int((read.failed_ep >= 0).sum()),
         failed=int((read.failed_ep == 1).sum()),

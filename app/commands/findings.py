@@ -94,7 +94,9 @@ def report(found: Found) -> RenderableType:
             Text("The logs have no times: patterns are confirmed on other tasks instead of later data.", "dim")
         )
     parts.append(Text())
-    if rows:
+    if not found.judged:
+        parts.append(Text("No episode was judged, so nothing is known of failure: tracemill score judges them."))
+    elif rows:
         parts.append(Text("What goes with failure", "bold"))
         parts.append(listed(rows[:_TOP]))
         if len(rows) > _TOP:
@@ -106,21 +108,38 @@ def report(found: Found) -> RenderableType:
         parts += [Text("\nWhere time goes", "bold"), _grid([(f"{one['share']:.0%}", _edge(one)) for one in slow])]
     ways = [way for way in found.variants.to_pylist() if way["n_judged"]][:5]
     if ways:
-        parts += [Text("\nCommonest ways", "bold"), _grid([(f"{way['share']:.0%}", _way(found, way)) for way in ways])]
+        named = act_names(found)
+        parts += [Text("\nCommonest ways", "bold"), _grid([(f"{way['share']:.0%}", _way(named, way)) for way in ways])]
     return Group(*parts)
 
 
 def data(found: Found) -> dict[str, Any]:
     """The report for programs."""
+    named = act_names(found)
     ways = [
         {
             "agent_name": way["agent_name"] or None,
-            "acts": [act_name(found, act) for act in way["acts"]],
+            "acts": [named[act] for act in way["acts"]],
             **{name: way[name] for name in ("n", "n_judged", "n_failed", "share")},
         }
         for way in found.variants.to_pylist()
     ]
-    return {"findings": found.findings.to_pylist(), "bottlenecks": bottlenecks(found), "variants": ways}
+    edges = [
+        {
+            "agent_name": row["agent_name"] or None,
+            "task": found.tasks[row["task"]] or None,
+            "from": named[row["from_act"]],
+            "to": named[row["to_act"]],
+            **{name: row[name] for name in ("n", "n_success", "n_failure", "wait_s", "run_s")},
+        }
+        for row in found.graph.to_pylist()
+    ]
+    return {
+        "findings": found.findings.to_pylist(),
+        "bottlenecks": bottlenecks(found),
+        "variants": ways,
+        "graph": edges,
+    }
 
 
 def _excess(row: Mapping[str, Any]) -> float:
@@ -141,12 +160,13 @@ def bottlenecks(found: Found, most: int = 5) -> list[dict[str, Any]]:
     total = sum(wait + run for _, wait, run in times.values())
     if not total:
         return []
+    named = act_names(found)
     ordered = sorted(times.items(), key=lambda one: (-one[1][1] - one[1][2], one[0]))
     return [
         {
             "agent_name": agent or None,
-            "from": act_name(found, source),
-            "to": act_name(found, target),
+            "from": named[source],
+            "to": named[target],
             "n": int(n),
             "wait_s": wait / n,
             "run_s": run / n,
@@ -156,12 +176,19 @@ def bottlenecks(found: Found, most: int = 5) -> list[dict[str, Any]]:
     ]
 
 
-def act_name(found: Found, act: int) -> str:
-    if act < 0:
-        return "start" if act == -1 else "end"
-    told = found.acts[act]
-    name = "model" + (f" {told['name'][:8]}" if told["name"] else "") if told["kind"] == "llm" else told["name"]
-    return f"{_short(name, 40)}{' (fails)' if told['failed'] else ''}"
+def act_names(found: Found) -> list[str]:
+    """Acts as words, by their number; -1 and -2, the last two, are start and end. Of one site the id is left out."""
+    sites: dict[str, set[str]] = {}
+    for one in found.acts:
+        if one["kind"] == "llm":
+            sites.setdefault(one["agent"], set()).add(one["name"])
+    names = []
+    for one in found.acts:
+        name = one["name"]
+        if one["kind"] == "llm":
+            name = f"model {name[:8]}" if name and len(sites[one["agent"]]) > 1 else "model"
+        names.append(f"{_short(name, 40)}{' (fails)' if one['failed'] else ''}")
+    return [*names, "end", "start"]
 
 
 def _edge(one: Mapping[str, Any]) -> str:
@@ -170,9 +197,9 @@ def _edge(one: Mapping[str, Any]) -> str:
     return f"{agent}{one['from']} → {one['to']}: {took}"
 
 
-def _way(found: Found, way: Mapping[str, Any]) -> str:
+def _way(named: Sequence[str], way: Mapping[str, Any]) -> str:
     agent = f"{way['agent_name']}: " if way["agent_name"] else ""
-    names = [act_name(found, act) for act in way["acts"]]
+    names = [named[act] for act in way["acts"]]
     path = " → ".join(names if len(names) <= 8 else [*names[:7], f"… ({len(names)} in all)"])
     return f"{agent}{path}: {way['n_failed'] / way['n_judged']:.0%} of {way['n_judged']:,} failed"
 

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 from otlp_lines import spans, texts
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tracemill.app import settings
 from tracemill.app.cli import app
+from tracemill.app.commands import findings as commands
+from tracemill.mining.findings import Found
+from tracemill.mining.patterns.graph import GRAPH, VARIANTS
 from tracemill.pipelines import forgetting, ingesting
 from tracemill.pipelines.night import Night, rows
+from tracemill.schema import FINDINGS
 from tracemill.warehouse import Lake
 
 START = 1_790_000_000_000_000_000
@@ -99,7 +104,10 @@ def test_mining_reports_what_goes_with_failure_and_findings_opens_it(made: Path,
     assert finding["what"] == 'The tool "cancel_order" fails.'
     assert (finding["agent_name"], finding["n_users"]) == ("desk", 3)
     assert any(row["from"].startswith("cancel_order") for row in report["bottlenecks"])
-    assert report["variants"][0]["acts"][-1].startswith("model")
+    assert report["variants"][0]["acts"][-1] == "model", "of a single site the number tells nothing"
+    edges = [edge for edge in report["graph"] if edge["from"] == "cancel_order (fails)"]
+    assert sum(edge["n_failure"] for edge in edges) > sum(edge["n_success"] for edge in edges)
+    assert {edge["agent_name"] for edge in edges} == {"desk"}
     listed = answer("findings", project=made)["findings"]
     assert finding["finding_id"] in {row["finding_id"] for row in listed}
     opened = answer("findings", "show", finding["finding_id"][:8], project=made)
@@ -107,6 +115,15 @@ def test_mining_reports_what_goes_with_failure_and_findings_opens_it(made: Path,
     assert {step["trajectory_id"] for step in opened["steps"]} == {finding["exemplars"][0]}
     assert next(step["name"] for step in opened["steps"] if step["kind"] == "tool") == "cancel_order"
     assert "is locked" in opened["steps"][0]["error"]
+
+
+def test_where_nobody_judged_it_is_not_said_that_nothing_goes_with_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = {"findings": FINDINGS, "graph": GRAPH, "variants": VARIANTS}
+    found = Found(**{name: schema.empty_table() for name, schema in empty.items()}, acts=[], episodes=3)
+    Console().print(commands.report(found))
+    said = capsys.readouterr().out
+    assert "No episode was judged" in said
+    assert "Nothing goes with failure" not in said
 
 
 @pytest.mark.usefixtures("mined")
