@@ -47,7 +47,7 @@ class Found:
     acts: Sequence[Mapping[str, Any]]
     """What the acts of graph and variants are: agent, kind, name, failed."""
     tasks: Sequence[str] = ()
-    """What the task clusters of the graph are: a cluster of intents, else the site of the first call, else ""."""
+    """What tells the task clusters of the graph apart: cluster of intents, site of the first call, as far as known."""
     episodes: int = 0
     judged: int = 0
     failed: int = 0

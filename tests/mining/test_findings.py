@@ -143,6 +143,20 @@ def test_a_longer_way_is_not_worse_for_its_length(lake: Any) -> None:
     assert stored(lake, "confirmed") == []
 
 
+def test_a_cluster_of_intents_does_not_hide_that_a_call_site_is_harder(lake: Any) -> None:
+    log, rng, hard = Log(lake), random.Random(3), []
+    for i in range(500):
+        calls = some(rng, 2)
+        if i % 2 and rng.random() < 0.6:
+            calls[0] = ("audit", {"id": i}, False)
+        name = log.episode(calls, failed=rng.random() < (0.5 if i % 2 else 0.1))
+        lake.add("cluster_members", {"trajectory_id": name, "kind": "intent", "cluster_id": "all in one"})
+        hard += [name] if i % 2 else []
+    lake.con.execute("update transitions set site_id = 'hard' where trajectory_id in (select unnest(?))", [hard])
+    night(lake)
+    assert stored(lake, "confirmed") == []
+
+
 def test_one_session_of_many_episodes_is_one_witness(lake: Any) -> None:
     log, rng = Log(lake), random.Random(2)
     for i in range(600):
@@ -272,10 +286,14 @@ def test_signals_are_seen(lake: Any) -> None:
     assert found["dead_end"] == found["same_error"] == set()
 
 
-def test_a_dead_end_and_one_error_three_times(lake: Any) -> None:
+@pytest.mark.parametrize("without_status", [False, True])
+def test_a_dead_end_and_one_error_three_times(lake: Any, without_status: bool) -> None:
     log = Log(lake)
     names = [log.episode([("read", {"id": i}, True) for i in range(3)], failed=None) for _ in range(2)]
     lake.con.execute("delete from transitions where trajectory_id = ? and step = 3", [names[0]])
+    if without_status:
+        told = "status = 'unset', tool_result = 'Error: ' || error_message, error_message = null"
+        lake.con.execute(f"update spans set {told}")
     read = journeys.read(lake.con)
     found = {name: {f"t{u:06d}" for u in us.tolist()} for name, us, _ in signals.signals(read)}
     assert found["dead_end"] == {names[0]}

@@ -24,7 +24,7 @@ claims as (
 ),
 shown as (
     select c.u,
-        bool_or(not went_wrong(s.status, s.error_type)) as worked,
+        bool_or(not tool_failed(s.status, s.error_type, s.tool_result)) as worked,
         bool_or(regexp_matches(concat_ws(' ', s.tool_name, left(s.tool_args, 2000), left(s.tool_result, 20000)),
             '(?i)\btests?\b|pytest|\b\d+ (passed|passing|failed)\b|jest|vitest|go test|cargo test|unittest')) as tested
     from claims c

@@ -15,7 +15,7 @@ with steps as (
     where t.untrainable_reason is distinct from 'judge'
     union all
     select e.u, s.start_ns, s.end_ns, s.seq, s.span_id,
-        true, went_wrong(s.status, s.error_type),
+        true, tool_failed(s.status, s.error_type, s.tool_result),
         hash(e.agent_no, s.kind, coalesce(s.tool_name, s.name, '')),
         hash(coalesce(s.tool_name, s.name), s.tool_args),
         hash(coalesce(s.tool_name, s.name), nearly(s.tool_args)),
@@ -24,7 +24,7 @@ with steps as (
         case when said is not null then hash(e.agent_no, coalesce(s.tool_name, s.name, ''), observation(said)) end,
         false
     from (
-        select trace_id, span_id, kind, start_ns, end_ns, seq, status, error_type, tool_name, name, tool_args,
+        select trace_id, span_id, kind, start_ns, end_ns, seq, status, error_type, tool_name, name, tool_args, tool_result,
             case when went_wrong(status, error_type) then coalesce(error_message, tool_result, error_type)
                 else tool_result end as said
         from spans
