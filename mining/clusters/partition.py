@@ -71,12 +71,13 @@ def how_many(vectors: Vectors, *, smallest: int, seed: int) -> int:
     tried on the other, and the other way round. Of numbers as good the smallest; 1 where they are hardly told apart."""
     rng = np.random.default_rng(seed)
     some = rng.permutation(len(vectors))[:_COMPARED]
+    least = max(2, smallest * len(some) // max(1, len(vectors)))  # of the texts compared
     worth: dict[int, float] = {}
     alike = np.ones(len(vectors))  # what is new was not said often yet
     orders = [rng.permutation(some) for _ in range(_SPLITS)]
     halves = [(order[: len(some) // 2], order[len(some) // 2 :]) for order in orders]
     for k in _TRIED:
-        if k * 2 * smallest > len(some):
+        if k * 2 * least > len(some):
             break
         said = []
         for made, tried in (pair for a, b in halves for pair in ((a, b), (b, a))):

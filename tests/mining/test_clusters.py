@@ -282,6 +282,13 @@ def test_as_many_clusters_as_there_are(k: int) -> None:
     assert len(found) == k
 
 
+def test_many_texts_have_as_many_clusters_as_few() -> None:
+    rng, k = np.random.default_rng(1), 20
+    vectors = embedding.unit(np.eye(k, 24)[rng.integers(0, k, 6_000)] + rng.normal(scale=0.1, size=(6_000, 24)))
+    # A cluster has 2 % of the texts at least, of however many it is decided on.
+    assert 14 <= partition.how_many(vectors, smallest=120, seed=0) <= k
+
+
 def test_a_model_names_new_clusters_once_and_its_words_stay_data(lake: Any) -> None:
     asked: list[ChatRequest] = []
 

@@ -19,7 +19,7 @@ newest as (
 chosen as (
     select r.trajectory_id, coalesce(r.session_id, r.trajectory_id) as session_id, coalesce(r.agent_name, '') as agent,
         r.user_key, r.task_group, r.pool, r.day, r.service, r.agent_version, r.start_ns, r.end_ns, r.cost_usd, r.outcome,
-        coalesce(i.cluster_id, p.site_id, '') as task,
+        concat_ws(' ', i.cluster_id, p.site_id) as task,
         coalesce(own.reward, whole.reward) as reward
     from trajectories r
     left join judged own on own.target_kind = 'trajectory' and own.target_id = r.trajectory_id
