@@ -216,13 +216,13 @@ def mined(con: duckdb.DuckDBPyConnection) -> findings.Found:
     return findings.find(con, night_id="bench", now_ns=START_NS + 30 * DAY_NS, days=None)
 
 
-def judge(path: Path, truth: Truth) -> tuple[int, list[str], int]:
-    """Confirmed findings, the words of false ones among them, and how many planted patterns are found."""
+def judge(path: Path, truth: Truth) -> tuple[int, list[str], set[str]]:
+    """Confirmed findings, the words of false ones among them, and the planted patterns that are found."""
     with reader(path) as con:
         found = mined(con)
         confirmed = {row["finding_id"]: row for row in found.findings.to_pylist() if row["status"] == "confirmed"}
         if not confirmed:
-            return 0, [], 0
+            return 0, [], set()
         read = journeys.read(con)
         edges = graph.edges(read)
         families = (
@@ -232,7 +232,8 @@ def judge(path: Path, truth: Truth) -> tuple[int, list[str], int]:
         # Trajectory ids sort like their numbers, so places are numbers among the learn pool.
         ids = con.execute("SELECT trajectory_id FROM mined_episodes ORDER BY u").fetchall()
     number = np.array([int(one[0][1:]) for one in ids])
-    seen, told, known = set(), [], 0
+    seen: set[str] = set()
+    told, known = [], 0
     for had, stratum in families:
         for item in range(len(had)):
             row = confirmed.get(items.finding_id(*had.describe(item)))
@@ -248,7 +249,7 @@ def judge(path: Path, truth: Truth) -> tuple[int, list[str], int]:
                 if both >= 0.5:
                     seen.add(name)
     assert known == len(confirmed), "a confirmed finding that is no item"
-    return len(confirmed), told, len(seen)
+    return len(confirmed), told, seen
 
 
 def true_lift(
@@ -271,7 +272,7 @@ KINDS = {
     "noise": {"effect": 0.0, "harder": 0.0},
 }
 """What small logs are generated with: patterns; none, but tasks that are harder; nothing at all. A cluster of a harder
-task truly fails more often than others, so that hard_tasks is mined without clusters, as on a lake that has none yet."""
+task truly fails more often, so that hard_tasks is mined without clusters, as on a lake that has none yet."""
 
 
 def seeds(n_seeds: int, n: int, folder: Path) -> dict[str, Any]:
@@ -289,10 +290,10 @@ def seeds(n_seeds: int, n: int, folder: Path) -> dict[str, Any]:
                 written(path, clustered(path, Given()))
             if kind == "planted":
                 confirmed, told, seen = judge(path, truth)
-                total, false, planted = total + confirmed, false + len(told), planted + seen
+                total, false, planted = total + confirmed, false + len(told), planted + len(seen)
                 possible += len(truth.planted)
                 shares.append(len(told) / max(1, confirmed))
-                print(f"seed {seed}: {confirmed} confirmed, {seen} of {len(truth.planted)} planted, false: {told}")
+                print(f"seed {seed}: {confirmed} confirmed, false: {told}, missed: {set(truth.planted) - seen}")
             else:
                 with reader(path) as con:
                     rows = mined(con).findings.to_pylist()
@@ -412,7 +413,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--timed", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.timed:
-        print(json.dumps(PARTS[given.timed[0]](Path(given.timed[1]))))
+        part, path = given.timed[0], Path(given.timed[1])
+        if part == "generate":
+            with duckdb.connect(str(path)) as con:
+                generate(con, given.trajectories, seed=0, effect=0.3)
+        else:
+            print(json.dumps(PARTS[part](path)))
         return
     n = given.trajectories if given.trajectories is not None else 20_000 if given.quick else 1_000_000
     n_seeds = given.seeds if given.seeds is not None else (3 if given.quick else 50)
@@ -423,10 +429,10 @@ def main(arguments: Sequence[str]) -> None:
         path = folder / "big.duckdb"
         if n:
             # Processes of their own: the generator's memory is not mining's, and each peak is one part's.
-            make = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import mining; mining.big({str(path)!r}, {n})"
-            subprocess.run([sys.executable, "-c", make], check=True)
+            own = [sys.executable, __file__, "--trajectories", str(n), "--timed"]
+            subprocess.run([*own, "generate", str(path)], check=True)
             for part in PARTS:
-                run = [sys.executable, __file__, "--timed", part, str(path)]
+                run = [*own, part, str(path)]
                 said = subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
                 result[part] = json.loads(said)
                 print(part, json.dumps(result[part], indent=1), f"load {load()}", flush=True)
@@ -440,11 +446,6 @@ def main(arguments: Sequence[str]) -> None:
             path.unlink()
         result |= seeds(n_seeds, given.seed_trajectories, folder) if n_seeds else {}
     print(json.dumps(result))
-
-
-def big(path: str, n: int) -> None:
-    with duckdb.connect(path) as con:
-        generate(con, n, seed=0, effect=0.3)
 
 
 def load() -> str:
