@@ -5,7 +5,7 @@ with checked as (
         case
             when f.fault like 'malformed%' then 'malformed'
             when f.fault is not null then 'invalid'
-            when ltrim(c.args) similar to '[{\[].*' and not json_valid(c.args) then 'malformed'
+            when regexp_matches(c.args, '^\s*[{\[]') and not json_valid(c.args) then 'malformed'
             when c.failed and c.late then 'timeout'
             when c.failed then 'error'
             when c.has_run then 'ok'

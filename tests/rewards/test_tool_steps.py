@@ -102,8 +102,14 @@ def test_without_definitions_only_broken_json_is_malformed(lake: Any) -> None:
     lake.trajectory("react", call("search", "Berlin"))
     lake.trajectory("broken", call("search", '{"q": '))
     ran(lake, "react", 0, "search", tool_call_id="c1")
+    lake.trajectory("lines", call("search", '\n{\n  "q": '))
     ran(lake, "broken", 0, "search", tool_call_id="c1")
-    assert judged(lake) == {"react/0": (1.0, ["ok"]), "broken/0": (0.0, ["malformed"])}
+    ran(lake, "lines", 0, "search", tool_call_id="c1")
+    assert judged(lake) == {
+        "react/0": (1.0, ["ok"]),
+        "broken/0": (0.0, ["malformed"]),
+        "lines/0": (0.0, ["malformed"]),
+    }
 
 
 def test_errors_timeouts_repetition_and_recovery(lake: Any) -> None:
