@@ -94,7 +94,9 @@ class Judge(AsksModel):
             return last
         if few:
             return replace(self, state=None, lineage=())
-        taught = Calibration.fit(labels["raw"], labels["label"], labels["owner"], folds=self.folds, salt=self.seed)
+        taught = Calibration.fit(
+            labels["raw"], labels["label"], labels["owner"], weights=labels["weight"], folds=self.folds, salt=self.seed
+        )
         state = {"spec": self._spec, "n_train": len(labels["label"]), **taught.to_json()}
         return replace(self, state=canonical_json(state), lineage=tuple(labels["trajectory_id"]))
 
@@ -133,7 +135,7 @@ class Judge(AsksModel):
 
     @property
     def _spec(self) -> str:
-        return content_id(self.base, self.min_labels, self.growth, self.folds)
+        return content_id("weighed", self.base, self.min_labels, self.growth, self.folds)
 
     def _questions(self) -> Questions:
         self.need_dspy()

@@ -23,11 +23,19 @@ class Calibration:
 
     @classmethod
     def fit(
-        cls, raw: Sequence[float], labels: Sequence[float], owners: Sequence[str], *, folds: int, salt: int
+        cls,
+        raw: Sequence[float],
+        labels: Sequence[float],
+        owners: Sequence[str],
+        *,
+        weights: Sequence[float],
+        folds: int,
+        salt: int,
     ) -> "Calibration":
-        x, y = np.asarray(raw, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+        x, y, w = (np.asarray(column, dtype=np.float64) for column in (raw, labels, weights))
         fold = Folds(buckets=folds, salt=salt).bucket(owners)
-        return cls(curves=tuple(_curve(x[fold != at], y[fold != at]) for at in range(folds)), salt=salt)
+        rest = [fold != at for at in range(folds)]
+        return cls(curves=tuple(_curve(x[mine], y[mine], w[mine]) for mine in rest), salt=salt)
 
     def apply(self, raw: Sequence[float], owners: Sequence[str]) -> list[float]:
         fold = Folds(buckets=len(self.curves), salt=self.salt).bucket(owners)
@@ -41,16 +49,20 @@ class Calibration:
         return cls(curves=tuple((tuple(c["raw"]), tuple(c["value"])) for c in told["curves"]), salt=told["salt"])
 
 
-def _curve(x: agreement.Floats, y: agreement.Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _curve(
+    x: agreement.Floats, y: agreement.Floats, w: agreement.Floats
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    w = w * len(w) / max(float(w.sum()), 1e-12)  # together they weigh what so many labels do
     if len(y) < _MANY:
-        slope, intercept = agreement.platt(x, y)
+        slope, intercept = agreement.platt(x, y, weights=w)
         at = np.linspace(0, 1, 51)
         # A judge that says the opposite of people is useless, and is not turned round.
         value = agreement.logistic(max(slope, 0.0) * agreement.logit(np.clip(at, 0.02, 0.98)) + intercept)
     else:
         from scipy.optimize import isotonic_regression
 
-        at, where, n = np.unique(x, return_inverse=True, return_counts=True)
-        mean = np.bincount(where, weights=y) / n
+        at, where = np.unique(x, return_inverse=True)
+        n = np.bincount(where, weights=w)
+        mean = np.bincount(where, weights=y * w) / n
         value = np.clip(isotonic_regression(mean, weights=n).x, 1 / len(y), 1 - 1 / len(y))
     return tuple(round(float(one), 6) for one in at), tuple(round(float(one), 6) for one in value)
