@@ -1,7 +1,7 @@
 """The tool-step reward model: what each step's tool calls are worth, without changing what the episode is worth."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +26,6 @@ VALUES: Mapping[str, float] = {
 }
 ERROR = r"(?i)^\W*(error|exception|traceback|fatal|invalid|failed|could not|cannot|no such|unknown|exitcode: [1-9])"
 """How an answer begins that tells an error where the log has no status."""
-_FAULTS = pa.schema([(name, pa.string()) for name in ("definitions_id", "tool", "args", "fault")])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,25 +93,20 @@ def _faults(con: duckdb.DuckDBPyConnection, own: duckdb.DuckDBPyConnection) -> p
     """What is wrong with calls by the definitions that their model was given: each kind of call is looked at once."""
     distinct = own.sql(
         "select definitions_id, tool, coalesce(args, '') as args from calls"
-        " where is_written and definitions_id is not null group by all order by all"
+        " where is_written and definitions_id is not null group by all"
     ).to_arrow_table()
-    wanted = pc.unique(distinct["definitions_id"])
+    columns = [distinct[name].to_pylist() for name in ("definitions_id", "tool", "args")]
     logged = con.execute(
         "select message_id, any_value(parts) from messages where role = 'tools' and list_contains(?, message_id)"
         " group by message_id",
-        [["", *wanted.to_pylist()]],
+        [["", *sorted(set(columns[0]))]],
     ).fetchall()
     definitions = {message_id: _Definitions(parts) for message_id, parts in logged}
-    return pa.Table.from_pylist(list(_each_fault(distinct, definitions)), schema=_FAULTS)
-
-
-def _each_fault(distinct: pa.Table, definitions: Mapping[str, "_Definitions"]) -> Iterator[dict[str, str]]:
-    columns = (distinct[name].to_pylist() for name in ("definitions_id", "tool", "args"))
-    for definitions_id, tool, args in zip(*columns, strict=True):
-        known = definitions.get(definitions_id)
-        fault = None if known is None else known.fault(tool, args)
-        if fault is not None:
-            yield {"definitions_id": definitions_id, "tool": tool, "args": args, "fault": fault}
+    faults = [
+        None if (known := definitions.get(definitions_id)) is None else known.fault(tool, args)
+        for definitions_id, tool, args in zip(*columns, strict=True)
+    ]
+    return distinct.append_column("fault", pa.array(faults, pa.string())).filter(pc.field("fault").is_valid())
 
 
 class _Definitions:

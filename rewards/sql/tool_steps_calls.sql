@@ -113,16 +113,12 @@ wanted as (
 ),
 calls as (
     select coalesce(w.step_id, r.step_id) as step_id,
-        w.place, r.start_ns, r.seq, r.span_id, coalesce(nullif(w.tool, ''), r.tool) as tool,
+        w.place, r.start_ns, r.seq, r.span_id, coalesce(nullif(w.tool, ''), r.tool, '') as tool,
         coalesce(w.args, r.tool_args) as args, w.place is not null as is_written, r.span_id is not null as has_run,
         r.status, r.error_type, r.error_message, r.begins
     from wanted w full join ran r on r.step_id = w.step_id and r.met = w.met and r.nth = w.nth
 )
-select s.trajectory_id, s.step,
-    row_number() over (
-        partition by c.step_id order by c.place nulls last, c.start_ns nulls last, c.seq nulls last, c.span_id
-    ) - 1 as place,
-    c.span_id, c.tool, c.args, s.tool_definitions_id as definitions_id, c.is_written, c.has_run,
+select s.trajectory_id, s.step, c.place, c.start_ns, c.seq, c.span_id, c.tool, c.args, s.tool_definitions_id as definitions_id, c.is_written, c.has_run,
     coalesce(c.error_message, c.error_type, c.begins) as why, c.failed,
     c.failed and regexp_matches(
         concat_ws(' ', c.error_type, left(c.error_message, 200), c.begins), '(?i)time[sd]?[ _-]?out|deadline[ _]exceeded'

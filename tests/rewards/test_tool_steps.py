@@ -86,7 +86,8 @@ def test_calls_are_held_to_the_definitions_that_were_offered(
 def test_a_faulty_call_is_punished_though_it_never_ran_and_others_are_not_known(lake: Any) -> None:
     offer(lake, "bad", call("refund", "{}"))
     offer(lake, "unknown", call("refund", '{"order": "A1"}'))
-    assert judged(lake) == {"bad/0": (0.1, ["invalid"])}
+    offer(lake, "nameless", call("", "{}"))
+    assert judged(lake) == {"bad/0": (0.1, ["invalid"]), "nameless/0": (0.1, ["invalid"])}
 
 
 def test_strangers_definitions_never_judge_what_they_cannot(lake: Any) -> None:
