@@ -220,15 +220,16 @@ def score(
         bool, typer.Option("--report", help="Show how far the reward models can be believed; scores nothing.")
     ] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the report's reliability plots as a picture.")] = None,
     project: Project = None,
     json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
     """Judge what was logged with the configured reward models."""
-    if report or html is not None or name is not None:
+    if report or html is not None or png is not None or name is not None:
         from tracemill.app.commands import reports
 
-        reports.report(project, name, html=html, as_json=json)
+        reports.report(project, name, html=html, png=png, as_json=json)
         return
     from tracemill.app.commands import learn
 

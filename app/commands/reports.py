@@ -9,7 +9,9 @@ from tracemill.errors import ConfigError, MissingExtraError
 from tracemill.rewards import report as reports
 
 
-def report(given: Path | None, name: str | None, *, html: Path | None, as_json: bool) -> None:
+def report(
+    given: Path | None, name: str | None, *, html: Path | None = None, png: Path | None = None, as_json: bool
+) -> None:
     """The latest report of every reward model, or all of one model's."""
     from tracemill.app.report import judges
 
@@ -24,10 +26,14 @@ def report(given: Path | None, name: str | None, *, html: Path | None, as_json: 
         raise ConfigError(f"no report of {name!r}; there are reports of {', '.join(latest)}")
     chosen = latest if name is None else {name: latest[name]}
     facts: dict[str, Any] = {"reports": list(chosen.values())}
-    if html is not None:
-        try:
+    try:
+        if html is not None:
             facts["html"] = str(judges.write(chosen, html, sealed))
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("report", "tracemill score --html") from error
-        output.remark(f"written: {html}")
+        if png is not None:
+            facts["png"] = str(judges.picture(chosen, png))
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("report", "tracemill score --html and --png") from error
+    for written in ("html", "png"):
+        if written in facts:
+            output.remark(f"written: {facts[written]}")
     output.result(facts, judges.overview(latest, sealed) if name is None else judges.one(latest[name], sealed))

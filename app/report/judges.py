@@ -4,25 +4,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from tracemill.app.report.rendering import rendered, share
+from tracemill.errors import ConfigError
 
 Report = Mapping[str, Any]
 _BAR = 20
-_USED = {True: ("used", "green"), False: ("not used", "bold red"), None: ("too few labels", "yellow")}
+_USED = {True: ("used", "green"), False: ("not used", "bold red"), None: ("few labels", "yellow")}
 
 
 def overview(reports: Mapping[str, Report], sealed: Sequence[str] = ()) -> RenderableType:
     """All models, one a line; then what is wrong, and what the success rate is."""
-    table = Table(show_edge=False, header_style="bold")
-    table.add_column("reward model", no_wrap=True)
+    table = Table(show_edge=False, header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
     table.add_column("")
-    for name in ("scored", "labels", "AUC", "in groups", "ECE", "kappa", "worst slice"):
-        table.add_column(name, justify="right", no_wrap=name != "worst slice")
+    for name in ("scored", "labels", "AUC", "groups", "ECE", "kappa", "worst"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, one in reports.items():
         metrics = one["metrics"]
         word, style = _used(name, one, sealed)
@@ -35,7 +37,7 @@ def overview(reports: Mapping[str, Report], sealed: Sequence[str] = ()) -> Rende
             number(metrics["pairwise"]["accuracy"]),
             number(metrics["ece"]),
             kappa(metrics),
-            worst(metrics),
+            number((metrics["worst_slice"] or {}).get("auc")),
         )
     parts: list[RenderableType] = [table]
     said = [Text(f"{name}: {why}", style="red") for name, one in reports.items() for why in one["failures"]]
@@ -80,7 +82,7 @@ def figures(report: Report) -> list[tuple[str, str, str]]:
         ("AUC", number(metrics["auc"]), "how often a good episode scores above a bad one"),
         ("average precision", number(metrics["pr_auc"]), "area under precision and recall"),
         ("in task groups", number(pairs["accuracy"]), f"the same within a group; {pairs['n']:,} pairs"),
-        ("worst slice", number((metrics["worst_slice"] or {}).get("auc")), worst(metrics, value=False)),
+        ("worst slice", number((metrics["worst_slice"] or {}).get("auc")), worst(metrics)),
         ("kappa", kappa(metrics), f"agreement with people / people's own, {metrics['n_two_raters']} labelled twice"),
         ("Brier", number(brier.get("value")), "mean squared error; 0.25 is a coin"),
         (
@@ -138,12 +140,11 @@ def kappa(metrics: Mapping[str, Any]) -> str:
     return number(metrics["kappa"]) + ("" if ceiling is None else f" / {ceiling:.2f}")
 
 
-def worst(metrics: Mapping[str, Any], *, value: bool = True) -> str:
+def worst(metrics: Mapping[str, Any]) -> str:
     found = metrics["worst_slice"]
     if found is None:
-        return "–" if value else "no slice has enough labels"
-    where = f"{found['dimension'].replace('_', ' ')} {found['value']}"
-    return f"{found['auc']:.2f} {where}" if value else f"{where}, {found['n']} labels"
+        return "no slice has enough labels"
+    return f"{found['dimension'].replace('_', ' ')} {found['value']}, {found['n']} labels"
 
 
 def number(value: float | None) -> str:
@@ -177,6 +178,28 @@ def write(reports: Mapping[str, Report], path: Path, sealed: Sequence[str] = ())
         "success": "" if best is None else success(reports[best], best),
     }
     path.write_text(rendered("judges.html", values), encoding="utf-8")
+    return path
+
+
+def picture(reports: Mapping[str, Report], path: Path) -> Path:
+    """Writes the reliability plots as one PNG and returns its path. ConfigError where no model has labels."""
+    from tracemill.app.report import plots
+
+    shown = [
+        (
+            name,
+            f"AUC {number(report['metrics']['auc'])}, ECE {number(report['metrics']['ece'])}, {labels(report)} labels",
+            report["reliability"],
+        )
+        for name, report in reports.items()
+        if report["reliability"]
+    ]
+    if not shown:
+        raise ConfigError(
+            "no reward model was held against labels yet, so there is nothing to plot; see tracemill label"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plots.reliabilities(shown, path)
     return path
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tracemill.app.report.facts import Arm
@@ -76,6 +77,27 @@ def timeline(runs: Sequence[Mapping[str, Any]]) -> str:
 def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     """What scores said against what was found; dots on the line say what they mean. Areas are numbers of labels."""
     figure, axes = _figure(3.4, 3.2)
+    _draw_reliability(axes, bins)
+    return _svg(figure)
+
+
+def reliabilities(models: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]], path: Path) -> None:
+    """Writes one picture (PNG) of `reliability` for each model: its name, a line about it, its bins."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(models))
+    rows = -(-len(models) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.9 * rows), layout="constrained", facecolor="#fff")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for axes, (name, about, bins) in zip(panels, models, strict=False):
+        _draw_reliability(axes, bins)
+        axes.set_title(f"{name}\n{about}", fontsize=10, parse_math=False)
+    for axes in panels[len(models) :]:
+        axes.set_axis_off()
+    figure.savefig(path, format="png", dpi=150)
+
+
+def _draw_reliability(axes: Any, bins: Sequence[Mapping[str, Any]]) -> None:
     axes.plot([0, 1], [0, 1], color="#c3c7ce", linewidth=1.2, zorder=1)
     most = max(one["n"] for one in bins)
     for one in bins:
@@ -91,4 +113,3 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_xlabel("said")
     axes.set_ylabel("found")
-    return _svg(figure)
