@@ -75,11 +75,12 @@ def combination(
     """One score per trajectory whose combined score is new or has changed.
 
     The first tier of `precedence` that knows anything decides: human (feedback, corrections among it), env (rewards
-    of the environment), verifier (scores of code and models that execute or compare, averaged by `weights`: 1 where not
-    named, 0 to leave one out). A score of 0 named `veto` (a failed last tool call) turns a verifier's verdict to 0; it
-    never makes a score. Where no tier knows anything, the label model judges by the votes of the families in `weak`
-    (tool status votes there, too); it says NULL, with the reason as evidence, where fewer than two families voted or
-    one alone decides (`epsilon`: label_model.judge). A trajectory that nobody judged has no row.
+    of the environment), verifier (scores of code and models that execute or compare, averaged by `weights` times their
+    confidence: 1 where not named, 0 to leave one out). A score of 0 named `veto` (a failed last tool call) turns a
+    verifier's verdict to 0; it never makes a score. Where no tier knows anything, the label model judges by the votes
+    of the families in `weak` (tool status votes there, too); it says NULL, with the reason as evidence, where fewer
+    than two families voted or one alone decides (`epsilon`: label_model.judge). A trajectory that nobody judged has no
+    row.
 
     Scores named in `sealed` are never read, nor those of a version in `distrusted` (name to version: its report failed;
     `combined` there stops the label model). Evidence is the JSON of the tier and the score_ids used; the confidence
@@ -92,7 +93,7 @@ def combination(
         raise ConfigError(f"combined reward: negative weight for {', '.join(wrong)}; use 0 to leave a score out")
     given, failed = dict(weights or {}), dict(distrusted or {})
     version = content_id(
-        "combined/2", list(precedence), given, list(env_names), veto, list(weak), list(sealed), k, epsilon
+        "combined/3", list(precedence), given, list(env_names), veto, list(weak), list(sealed), k, epsilon
     )
     params = {
         "name": NAME,

@@ -14,7 +14,9 @@ with own as (
 latest as (
     select * from own
     qualify row_number() over (
-        partition by target_id, name, source, is_feedback order by "at" desc nulls last, score_id
+        -- Of what people said there is one newest row: who voted may have been joined by a reviewer since.
+        partition by target_id, name, is_feedback, case when is_feedback and source = 'user' then 'human' else source end
+        order by "at" desc nulls last, score_id
     ) = 1
 ),
 weighted as (
@@ -26,7 +28,10 @@ weighted as (
                 and (name = $veto or list_contains($weak, split_part(family, ':', 1))) then 'weak'
             when source in ('code', 'model', 'llm') and name <> 'feedback' then 'verifier'
         end as tier,
-        case when list_contains($weighted, name) then $weights[list_position($weighted, name)] else 1.0 end as weight
+        -- Whoever is not sure counts for less.
+        case when list_contains($weighted, name) then $weights[list_position($weighted, name)] else 1.0 end
+            * greatest(coalesce(confidence, case when source in ('code', 'model', 'llm') then 0.9 else 1.0 end), 0.001)
+            as weight
     from latest
     where value between 0 and 1
 ),
@@ -44,6 +49,7 @@ vetoes as (
 tiers as (
     select target_id, tier,
         case when tier = 'verifier' and any_value(v.score_id) is not null then 0.0
+            when min(value) = max(value) then min(value)  -- to the last digit
             else sum(value * weight) / sum(weight) end as value,
         avg(coalesce(confidence, case tier when 'verifier' then 0.9 else 1.0 end)) * (1 - (max(value) - min(value)) / 2) as confidence,
         min(propensity) as propensity,

@@ -5,6 +5,9 @@ with people as (
     select target_id, value, case when source = 'human' then propensity end as propensity from scores
     where target_kind = 'trajectory' and name = 'feedback' and source in ('human', 'user')
         and coalesce(evidence, '') like '{"score_ids":%'
+        -- Of a user who votes a thousand times so many votes are labels as they count for.
+        and (source = 'human' or md5_number_lower(target_id) / 18446744073709551616.0
+            < coalesce(try_cast(try_cast(evidence as json) ->> '$.influence' as double), 1))
     qualify row_number() over (partition by target_id order by "at" desc nulls last, source, score_id) = 1
 ),
 -- What was asked for with a known probability, undiluted by what users volunteered.

@@ -1,6 +1,6 @@
 -- What the label model learns from and judges: a trajectory that any weak judge voted on, one vote a family.
 , families as (
-    select target_id, family, sum(value * weight) / sum(weight) as vote, list_sort(list(score_id)) as score_ids,
+    select target_id, family, if(min(value) = max(value), min(value), sum(value * weight) / sum(weight)) as vote, list_sort(list(score_id)) as score_ids,
         bool_and(name = $veto) as veto_only
     from once
     where tier = 'weak'

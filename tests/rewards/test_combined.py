@@ -62,6 +62,20 @@ def test_verifiers_are_averaged_by_weight_and_disagreement_costs_confidence(lake
     assert values(combined(lake, weights={"two": 0.0})) == {"t": 1.0, "u": 1.0}
 
 
+def test_the_surer_of_two_judges_counts_for_more(lake: Any) -> None:
+    lake.score("t", "one", 1.0, source="code", confidence=0.6)
+    lake.score("t", "two", 0.0, source="code", confidence=0.2)
+    assert combined(lake)["t"]["value"] == pytest.approx(0.75)
+
+
+def test_what_users_said_stands_until_a_reviewer_speaks(lake: Any) -> None:
+    lake.score("t", "feedback", 0.0, source="user", evidence=FEEDBACK, confidence=0.6, at=1)
+    assert values(combined(lake)) == {"t": 0.0}
+    # The feedback model's newest row knows what both said.
+    lake.score("t", "feedback", 1.0, source="human", evidence='{"score_ids":["both"]}', confidence=0.9, at=20)
+    assert values(combined(lake, now=30)) == {"t": 1.0}
+
+
 def test_only_what_is_new_or_changed_is_written(lake: Any) -> None:
     lake.score("t", "reward", 1.0, source="env", at=1)
     lake.score("u", "reward", 1.0, source="env", at=1)

@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from tracemill.errors import ConfigError
 from tracemill.rewards.feedback import Feedback
+from tracemill.rewards.rows import query
 
 
 def votes(lake: Any, user: str, arm: str, *values: float) -> None:
@@ -146,3 +148,14 @@ def test_options_that_mean_nothing_are_refused() -> None:
         Feedback(scales={"csat": (1, 1)})
     with pytest.raises(ConfigError, match="user_cap"):
         Feedback(user_cap=-1)
+
+
+def test_of_a_users_thousand_votes_reports_hold_as_many_against_a_judge_as_they_count_for(lake: Any) -> None:
+    for n in range(400):
+        lake.trajectory(f"t{n}")
+        told = {"score_ids": ["x"], "influence": 0.1} if n < 390 else {"score_ids": ["x"]}
+        lake.score(f"t{n}", "feedback", 0.0, source="user", evidence=json.dumps(told, separators=(",", ":")))
+    lake.con.execute("create temp table said (target_id varchar, value double, flipped double, is_new boolean)")
+    labels = query(lake.con, "report_targets").filter(pc.field("label").is_valid())["trajectory_id"].to_pylist()
+    assert {f"t{n}" for n in range(390, 400)} <= set(labels)
+    assert 20 < len(labels) - 10 < 60
