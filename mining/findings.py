@@ -122,7 +122,7 @@ class _Run:
         self.clusters, self.stratum_ep = clusters, stratum_ep
         self.read, self.items, self.bar, self.night_id, self.now_ns = read, found, bar, night_id, now_ns
         self.failed_ep: Floats = read.failed_ep.astype(np.float64)
-        self.whose = Whose.of(read.session_ep, read.user_ep, read.agent_ep)
+        self.whose = Whose.of(read.session_ep, read.user_ep, read.agent_ep, read.sure_ep)
         self.judged_ep: Bools = read.failed_ep >= 0
         began = read.began_ep[self.judged_ep]
         self.split = int(np.quantile(began, EARLIER, method="lower")) if len(began) else -1

@@ -125,25 +125,29 @@ class Whose:
     """Number of the episode's user among those of all agents; -1 where the log names none."""
     agent_ow: Small
     """Agent of each of these."""
+    sure_ep: Floats
 
     @staticmethod
-    def of(session_ep: Small, user_ep: Small, agent_ep: Small) -> "Whose":
+    def of(session_ep: Small, user_ep: Small, agent_ep: Small, sure_ep: Floats) -> "Whose":
         named = np.flatnonzero(user_ep >= 0)
         n_users = int(user_ep.max(initial=0)) + 1
         owners, place = numbered(agent_ep[named].astype(np.int64) * n_users + user_ep[named])
         owner_ep = np.full(len(user_ep), -1, dtype=np.int32)
         owner_ep[named] = place
-        return Whose(session_ep=session_ep, owner_ep=owner_ep, agent_ow=(owners // n_users).astype(np.int32))
+        return Whose(
+            session_ep=session_ep, owner_ep=owner_ep, agent_ow=(owners // n_users).astype(np.int32), sure_ep=sure_ep
+        )
 
     def weights(self, counted_ep: Bools) -> Floats:
         """1 shared among the counted episodes of each session, 0 for the others; less where a user has more sessions
-        than the middle one of the agent, and more than three. Who is not named is not capped.
+        than the middle one of the agent, and more than three, and where nobody's word that counts says how it ended.
+        Who is not named is not capped.
         """
         sizes = np.bincount(self.session_ep[counted_ep], minlength=int(self.session_ep.max(initial=0)) + 1)
         weight = np.where(counted_ep, 1.0 / np.maximum(sizes[self.session_ep], 1), 0.0)
         named = np.flatnonzero(counted_ep & (self.owner_ep >= 0))
         if not len(named):
-            return weight
+            return weight * self.sure_ep
         owner = self.owner_ep[named]
         sessions = np.bincount(owner, weights=weight[named], minlength=len(self.agent_ow))
         there = np.flatnonzero(sessions)
@@ -154,7 +158,7 @@ class Whose:
         most[agents] = np.maximum(_USER, middle)
         share = np.minimum(1.0, most[self.agent_ow] / np.maximum(sessions, 1e-12))
         weight[named] *= share[owner]
-        return weight
+        return weight * self.sure_ep
 
 
 _CELLS = 4_000_000

@@ -48,6 +48,8 @@ class Journeys:
     """Number of the episode's task cluster; a cluster belongs to one agent."""
     failed_ep: npt.NDArray[np.int8]
     """1 it failed, 0 it went well, -1 nobody knows."""
+    sure_ep: Floats
+    """How much that counts: below 1 where it is the word of users who vote on everything."""
     session_ep: Small
     user_ep: Small
     began_ep: Ints
@@ -147,6 +149,7 @@ def read(con: duckdb.DuckDBPyConnection, *, days: int | None = None) -> Journeys
         agent_ep=_numpy(episodes, "agent_no").astype(np.int32),
         task_ep=_numpy(episodes, "task_no").astype(np.int32),
         failed_ep=_numpy(episodes, "failed").astype(np.int8),
+        sure_ep=_floats(episodes, "sure"),
         session_ep=_numpy(episodes, "session").astype(np.int32),
         user_ep=_numpy(episodes, "user_no").astype(np.int32),
         began_ep=began,

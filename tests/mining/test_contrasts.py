@@ -42,7 +42,9 @@ def by_hand(rows: list[tuple[int, bool, bool, float]]) -> tuple[float, float, fl
 
 
 def unnamed(session: Any) -> contrast.Whose:
-    return contrast.Whose.of(session, np.full(len(session), -1, dtype=np.int32), np.zeros(len(session), dtype=np.int32))
+    n = len(session)
+    nobody, agent = np.full(n, -1, dtype=np.int32), np.zeros(n, dtype=np.int32)
+    return contrast.Whose.of(session, nobody, agent, np.ones(n))
 
 
 @settings(deadline=None)
@@ -79,7 +81,8 @@ def test_a_user_weighs_no_more_than_the_middle_one_or_three_sessions() -> None:
     owners += [(2, 0, 1000), (2, 1, 1), (3, -1, 1000)]  # two users have no middle, nobody has no cap
     agent, user = (np.repeat([one[at] for one in owners], [one[2] for one in owners]).astype(np.int32) for at in (0, 1))
     session = np.arange(len(user), dtype=np.int32)
-    weight = contrast.Whose.of(session, user, agent).weights(np.ones(len(user), dtype=bool))
+    sure = np.where(agent == 3, 0.5, 1.0)
+    weight = contrast.Whose.of(session, user, agent, sure).weights(np.ones(len(user), dtype=bool))
 
     def sums(one: int) -> list[float]:
         return [round(float(weight[(agent == one) & (user == who)].sum()), 6) for who in np.unique(user[agent == one])]
@@ -87,7 +90,7 @@ def test_a_user_weighs_no_more_than_the_middle_one_or_three_sessions() -> None:
     assert sums(0) == [1, 2, 4, 4, 4, 4]
     assert sums(1) == [40, 50, 60, 60, 60]
     assert sums(2) == [1000, 1]
-    assert sums(3) == [1000]
+    assert sums(3) == [500]
 
 
 @settings(deadline=None)

@@ -1,9 +1,14 @@
 -- The episodes of the learn pool ($gate: and of the gate pool), one row each, in order of their ids: `u` is their
 -- place. An episode failed where its combined reward is below a half, else (nobody judged it) where its root span ended
--- in an error; else nothing is known.
+-- in an error; else nothing is known. `sure` is below 1 where the reward is the word of users who vote on everything.
 create or replace temp table mined_episodes as
 with judged as (
-    select target_kind, target_id, arg_max_null(value, (coalesce("at", 0), score_id)) as reward
+    select target_kind, target_id, arg_max_null(value, (coalesce("at", 0), score_id)) as reward,
+        -- Of the label model an even chance is no word of anybody's.
+        arg_max(
+            case when evidence like '{"tier":"label_model"%' then 1 else least(1, 2 * coalesce(confidence, 1)) end,
+            (coalesce("at", 0), score_id)
+        ) as sure
     from scores
     where name = 'combined' and target_kind in ('trajectory', 'session')
     group by target_kind, target_id
@@ -20,7 +25,8 @@ chosen as (
     select r.trajectory_id, coalesce(r.session_id, r.trajectory_id) as session_id, coalesce(r.agent_name, '') as agent,
         r.user_key, r.task_group, r.pool, r.day, r.service, r.agent_version, r.start_ns, r.end_ns, r.cost_usd, r.outcome,
         concat_ws(' ', i.cluster_id, p.site_id) as task,
-        coalesce(own.reward, whole.reward) as reward
+        coalesce(own.reward, whole.reward) as reward,
+        case when own.reward is not null then own.sure when whole.reward is not null then whole.sure else 1 end as sure
     from trajectories r
     left join judged own on own.target_kind = 'trajectory' and own.target_id = r.trajectory_id
     left join judged whole on whole.target_kind = 'session' and whole.target_id = r.session_id
