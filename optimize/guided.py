@@ -10,7 +10,7 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
+from tracemill.optimize.evidence import feedback
 from tracemill.optimize.lint import lint
 from tracemill.optimize.replay import output_of
 from tracemill.optimize.search import PromptModel, candidate, tune_score
@@ -181,6 +182,14 @@ class Bench:
     def expected(self, values: Mapping[str, Any]) -> str | None:
         known = [case.expected for case in self._cases(values) if case.expected is not None]
         return known[0] if known else None
+
+    def feedback(self, values: Mapping[str, Any], output: str) -> str:
+        """How this output did on the cases with these values, and what was said of the logged answer to them."""
+        return feedback(self._study, self._cases(values), self.reward(values, output), self.expected(values))
+
+    def shown(self, trajectories: Iterable[str]) -> None:
+        """Notes that candidates from now on rest on these episodes, too."""
+        self._seen.update(trajectories)
 
     def source(self, values: Mapping[str, Any]) -> str:
         """The trajectory that a demonstration with these values was taken from."""

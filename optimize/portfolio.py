@@ -2,9 +2,14 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import ceil, log2
+from typing import Literal
 
 from tracemill.errors import BudgetError, ConfigError, StoreError
 from tracemill.ids import content_id
+from tracemill.optimize.replay import Ledger
 from tracemill.optimize.search import production, tuned
 from tracemill.protocols import Optimizer
 from tracemill.records import Candidate, Case
@@ -13,45 +18,115 @@ from tracemill.study import Study, refuse_gate_cases
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """How far an optimizer came in the race."""
+
+    optimizer: str
+    rounds: int = 0
+    calls: int = 0
+    best: float | None = None
+    """Its best tuning score."""
+    ended: Literal["racing", "done", "dropped", "budget", "failed"] = "racing"
+
+
+class _Found:
+    """Candidates of a race, each once: two optimizers may find the same prompt, and the gate tests it once."""
+
+    def __init__(self, first: Candidate, heard: Callable[[Candidate], None]) -> None:
+        self.candidates: list[Candidate] = []
+        self._known: set[str] = set()
+        self._heard = heard
+        self.add(first)
+
+    def add(self, one: Candidate) -> None:
+        prompt = one.artifact.to_json()
+        if one.candidate_id not in self._known and prompt not in self._known:
+            self._known |= {one.candidate_id, prompt}
+            self.candidates.append(one)
+            self._heard(one)
+
+
 def run(
     study: Study,
     optimizers: Sequence[Optimizer],
     *,
     on_candidate: Callable[[Candidate], None],
     on_error: Callable[[str, Exception], None] | None = None,
+    ledger: Ledger | None = None,
+    standings: list[Standing] | None = None,
 ) -> list[Candidate]:
     """All candidates found, after the production artifact with its own tuning score.
 
+    With a `ledger` the optimizers race for its budget by successive halving (Jamieson and Talwalkar 2016): each round
+    they have equal shares, and of those that are not done the better half, by their best tuning score, goes on. A
+    search goes on by beginning again: its cached answers cost nothing. Without one each runs to its end in turn.
+    How each did is appended to `standings`.
+
     `on_candidate` hears each as it is found, production included. An optimizer that fails is told to `on_error`
-    (name, error; None: the log) and the next one runs; a used-up budget ends the run, with all found until then.
+    (name, error; None: the log) and the others run; a used-up budget ends the run, with all found until then.
     Raises what evaluating the production artifact raises: without it nothing can be compared; and StoreError: what
     cannot be kept need not be searched for.
     """
     tell = on_error or (lambda name, error: logger.warning("optimizer %s failed: %s", name, error))
-    found = [production(study, tuned(study, study.baseline))]
-    on_candidate(found[0])
-    known = {found[0].candidate_id, study.baseline.to_json()}
-    for optimizer in optimizers:
-        stream = optimizer.search(study)
-        while True:
-            try:
-                proposal = next(stream, None)
-            except BudgetError as error:
+    found = _Found(production(study, tuned(study, study.baseline)), on_candidate)
+    racing = [(one, Standing(optimizer=one.name)) for one in optimizers]
+    if standings is not None:
+        standings += [standing for _, standing in racing]
+    rounds = 1 + ceil(log2(len(racing))) if ledger is not None and racing else 1  # the last is of one alone
+    for number in range(rounds):
+        later = (rounds - number - 1) * len(racing)
+        for place, (optimizer, standing) in enumerate(racing):
+            error = _leg(study, optimizer, standing, found, ledger, 1 / (len(racing) - place + later))
+            if isinstance(error, BudgetError) and (ledger is None or ledger.used_up):
+                for _, one in racing:
+                    one.ended = "budget" if one.ended == "racing" else one.ended
                 tell(optimizer.name, error)
-                return found
-            except StoreError:
-                raise
-            except Exception as error:  # noqa: BLE001 - one optimizer's failure, whatever it is, must not cost the others
+                return found.candidates
+            if error is not None and not isinstance(error, BudgetError):
                 tell(optimizer.name, error)
-                break
-            if proposal is None:
-                break
-            # Two optimizers may find the same prompt: one row, and the gate tests it once.
-            if proposal.candidate_id not in known and proposal.artifact.to_json() not in known:
-                known.add(proposal.candidate_id)
-                found.append(proposal)
-                on_candidate(proposal)
-    return found
+        racing = _better_half(racing)
+        if not racing:
+            break
+    for _, standing in racing:
+        standing.ended = "budget"
+    return found.candidates
+
+
+def _leg(
+    study: Study, optimizer: Optimizer, standing: Standing, found: _Found, ledger: Ledger | None, share: float
+) -> Exception | None:
+    """One search on its share of the budget; what ended it, None where it came to its end."""
+    standing.rounds += 1
+    before = 0 if ledger is None else ledger.spent.calls
+    try:
+        with nullcontext() if ledger is None else ledger.lent(share):
+            for one in optimizer.search(study):
+                if one.tune_score is not None:
+                    standing.best = max(one.tune_score, standing.best or 0.0)
+                found.add(one)
+    except BudgetError as error:
+        return error
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one optimizer's failure, whatever it is, must not cost the others
+        standing.ended = "failed"
+        return error
+    finally:
+        standing.calls += 0 if ledger is None else ledger.spent.calls - before
+    standing.ended = "done"
+    return None
+
+
+def _better_half(racing: Sequence[tuple[Optimizer, Standing]]) -> list[tuple[Optimizer, Standing]]:
+    """Those that are to go on, in the order given: what is done has found what it can and makes room for others."""
+    going = [one for one in racing if one[1].ended == "racing"]
+    ranked = sorted(going, key=lambda one: (one[1].best is None, -(one[1].best or 0.0)))
+    kept = {one[1].optimizer for one in ranked[: ceil(len(racing) / 2)]}
+    for _, standing in going:
+        if standing.optimizer not in kept:
+            standing.ended = "dropped"
+    return [one for one in going if one[1].optimizer in kept]
 
 
 def split_tune(cases: Sequence[Case], *, seed: int, share: float) -> tuple[list[Case], list[Case]]:

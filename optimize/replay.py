@@ -3,8 +3,10 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from typing import Protocol
 
 from tracemill import client
@@ -59,6 +61,7 @@ class Ledger:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
+        self._bound = budget
         self._lock = threading.Condition()
         self._spent = Spent()
         self._in_flight = 0
@@ -69,12 +72,29 @@ class Ledger:
         with self._lock:
             return replace(self._spent, seconds=self._elapsed())
 
+    @property
+    def used_up(self) -> bool:
+        """Whether the whole budget admits no further call, whatever is lent of it."""
+        with self._lock:
+            return min(self._left(self.budget), default=1) < 1
+
+    @contextmanager
+    def lent(self, share: float) -> Iterator[None]:
+        """Within it at most `share` of what is left may be used: BudgetError beyond. Loans may lie in each other."""
+        with self._lock:
+            whole, self._bound = self._bound, self._narrowed(share)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._bound = whole
+
     def take(self, wanted: int) -> int:
         """How many of `wanted` calls may start now, at least one. Raises BudgetError when none may."""
         with self._lock:
             if self._began is None:
                 self._began = time.perf_counter()
-            while (granted := min([wanted, *self._left()])) < 1:
+            while (granted := min([wanted, *self._left(self._bound)])) < 1:
                 if not self._in_flight:
                     raise BudgetError(self._why())
                 self._lock.wait()  # what is under way may turn out cheaper than feared
@@ -110,8 +130,22 @@ class Ledger:
     def _elapsed(self) -> float:
         return 0.0 if self._began is None else time.perf_counter() - self._began
 
-    def _left(self) -> list[int]:
-        budget, spent, left = self.budget, self._spent, []
+    def _narrowed(self, share: float) -> Budget:
+        bound, spent = self._bound, self._spent
+
+        def part(limit: float | None, used: float) -> float | None:
+            return None if limit is None else used + max(0.0, limit - used) * share
+
+        calls, tokens = part(bound.calls, spent.calls), part(bound.tokens, spent.tokens_in + spent.tokens_out)
+        return Budget(
+            calls=None if calls is None else ceil(calls),
+            tokens=None if tokens is None else ceil(tokens),
+            usd=part(bound.usd, spent.usd),
+            seconds=part(bound.seconds, self._elapsed()),
+        )
+
+    def _left(self, budget: Budget) -> list[int]:
+        spent, left = self._spent, []
         if budget.calls is not None:
             left.append(budget.calls - spent.calls - self._in_flight)
         for bound, used in ((budget.tokens, spent.tokens_in + spent.tokens_out), (budget.usd, spent.usd)):
@@ -129,7 +163,7 @@ class Ledger:
         return left
 
     def _why(self) -> str:
-        spent, bounds = self._spent, {k: v for k, v in asdict(self.budget).items() if v is not None}
+        spent, bounds = self._spent, {k: v for k, v in asdict(self._bound).items() if v is not None}
         return (
             f"the budget {bounds} is used up: {spent.calls} calls, {spent.tokens_in + spent.tokens_out} tokens, "
             f"{spent.usd:.4f} USD, {self._elapsed():.0f} s; what was answered is kept, raise the budget to go on"

@@ -1,7 +1,7 @@
 """The two ways to get better, run side by side: the prompt branch (DSPy) and the weights branch (TRL)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,13 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         searches,
         on_candidate=found,
         on_error=lambda name, error: failed.update({name: f"{type(error).__name__}: {error}"}),
+        ledger=replay.ledger,
+        standings=(standings := list[portfolio.Standing]()),
     )
     spent = replay.ledger.spent
     detail: dict[str, Any] = {"candidates": len(candidates), "calls": spent.calls, "cached": spent.cached}
     detail["usd"] = spent.usd
+    detail["race"] = [asdict(one) for one in standings]
     if failed:
         detail["failed"] = failed
     behind = not_better(candidates)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill.errors import ConfigError
+from tracemill.optimize.evidence import known_problems
 from tracemill.optimize.guided import Bench
 from tracemill.optimize.search import PromptModel, apart
 from tracemill.records import Artifact, Candidate
@@ -18,7 +19,11 @@ _GUIDANCE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gepa:
-    """Every instruction that wins its minibatch is evaluated on all tuning cases and is a candidate."""
+    """Every instruction that wins its minibatch is evaluated on all tuning cases and is a candidate.
+
+    The model that writes is shown failures with what they earned, the right answers, what people, users, tools and
+    judges said of the logged answers, and the site's findings: quoted as data.
+    """
 
     reflection: PromptModel | None = None
     metric_calls: int = 400
@@ -40,32 +45,29 @@ class Gepa:
         if not teaching or not study.tune:
             return
         bench = Bench(study, self.name, teaching)
-        yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench))
+        problems = known_problems(study)
+        bench.shown(one for hint in study.hints for one in hint.trajectories)
+        yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench, problems))
 
-    def _compile(self, baseline: Artifact, bench: Bench) -> None:
+    def _compile(self, baseline: Artifact, bench: Bench, problems: str) -> None:
         import dspy
-        from dspy.teleprompt.gepa.instruction_proposal import InstructionProposer
 
-        from tracemill.optimize.replayed import examples, metric_of, replayed_program, writer
+        from tracemill.optimize.replayed import QuotingProposer, examples, metric_of, replayed_program, writer
 
         assert self.reflection is not None  # __post_init__
         program = replayed_program(baseline, bench)
         score = metric_of(program, bench)
 
         def metric(gold: Any, pred: Any, trace: Any = None, name: Any = None, pred_trace: Any = None) -> Any:
-            reward = score(gold, pred)
-            right = bench.expected(program.fields.values(dict(gold)))
-            feedback = f"This answer earned {reward:.2f} of 1."
-            if reward < 1.0 and right is not None:
-                feedback += f" The right answer was: {right}"
-            return dspy.Prediction(score=reward, feedback=feedback)
+            said = bench.feedback(program.fields.values(dict(gold)), str(pred[program.fields.output]))
+            return dspy.Prediction(score=score(gold, pred), feedback=said)
 
         gepa = dspy.GEPA(
             metric=metric,
             max_metric_calls=self.metric_calls,
             reflection_minibatch_size=self.minibatch,
             reflection_lm=writer(self.reflection, bench),
-            instruction_proposer=InstructionProposer(additional_instructions=_GUIDANCE),
+            instruction_proposer=QuotingProposer(_GUIDANCE, problems),
             # One instruction text: there is nothing to merge.
             use_merge=False,
             num_threads=1,
