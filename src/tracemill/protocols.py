@@ -120,6 +120,25 @@ class Optimizer(Protocol):
         ...
 
 
+class Environment(Protocol):
+    """Where an agent acts for real: one episode at a time, each from the same fresh start.
+
+    Whatever `reset` and `step` raise is a fault of the environment: it is told, and is no reward.
+    """
+
+    def reset(self, task: Mapping[str, Any]) -> str:
+        """Begins the episode of a declared task (its attributes). The first observation; "" where there is none."""
+        ...
+
+    def step(self, action: str) -> tuple[str, float | None, bool]:
+        """Observation, reward in [0, 1] (None: none yet, or nobody can say), and whether the episode is over.
+
+        `action` is the text of an answer; of an answer that calls tools one call, as canonical JSON of its name and
+        arguments.
+        """
+        ...
+
+
 class Trainer(Protocol):
     """Trains an adapter. Runs in its own process; progress and checkpoints under `out`."""
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -208,14 +208,53 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedCall:
+    """One call of a logged episode at the site that is replayed."""
+
+    step: int
+    values: Mapping[str, Any]
+    """Slot name -> logged text, as in a Case."""
+    answer: tuple[ChatMessage, ...]
+    """What the model answered, in OpenAI shape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """A trajectory as one site saw it: its calls there in order, the last of which ended it."""
+
+    trajectory_id: str
+    calls: tuple[LoggedCall, ...]
+
+
+Fidelity = Literal[
+    "lint",
+    "logged",
+    "single_step",
+    "pairwise",
+    "recorded:exact",
+    "recorded:equivalent",
+    "recorded:divergent",
+    "executed",
+    "simulated",
+]
+"""How an outcome came about: a column of `evaluations`; docs/optimize.md says what each of them means."""
+EVIDENCE: frozenset[Fidelity] = frozenset(get_args(Fidelity)) - {"lint", "simulated"}
+"""What the gate may count: what a model made up, playing a tool or a user, proves nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """One artifact on one case: a row of `evaluations` before it is written."""
 
     case_id: str
     task_group: str
     completion: Completion
+    """Of several calls the last answer, and what all of them cost."""
     reward: float | None
     valid: bool | None
+    fidelity: Fidelity = "single_step"
+    reached: int = 1
+    """Calls that were replayed before the episode ended, or left the log."""
 
 
 Verdict = Literal["PROMOTE", "CONTINUE", "REJECT", "UNDERPOWERED", "BLOCKED"]
