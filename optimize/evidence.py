@@ -6,8 +6,10 @@ quote, open a field of DSPy's prompt format or a fence, and `AS_DATA` tells the 
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from tracemill import client
 from tracemill.records import Case
 from tracemill.study import Study, Voice
 
@@ -64,10 +66,31 @@ def said_of(study: Study, cases: Iterable[Case], *, most: int = 4, max_chars: in
     return "\n".join(lines)
 
 
-def known_problems(study: Study, *, most: int = 8, max_chars: int = 300) -> str:
-    """The study's hints, one quoted line each, those that most users show first; "" where there is none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problems:
+    """What is known to go wrong at a site beside single answers, and the episodes that show it."""
+
+    text: str = ""
+    trajectories: tuple[str, ...] = ()
+
+
+def known_problems(study: Study, cases: Sequence[Case], *, most: int = 8, max_chars: int = 300) -> Problems:
+    """The study's hints, those that most users show first; then what was said of answers that nobody put right.
+
+    Of the latter one a task group: without a right output such a case teaches in no other way. `most` of each kind.
+    """
     hints = sorted(study.hints, key=lambda one: (-one.n_users, -len(one.trajectories), one.finding_id))[:most]
-    return "\n".join(f"- {quoted(hint.text, max_chars)}" for hint in hints)
+    lines = [f"- {quoted(hint.text, max_chars)}" for hint in hints]
+    seen = {one for hint in hints for one in hint.trajectories}
+    open_cases: dict[str, Case] = {}
+    for case in sorted(cases, key=lambda case: case.case_id):
+        if case.expected is None and study.notes.get(case.case_id):
+            open_cases.setdefault(case.task_group, case)
+    for case in list(open_cases.values())[:most]:
+        asked = client.question(study.baseline.prompt, case.values)
+        lines.append(f"- Asked {quoted(asked, max_chars)}. {said_of(study, [case], most=1, max_chars=max_chars)}")
+        seen.add(case.trajectory_id)
+    return Problems(text="\n".join(lines), trajectories=tuple(sorted(seen)))
 
 
 def feedback(study: Study, cases: Sequence[Case], reward: float | None, right: str | None) -> str:

@@ -45,9 +45,9 @@ class Gepa:
         if not teaching or not study.tune:
             return
         bench = Bench(study, self.name, teaching)
-        problems = known_problems(study)
-        bench.shown(one for hint in study.hints for one in hint.trajectories)
-        yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench, problems))
+        problems = known_problems(study, new)
+        bench.shown(problems.trajectories)
+        yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench, problems.text))
 
     def _compile(self, baseline: Artifact, bench: Bench, problems: str) -> None:
         import dspy
