@@ -46,7 +46,7 @@ def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> 
         raise _nobody(model)
     ledger = Ledger(Budget(tokens=model.budget_tokens or None))
     kept = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock(), chunk=_CHUNK)
-    asking: RewardModel = model.asking(kept, name)
+    asking: RewardModel = model.asking(kept, name, tell=lambda said: night.tell("score", f"{model.name}: {said}"))
     return asking
 
 

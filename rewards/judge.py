@@ -114,7 +114,7 @@ class Judge(AsksModel):
         left = [row["trajectory_id"] for row in targets if row["before"] is None][: self.max_episodes]
         if not left:
             return
-        for done in held(self._examinations(con, left), self.asked, at_once=PORTION):
+        for done in held(self._examinations(con, left), self.asked, at_once=PORTION, tell=self.tell):
             rows = [row for row in (one.row() for one in done) if row is not None]
             if rows:
                 yield self._rows(rows, owner, now_ns)

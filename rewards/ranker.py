@@ -75,7 +75,7 @@ class Ranker(AsksModel, Unfitted):
         groups = [list(own) for _, own in groupby(rows, key=lambda row: row["task_group"])][: self.max_groups]
         if not groups:
             return
-        for done in held(self._contests(con, groups), self.asked, at_once=PORTION):
+        for done in held(self._contests(con, groups), self.asked, at_once=PORTION, tell=self.tell, of="task groups"):
             found = [
                 {**row, "evidence": canonical_json(row["evidence"]), "source": "llm"}
                 for one in done

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from hashlib import md5
@@ -48,6 +48,8 @@ class AsksModel:
     """Of an episode; from a longer one the middle is left out."""
     seed: int = 0
     chat: ChatModel | None = field(default=None, repr=False, compare=False)
+    tell: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
+    """Who is to know of questions that got no answer."""
 
     def __post_init__(self) -> None:
         limits = (self.concurrency, self.max_chars, self.max_steps, self.max_log_chars)
@@ -63,9 +65,9 @@ class AsksModel:
         """Whatever is asked, answers of one model err alike."""
         return f"judge:{self.model}"
 
-    def asking(self, chat: ChatModel, model: str) -> Self:
-        """This reward model with somebody to ask."""
-        return replace(self, chat=chat, model=model)
+    def asking(self, chat: ChatModel, model: str, *, tell: Callable[[str], None] | None = None) -> Self:
+        """This reward model with somebody to ask, and to tell what got no answer."""
+        return replace(self, chat=chat, model=model, tell=tell)
 
     @property
     def asked(self) -> ChatModel:
@@ -115,49 +117,93 @@ I = TypeVar("I", bound=Interview)  # noqa: E741
 
 @dataclass(slots=True)
 class _Portion(Generic[I]):
-    interviews: list[I]
+    done: list[I] = field(default_factory=list)
+    waiting: list[I] = field(default_factory=list)
+    """Got no answer, and are to be asked once more."""
+    lost: dict[int, str] = field(default_factory=dict)
+    """Why one got no answer the last time, too, by what `id` says of it."""
+    refused: dict[int, str] = field(default_factory=dict)
+    """Why a question was not allowed."""
     stopped: TracemillError | None = None
 
 
-def held(interviews: Iterator[I], chat: ChatModel, *, at_once: int) -> Iterator[list[I]]:
+def held(
+    interviews: Iterator[I],
+    chat: ChatModel,
+    *,
+    at_once: int,
+    tell: Callable[[str], None] | None = None,
+    of: str = "episodes",
+) -> Iterator[list[I]]:
     """Interviews in portions of `at_once`, as they are done. `interviews` is read by the caller's thread alone.
 
     Where the endpoint dies or a budget is used up, of the portions under way those are handed over that were done, no
-    further one is begun, and the error is raised at the end.
+    further one is begun, and the error is raised at the end. Whoever got no answer is asked once more when everybody
+    was: an endpoint that died among the last questions is found dead then, and a single failure may pass. How many
+    (`of` what) got no answer all the same, or were refused one, `tell` is told.
     """
     stopped: TracemillError | None = None
+    waiting: list[I] = []
+    lost: list[str] = []
+    refused: list[str] = []
+    last = False
     left = threading.Event()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="interviews") as pool:
         going: set[Future[_Portion[I]]] = set()
         try:
             while True:
                 while stopped is None and len(going) < _THREADS and (portion := list(islice(interviews, at_once))):
-                    going.add(pool.submit(_hold, portion, chat, left))
+                    going.add(pool.submit(_hold, portion, chat, left, last))
+                if not going and waiting and stopped is None:
+                    interviews, waiting, last = iter(waiting), [], True
+                    continue
                 if not going:
                     break
                 done, going = wait(going, return_when=FIRST_COMPLETED)
                 for one in done:
-                    portion_done = one.result()
-                    stopped = stopped or portion_done.stopped
-                    yield portion_done.interviews
+                    came = one.result()
+                    stopped = stopped or came.stopped
+                    waiting += came.waiting
+                    lost += came.lost.values()
+                    refused += came.refused.values()
+                    yield came.done
         finally:
             left.set()  # whoever asked does not wait for further rounds
+    if tell is not None and lost:
+        tell(f"{of} without an answer, asked twice: {len(lost)} ({lost[0]}); the next run asks about them again")
+    if tell is not None and refused:
+        tell(f"{of} that were refused an answer: {len(refused)} ({refused[0]})")
     if stopped is not None:
         raise stopped
 
 
-def _hold(interviews: list[I], chat: ChatModel, left: threading.Event) -> _Portion[I]:
+def _hold(interviews: list[I], chat: ChatModel, left: threading.Event, last: bool) -> _Portion[I]:
+    found: _Portion[I] = _Portion()
+    going = interviews
     while not left.is_set():
-        rounds = [(one, one.asks()) for one in interviews]
-        asked = [request for _, requests in rounds for request in requests]
-        if not asked:
+        rounds = [(one, one.asks()) for one in going]
+        found.done += [one for one, requests in rounds if not requests]
+        rounds = [(one, requests) for one, requests in rounds if requests]
+        if not rounds:
             break
         try:
-            answers = iter(chat.complete(asked))
+            answers = iter(chat.complete([request for _, requests in rounds for request in requests]))
         except TracemillError as error:
             # No answer is better than half of one.
-            return _Portion([one for one in interviews if not one.asks()], error)
+            found.stopped = error
+            return found
+        going = []
         for one, requests in rounds:
-            if requests:
-                one.hear(list(islice(answers, len(requests))))
-    return _Portion(interviews)
+            heard = list(islice(answers, len(requests)))
+            errors = [answer.error for answer in heard if answer.error is not None]
+            missing = next((error for error in errors if not REFUSED.match(error)), None)
+            if missing is not None and not last:
+                found.waiting.append(one)
+                continue
+            one.hear(heard)
+            going.append(one)
+            if missing is not None:
+                found.lost.setdefault(id(one), missing)
+            elif errors:
+                found.refused.setdefault(id(one), errors[0])
+    return found

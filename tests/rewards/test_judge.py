@@ -230,6 +230,41 @@ def test_scores_so_far_are_kept_where_the_endpoint_dies(server: Server, lake: An
     assert {row["value"] for row in rows} == {1.0}
 
 
+def test_an_endpoint_that_dies_among_the_last_questions_is_found_dead(server: Server, lake: Any) -> None:
+    for n in range(30):
+        lake.trajectory(f"t{n}", f"It was done well, {n} times.")
+    server.fails = lambda shown: (503, {}) if len(server.asked) > 40 else None
+    rows: list[dict[str, Any]] = []
+    with pytest.raises(EndpointError, match=server.url):
+        rows.extend(row for table in judge(server).portions(lake.con, now_ns=1) for row in table.to_pylist())
+    assert 0 < len(rows) < 30
+    assert {row["value"] for row in rows} == {1.0}
+
+
+def test_what_fails_once_is_asked_again_the_same_night_and_what_fails_for_good_is_told(
+    server: Server, lake: Any
+) -> None:
+    told: list[str] = []
+    for name in ("fine", "once", "always", "long"):
+        lake.trajectory(name, f"It was done well, {name}.")
+    model = Judge(criteria=TWO).asking(HttpChatModel(server.url, retries=0), "m", tell=told.append)
+
+    def fails(shown: Shown) -> tuple[int, dict[str, str]] | None:
+        if "long" in shown.sections["log"]:
+            return 413, {}
+        return (500, {}) if "always" in shown.sections["log"] or ("once" in shown.prompt and not shown.nth) else None
+
+    server.fails = fails
+    rows = evidence(lake, model)
+    assert {name: row["value"] for name, row in rows.items()} == {"fine": 1.0, "once": 1.0, "long": None}
+    assert [one.split(":")[0] for one in told] == [
+        "episodes without an answer, asked twice",
+        "episodes that were refused an answer",
+    ]
+    assert "1 (HTTP 500" in told[0]
+    assert "1 (HTTP 413" in told[1]
+
+
 def test_nobody_at_the_address_is_an_error_that_names_it(lake: Any) -> None:
     lake.trajectory("t", "It was done well today.")
     with socket.socket() as taken:
