@@ -67,7 +67,7 @@ def test_going_on_costs_nothing_twice_and_a_killed_race_goes_on_too():
     assert standings["good"].ended == "done"
     assert agent.calls == calls == len(cache) <= 12 * 30
     again, _, _, _ = race(optimizers, 12 * 30, cache=cache, agent=(second := Agent()))
-    assert [one.candidate_id for one in again[: len(found)]] == [one.candidate_id for one in found]
+    assert {one.candidate_id for one in found} <= {one.candidate_id for one in again}
     assert second.calls <= 12 * 30
     assert told == [] or told[-1][1] is BudgetError
 
