@@ -9,7 +9,8 @@
 | `program` | `SiteProgram`, `RawChatAdapter`: a site as a DSPy program that sends production's bytes |
 | `engine` | `language_model`: a DSPy language model over any ChatModel |
 | `optimizers` | `OPTIMIZERS`: name -> factory; `build(name, seed=…, reflection=…, **knobs)` |
-| `portfolio` | `run`, `split_tune` |
+| `headroom` | `measure`: whether there is anything to gain |
+| `portfolio` | `run`: optimizers race for a budget; `split_tune` |
 
 `program` and `engine` import dspy; nothing else here does before a search that needs it begins.
 """

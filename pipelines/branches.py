@@ -10,7 +10,7 @@ import pyarrow as pa
 from tracemill import train
 from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json, content_id
-from tracemill.optimize import optimizers, portfolio
+from tracemill.optimize import headroom, optimizers, portfolio
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
@@ -54,8 +54,14 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         score = "–" if candidate.tune_score is None else f"{candidate.tune_score:.2f}"
         night.tell("optimize", f"{candidate.optimizer}: {score} on {candidate.tune_n} tuning cases")
 
+    study = Study(site=lesson.site, baseline=start, train=lesson.train, tune=tune, replay=evaluate)
+    if settings.headroom:
+        wanted = night.config.gate.wanted_effect
+        room = headroom.measure(study, wanted=wanted, seed=night.config.seed, written=reflection is not None)
+        if not room.worth(wanted):
+            return [], {"status": "skipped", "skipped": room.sentence(wanted), "calls": replay.ledger.spent.calls}
     candidates = portfolio.run(
-        Study(site=lesson.site, baseline=start, train=lesson.train, tune=tune, replay=evaluate),
+        study,
         searches,
         on_candidate=found,
         on_error=lambda name, error: failed.update({name: f"{type(error).__name__}: {error}"}),

@@ -219,6 +219,8 @@ class OptimizeConfig:
     """A capable model that writes prompts for gepa and mipro, by its name at `reflection_url`."""
     reflection_url: str | None = None
     reflection_key_env: str | None = None
+    headroom: bool = True
+    """Whether to look first if there is anything to gain, and to search for nothing where there is not."""
     max_tune_cases: Count = 48
     max_calls: Count = 2_000
     max_tokens: Count | None = None
