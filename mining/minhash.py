@@ -18,8 +18,10 @@ SHOWN = 24
 """So many rows of a band, the oldest, are compared with a new one."""
 _WORD = re.compile(r"[^\W_]+|[?!]")
 _QUOTED = re.compile(r"(?<!\w)([\"“”«»'‘])(?!\s)[^\"“”«»'‘’\n]{1,60}(?<!\s)([\"“”«»'’])(?!\w)")
-_HAS_DIGIT = re.compile(r"(?<!\S)\S*\d\S*")  # from a word's beginning only: linear in the longest of words
-_NAME = re.compile(r"(?<=[\w,;)\"'] )[A-Z][\w’'&-]*(?: (?:of |de |van )?[A-Z][\w’'&-]*)*")
+_QUOTE = re.compile(r"[\"“”«»'‘]")
+_HAS_DIGIT = re.compile(r"(?<!\S)[^\s\d]*+\d\S*")  # from a word's beginning only: linear in the longest of words
+# What it follows is looked at behind its first letter, because patterns that begin with a letter are found faster.
+_NAME = re.compile(r"[A-Z](?<=[\w,;)\"'] [A-Z])[\w’'&-]*(?: (?:of |de |van )?[A-Z][\w’'&-]*)*")
 _MASK = "0"
 
 Signatures = npt.NDArray[np.uint32]
@@ -37,11 +39,13 @@ def normalise(text: str) -> str:
     Names are capitalised words inside a sentence; a text that is mostly capitalised keeps them, as there they say
     nothing. Lower case, punctuation dropped (but ? and !), runs of masks and of blanks folded.
     """
-    masked = _QUOTED.sub(f" {_MASK} ", PSEUDONYM.sub(_MASK, text))
-    words = [word for word in masked.split() if word[:1].isalpha()]
-    capitalised = sum(word[0].isupper() for word in words)
-    if 2 * capitalised < len(words):
-        masked = _NAME.sub(lambda hit: hit.group() if hit.group() in ("I", "I'm", "I’m") else _MASK, masked)
+    masked = PSEUDONYM.sub(_MASK, text) if "[" in text else text
+    if _QUOTE.search(masked):
+        masked = _QUOTED.sub(f" {_MASK} ", masked)
+    if _NAME.search(masked):
+        firsts = [word[0] for word in masked.split()]
+        if 2 * sum(map(str.isupper, firsts)) < sum(map(str.isalpha, firsts)):
+            masked = _NAME.sub(lambda hit: hit.group() if hit.group() in ("I", "I'm", "I’m") else _MASK, masked)
     found = _WORD.findall(_HAS_DIGIT.sub(f" {_MASK} ", masked).lower())
     kept = [word for i, word in enumerate(found) if word != _MASK or i == 0 or found[i - 1] != _MASK]
     return " ".join(kept)

@@ -289,10 +289,12 @@ class _Night:
         first = int(said.day_ep[dated].min())
         # A session that asks ten times is one sign of a trend.
         inside = dated & (place_ep >= 0)
-        key = np.stack([place_ep[inside], said.day_ep[inside] - first, said.session_ep[inside]])
-        counted = np.unique(key, axis=1)
         n_days = int(said.day_ep.max()) - first + 1
-        per_day = np.bincount(counted[0] * n_days + counted[1], minlength=k * n_days).reshape(k, n_days)
+        n_sessions = int(said.session_ep.max()) + 1
+        cell = place_ep[inside] * n_days + said.day_ep[inside] - first
+        seen = np.sort(cell * n_sessions + said.session_ep[inside])
+        counted = seen[np.diff(seen, prepend=-1) != 0] // n_sessions
+        per_day = np.bincount(counted, minlength=k * n_days).reshape(k, n_days)
         return list(tracking.trends(per_day, per_day.sum(axis=0), there, first))
 
     def _exemplars(self, place_ep: npt.NDArray[np.int64], alike_ep: npt.NDArray[np.float64], k: int) -> list[list[str]]:

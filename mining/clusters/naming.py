@@ -40,14 +40,16 @@ def terms(texts: Sequence[str], counts: Sequence[int], place: Sequence[int], k: 
             if said[word] >= _AT_LEAST
         }
         best = sorted(worth, key=lambda word: (-worth[word], word))
-        found.append(_different(best)[:TERMS])
+        found.append(_different(best))
     return found
 
 
 def _different(ordered: Sequence[str]) -> list[str]:
-    """Without plurals and the like of words that stand before them."""
+    """The first few, without plurals and the like of words that stand before them."""
     kept: list[str] = []
     for word in ordered:
+        if len(kept) == TERMS:
+            break
         if not any(word.startswith(one[: max(4, len(one) - 2)]) and abs(len(word) - len(one)) < 4 for one in kept):
             kept.append(word)
     return kept

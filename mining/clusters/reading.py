@@ -95,7 +95,7 @@ def clean(text: str, frame: frozenset[str]) -> str:
     kept = [line for line in text.splitlines() if line.strip() not in frame] if frame else [text]
     own = "\n".join(kept).strip() or text
     short = own if len(own) <= LONGEST else f"{own[: LONGEST // 2]} … {own[-LONGEST // 2 :]}"
-    return " ".join(word for word in normalise(short).split() if word != _MASK)
+    return " ".join([word for word in normalise(short).split() if word != _MASK])
 
 
 def _frames(rows: Sequence[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
