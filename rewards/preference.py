@@ -152,6 +152,16 @@ class Preference:
         )
         return scores(rows, name=self.name, version=self.version, now_ns=now_ns, family=self.family)
 
+    def judge_texts(self, texts: Sequence[str]) -> list[float | None]:
+        """What one of the heads says of episodes told as text; None without one. For bias probes, which compare it."""
+        heads = {} if self.state is None else json.loads(self.state)["heads"]
+        there = [
+            self.root / heads[key]["folder"] for key in sorted(heads) if (self.root / heads[key]["folder"]).is_dir()
+        ]
+        if not there:
+            return [None] * len(texts)
+        return [1 / (1 + float(np.exp(-said))) for said in self._said(texts, there[0])]
+
     def _said(self, texts: Sequence[str], head: Path) -> list[float]:
         """What a head says of texts: above 0 is better than usual."""
         try:

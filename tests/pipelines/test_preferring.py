@@ -11,6 +11,7 @@ from tracemill.app import settings
 from tracemill.pipelines import ingesting, judging
 from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.night import Night, rows
+from tracemill.rewards.probes import PERTURBATIONS
 from tracemill.warehouse import Lake
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -75,6 +76,9 @@ def test_a_night_trains_heads_and_judges_with_those_that_saw_neither_user_nor_ti
     good = [value for at, value in judged.items() if at % 2 == 0]
     bad = [value for at, value in judged.items() if at % 2 == 1]
     assert sum(good) / len(good) > sum(bad) / len(bad) + 0.1
+    (report,) = night.select("SELECT metrics FROM reward_reports WHERE name = 'preference'").to_pylist()
+    probes = json.loads(report["metrics"])["probes"]
+    assert {name: probe["n"] for name, probe in probes.items()} == dict.fromkeys(PERTURBATIONS, 20)
     assert list(night.config.work_path.rglob("*.parquet")) == []  # no text beside the lake
     assert judging.score(night)["preference"] == 0  # nothing new: no head is trained, nobody judged again
     assert night.select("SELECT * FROM reward_models").num_rows == 1
