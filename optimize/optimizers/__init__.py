@@ -1,6 +1,6 @@
 """The optimizer registry: a new optimizer is one file, one line here, one line in its contract test.
 
-Factories take knobs as keywords and fail early: `gepa` and `mipro` raise ConfigError without a model that writes.
+Factories take knobs as keywords and fail early: those in NEED_REFLECTION without a model that writes.
 """
 
 import inspect
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracemill.errors import ConfigError
+from tracemill.optimize.optimizers.apo import Apo
 from tracemill.optimize.optimizers.gepa import Gepa
 from tracemill.optimize.optimizers.labeled_few_shot import LabeledFewShot
 from tracemill.optimize.optimizers.mipro import Mipro
@@ -22,10 +23,11 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "nearest": Nearest,
     "gepa": Gepa,
     "mipro": Mipro,
+    "apo": Apo,
 }
 """By the name that configuration uses and candidates carry."""
 
-_WRITER = {"gepa": "reflection", "mipro": "prompt_model"}
+_WRITER = {"gepa": "reflection", "mipro": "prompt_model", "apo": "reflection"}
 NEED_REFLECTION = frozenset(_WRITER)
 """Optimizers that do nothing without a capable model which writes instructions."""
 

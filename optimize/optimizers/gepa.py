@@ -5,16 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill.errors import ConfigError
-from tracemill.optimize.evidence import known_problems
+from tracemill.optimize.evidence import GUIDANCE, known_problems
 from tracemill.optimize.guided import Bench
 from tracemill.optimize.search import PromptModel, apart
 from tracemill.records import Artifact, Candidate
 from tracemill.study import Study
-
-_GUIDANCE = (
-    "Write general instructions: do not quote the examples, name no person, and do not mention how answers are "
-    "checked. Anything written as {{name}} is filled in later and must be kept as it is."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +62,7 @@ class Gepa:
             max_metric_calls=self.metric_calls,
             reflection_minibatch_size=self.minibatch,
             reflection_lm=writer(self.reflection, bench),
-            instruction_proposer=QuotingProposer(_GUIDANCE, problems),
+            instruction_proposer=QuotingProposer(GUIDANCE, problems),
             # One instruction text: there is nothing to merge.
             use_merge=False,
             num_threads=1,

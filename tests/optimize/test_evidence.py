@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_optimize_search import TRAIN, Writer, case_of, make, study
+from triage import TRAIN, Writer, case_of, make, study
 
 from tracemill.optimize.evidence import CLOSE, OPEN, inert, known_problems, quoted, said_of
 from tracemill.optimize.optimizers import NEED_REFLECTION

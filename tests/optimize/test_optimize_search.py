@@ -173,7 +173,7 @@ def test_ctrl_c_in_an_evaluation_ends_a_guided_search(name):
 
 def test_optimizers_are_built_from_configuration():
     assert build("nearest", ks=[2], seed=5) == OPTIMIZERS["nearest"](ks=(2,), seed=5)
-    with pytest.raises(ConfigError, match="known: gepa, labeled_few_shot"):
+    with pytest.raises(ConfigError, match="known: apo, gepa, labeled_few_shot"):
         build("gradient")
     with pytest.raises(ConfigError, match=r"labeled_few_shot has no knob shots; known: draws, ks"):
         build("labeled_few_shot", shots=3)

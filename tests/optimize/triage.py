@@ -59,6 +59,7 @@ class Writer:
         "proposed_instruction": "Sort tickets of {{company}}. " + RULE,
         "observations": "Short tickets.",
         "summary": "Support tickets and their queues.",
+        "critique": "It does not say how a queue is chosen.",
     }
 
     def __init__(self, **replies):

@@ -1,0 +1,216 @@
+"""APO: a model criticises failures ("textual gradient"), another call edits the prompt, a beam keeps the best.
+
+ProTeGi (arXiv 2305.03495) in the manner of Agent Lightning's `APO`, as a baseline. Unlike there, all prompts of all
+rounds are compared on the same tuning cases and keep their scores; what cannot be scored counts neither as 0 nor as
+absent; an edit that loses a slot or breaks a rule of lint costs no replay; no prompt is tried twice; a round's
+critiques, and its edits, are asked for together.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import md5
+from math import ceil
+from typing import Literal
+
+from tracemill import client
+from tracemill.errors import ConfigError
+from tracemill.optimize.artifact import instructions, with_instructions
+from tracemill.optimize.evidence import AS_DATA, GUIDANCE, Problems, feedback, inert, known_problems, quoted
+from tracemill.optimize.lint import lint
+from tracemill.optimize.replay import output_of
+from tracemill.optimize.search import PromptModel, apart, candidate, shuffled, tune_score, tuned
+from tracemill.records import Artifact, Candidate, Case, ChatRequest, Outcome
+from tracemill.study import Study
+
+_ROLE = "You improve the prompts of assistants from what went wrong."
+_CRITICISE = (
+    "Say what the prompt lacks, or where it misleads, so that these answers came out as they did: at most five "
+    "points, the one that explains most first, each about a kind of question and never about a single example. "
+    'Answer with one JSON object: {"critique": "…"}'
+)
+_EDITS = (
+    "Rewrite the prompt so that every point is dealt with. Keep what it says already where no point is about it.",
+    "Change as little as you can: add or replace the one line that deals with the most important point.",
+)
+_WRITE = 'Answer with one JSON object: {"new_instruction": "…"}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prompt:
+    artifact: Artifact
+    score: tuple[float | None, int]
+    lineage: frozenset[str] = frozenset()
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """Lower is better; among equals the shorter prompt."""
+        return -1.0 if self.score[0] is None else -self.score[0], len(self.artifact.to_json())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Branch:
+    """A parent with the failures that its edit is to heal."""
+
+    parent: _Prompt
+    failures: tuple[tuple[Case, Outcome], ...]
+    number: int
+
+    @property
+    def shown(self) -> frozenset[str]:
+        return frozenset(case.trajectory_id for case, _ in self.failures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apo:
+    """`edits` a round, dealt over the beam; those not behind their parent on a share of the tuning cases see all."""
+
+    reflection: PromptModel | None = None
+    beam: int = 4
+    edits: int = 8
+    rounds: int = 4
+    examples: int = 4
+    """Failures that one critique reads."""
+    batch: int = 16
+    """Training cases that each prompt of the beam answers in a round; the next round takes others."""
+    screen: float = 0.34
+    """Share of the tuning cases on which an edit must not be worse than its parent."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.reflection is None:
+            raise ConfigError("apo needs a capable model that writes instructions: configure a reflection model")
+        if min(self.beam, self.edits, self.rounds, self.examples, self.batch) < 1 or not 0.0 < self.screen <= 1.0:
+            raise ConfigError(
+                f"apo: beam {self.beam}, edits {self.edits}, rounds {self.rounds}, examples {self.examples} and batch "
+                f"{self.batch} must be ≥ 1, screen {self.screen} above 0 and at most 1"
+            )
+
+    @property
+    def name(self) -> str:
+        return "apo"
+
+    def search(self, study: Study) -> Iterator[Candidate]:
+        new = apart(study.train, study.tune)
+        teaching = shuffled([case for case in new if case.expected is not None] or new, self.seed)
+        if not teaching or not study.tune:
+            return
+        problems = known_problems(study, new)
+        order = shuffled(study.tune, self.seed)
+        some = order[: ceil(len(order) * self.screen)]
+        beam = [_Prompt(artifact=study.baseline, score=tuned(study, study.baseline))]
+        seen = {study.baseline.to_json()}
+        for number in range(self.rounds):
+            found = []
+            for branch, artifact in self._edited(study, problems, self._branches(study, beam, teaching, number)):
+                if artifact.to_json() in seen or _refused(study, artifact, teaching):
+                    continue
+                seen.add(artifact.to_json())
+                if _score(study, artifact, some) < _score(study, branch.parent.artifact, some):
+                    continue
+                lineage = branch.parent.lineage | branch.shown | frozenset(problems.trajectories)
+                found.append(_Prompt(artifact=artifact, score=tuned(study, artifact), lineage=lineage))
+                yield candidate(study, self.name, artifact, found[-1].score, lineage)
+            beam = sorted([*beam, *found], key=lambda one: one.rank)[: self.beam]
+
+    def _branches(self, study: Study, beam: Sequence[_Prompt], cases: Sequence[Case], number: int) -> list[_Branch]:
+        """The round's edits to be made: every parent answers the same cases, every edit reads its own draw."""
+        width = min(self.batch, len(cases))
+        batch = [cases[(number * width + place) % len(cases)] for place in range(width)]
+        failures = {place: _failures(study, one.artifact, batch) for place, one in enumerate(beam)}
+        failing = [place for place in failures if failures[place]]
+        branches = []
+        for edit in range(self.edits if failing else 0):
+            place = failing[edit % len(failing)]
+            rng = random.Random(f"{self.seed}/{number}/{edit}")
+            drawn = rng.sample(failures[place], min(self.examples, len(failures[place])))
+            branches.append(_Branch(parent=beam[place], failures=tuple(drawn), number=number * self.edits + edit))
+        return branches
+
+    def _edited(
+        self, study: Study, problems: Problems, branches: Sequence[_Branch]
+    ) -> Iterator[tuple[_Branch, Artifact]]:
+        critiques = self._ask([(one, _criticise(study, problems, one)) for one in branches], problems, "critique")
+        asks = [(one, _edit(one, text)) for one, text in zip(branches, critiques, strict=True) if text is not None]
+        texts = self._ask(asks, problems, "new_instruction")
+        for (branch, _), text in zip(asks, texts, strict=True):
+            if text is None:
+                continue
+            try:
+                yield branch, with_instructions(branch.parent.artifact, text)
+            except ConfigError:
+                continue  # lost a slot of the prompt
+
+    def _ask(
+        self, asks: Sequence[tuple[_Branch, str]], problems: Problems, field: Literal["critique", "new_instruction"]
+    ) -> list[str | None]:
+        """The asked-for field of each answer; None where the call failed or the answer has no such field."""
+        assert self.reflection is not None  # __post_init__
+        requests = [
+            ChatRequest(
+                model=self.reflection.name,
+                messages=({"role": "system", "content": _ROLE}, {"role": "user", "content": text}),
+                params=dict(self.reflection.params),
+                # Two edits of one prompt that read the same failures are still two draws.
+                seed=self.seed * 10_000 + branch.number,
+                about=tuple(_marks(branch.parent.lineage | branch.shown | frozenset(problems.trajectories))),
+            )
+            for branch, text in asks
+        ]
+        return [None if one.error else _field(one.text or "", field) for one in self.reflection.chat.complete(requests)]
+
+
+def _failures(study: Study, artifact: Artifact, batch: Sequence[Case]) -> list[tuple[Case, Outcome]]:
+    """What earned less than all of its reward; what nobody can score is no failure."""
+    outcomes = study.evaluate(artifact, batch)
+    return [
+        (case, one) for case, one in zip(batch, outcomes, strict=True) if one.reward is not None and one.reward < 1.0
+    ]
+
+
+def _score(study: Study, artifact: Artifact, cases: Sequence[Case]) -> float:
+    return tune_score(cases, study.evaluate(artifact, cases))[0] or 0.0
+
+
+def _refused(study: Study, artifact: Artifact, teaching: Sequence[Case]) -> bool:
+    """Whether lint objects to more than it does in production's own prompt."""
+    own = lint(study.baseline, baseline=study.baseline, cases=teaching)
+    return any(one not in own for one in lint(artifact, baseline=study.baseline, cases=teaching))
+
+
+def _criticise(study: Study, problems: Problems, branch: _Branch) -> str:
+    parts = [_shown_prompt(branch.parent.artifact), "Answers that an assistant gave with this prompt:"]
+    for number, (case, outcome) in enumerate(branch.failures, start=1):
+        asked = client.question(study.baseline.prompt, case.values)
+        said = feedback(study, [case], outcome.reward, case.expected)
+        answered = quoted(output_of(outcome.completion) or "")
+        parts.append(f"{number}. Asked: {quoted(asked)}\nAnswered: {answered}\n{said}")
+    if problems.text:
+        parts.append(f"Known problems of this assistant:\n{problems.text}")
+    return "\n\n".join([*parts, AS_DATA, _CRITICISE])
+
+
+def _edit(branch: _Branch, critique: str) -> str:
+    told = f"What somebody who read its failures says:\n<critique>\n{inert(critique)}\n</critique>"
+    manner = _EDITS[branch.number % len(_EDITS)]
+    return "\n\n".join([_shown_prompt(branch.parent.artifact), told, manner, f"{GUIDANCE} {AS_DATA}", _WRITE])
+
+
+def _shown_prompt(artifact: Artifact) -> str:
+    return f"The prompt of an assistant:\n<prompt>\n{instructions(artifact) or ''}\n</prompt>"
+
+
+def _field(text: str, name: str) -> str | None:
+    """A field of the JSON object in an answer, whatever stands around the object."""
+    try:
+        found = json.loads(text[text.find("{") : text.rfind("}") + 1], strict=False)
+    except ValueError:
+        return None
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _marks(trajectories: frozenset[str]) -> list[str]:
+    """What is kept of these calls is erased with any of the episodes that they show."""
+    return sorted(md5(one.encode(), usedforsecurity=False).hexdigest() for one in trajectories)
