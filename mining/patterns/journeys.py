@@ -68,7 +68,6 @@ class Journeys:
     failed_st: Bools
     cut_st: Bools
     call_st: Hashes
-    near_st: Hashes
     observation_hash_st: Hashes
     shape_st: Small
     """Code of the shape of a tool call's arguments; -1 where it has none that occurs often."""
@@ -165,7 +164,6 @@ def read(con: duckdb.DuckDBPyConnection, *, days: int | None = None) -> Journeys
         failed_st=failed,
         cut_st=_numpy(steps, "cut").astype(bool),
         call_st=_hashes(steps, "call"),
-        near_st=_hashes(steps, "near"),
         observation_hash_st=observation,
         shape_st=coded["shape"],
         observation_st=coded["observation"],

@@ -7,8 +7,9 @@ other pattern.
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 
-from tracemill.mining.patterns.journeys import Bools, Hashes, Ints, Journeys, Small, query
+from tracemill.mining.patterns.journeys import Bools, Hashes, Ints, Journeys, Small, asked, query
 
 SIGNALS = (
     ("same_call", "loop"),
@@ -31,11 +32,11 @@ def signals(journeys: Journeys) -> Iterator[tuple[str, Small, Small]]:
     """Name of a signal, the episodes that have it, and for each the number of the tool it is about (-1: none)."""
     tools = np.flatnonzero(journeys.is_tool_st)
     u, tool = journeys.u_st[tools], journeys.tool_st[tools]
-    call, near = journeys.call_st[tools], journeys.near_st[tools]
+    call = journeys.call_st[tools]
     for name, at in (
         ("same_call", runs(u, call, TIMES["same_call"])),
         ("alternating_calls", alternations(u, call)),
-        ("near_identical_calls", near_runs(u, call, near, TIMES["near_identical_calls"])),
+        ("near_identical_calls", near_identical(journeys, u, tool, call)),
     ):
         yield name, u[at], tool[at]
     wrong = journeys.failed_st[tools]
@@ -75,13 +76,28 @@ def alternations(u: Small, call: Hashes) -> Ints:
     return np.flatnonzero(_same(u, 3) & _same(call, 2) & np.roll(_same(call, 2), 1) & ~_same(call, 1))
 
 
-def near_runs(u: Small, call: Hashes, near: Hashes, times: int) -> Ints:
+def near_runs(u: Small, call: Hashes, near: Hashes | Small, times: int) -> Ints:
     """Places where `times` calls in a row are nearly the same and each differs from the one before."""
     found = np.ones(len(u), dtype=bool)
     for by in range(1, times):
         found &= _same(u, by) & _same(near, by)
         found &= ~np.roll(_same(call, 1), by - 1)
     return np.flatnonzero(found)
+
+
+def near_identical(journeys: Journeys, u: Small, tool: Small, call: Hashes) -> Ints:
+    """Places among all tool calls where as many in a row are nearly the same as make a loop."""
+    times = TIMES["near_identical_calls"]
+    # Only what calls one tool so often in a row can be: of all others the arguments need not be read once more.
+    wanted = np.unique(u[near_runs(u, call, tool, times)])
+    if not len(wanted):
+        return np.zeros(0, dtype=np.int64)
+    inside = np.zeros(journeys.n, dtype=bool)
+    inside[wanted] = True
+    places = np.flatnonzero(inside[u])
+    told = asked(journeys.con, "near_calls", "asked", pa.table({"u": pa.array(wanted, pa.int32())}))
+    near = told["near"].to_numpy()
+    return places[near_runs(u[places], call[places], near, times)]
 
 
 def repeats(u: Small, what: Hashes, times: int) -> Ints:

@@ -271,7 +271,9 @@ def test_signals_are_seen(lake: Any) -> None:
     shown = {
         "same_call": log.episode([again] * 3, failed=None),
         "alternating_calls": log.episode([again, other, again, other], failed=None),
-        "near_identical_calls": log.episode([("read", {"page": i}, False) for i in range(4)], failed=None),
+        "near_identical_calls": log.episode(
+            [again, *(("read", {"page": i}, False) for i in range(4)), again], failed=None
+        ),
         "cut_off": log.episode([again], failed=None, cut=True),
         "claimed_tests": log.episode([again], failed=None, said="Fixed; all tests pass now."),
         "claimed_success": log.episode([wrong], failed=None, said="I have successfully booked it."),

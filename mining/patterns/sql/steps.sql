@@ -3,7 +3,7 @@ with steps as (
     select e.u, t.start_ns, t.end_ns, t.seq, t.span_id,
         false as is_tool, went_wrong(t.status, t.error_type) as failed,
         hash(e.agent_no, 'llm', coalesce(t.site_id, '')) as tool,
-        null::ubigint as call, null::ubigint as near, null::ubigint as shape, null::ubigint as observation,
+        null::ubigint as call, null::ubigint as shape, null::ubigint as observation,
         coalesce(
             lower(t.finish_reason) in ('length', 'max_tokens', 'max_output_tokens', 'model_length', 'context_length')
             or (t.error_type is not null or t.status = 'error') and regexp_matches(
@@ -18,7 +18,6 @@ with steps as (
         true, tool_failed(s.status, s.error_type, s.tool_result),
         hash(e.agent_no, s.kind, coalesce(s.tool_name, s.name, '')),
         hash(coalesce(s.tool_name, s.name), s.tool_args),
-        hash(coalesce(s.tool_name, s.name), nearly(s.tool_args)),
         case when s.tool_args is not null
             then hash(e.agent_no, coalesce(s.tool_name, s.name, ''), shape(s.tool_args)) end,
         case when said is not null then hash(e.agent_no, coalesce(s.tool_name, s.name, ''), observation(said)) end,
@@ -32,6 +31,6 @@ with steps as (
     ) s
     join mined_episodes e on e.trajectory_id = s.trace_id
 )
-select u, is_tool, failed, cut, tool, call, near, shape, observation, start_ns, end_ns
+select u, is_tool, failed, cut, tool, call, shape, observation, start_ns, end_ns
 from steps
 order by u, start_ns nulls last, seq nulls last, span_id
