@@ -1,7 +1,7 @@
 """Rung zero of the evaluation ladder: what is wrong with an artifact, seen without asking any model."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tracemill.ids import PSEUDONYM, canonical_json
@@ -16,7 +16,12 @@ _SECRET = re.compile(
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
     r"|(?i:\b(?:api[_-]?key|secret|password|passwd|access[_-]?token)\b\s*[=:]\s*['\"]?[^\s'\"]{8,})"
 )
-_URL = re.compile(r"(?:https?://|www\.)[^\s)>\]\"']+", re.IGNORECASE)
+_CARD = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_PHONE = re.compile(r"(?<![\w+])\+\d(?:[ ()./-]{0,2}\d){7,14}\b")
+_URL = re.compile(
+    r"(?:\b[a-z][a-z0-9+.-]{1,20}://|\bwww\.|\b(?:[a-z0-9-]{1,63}\.){1,5}[a-z]{2,24}/)[^\s)>\]\"']*", re.IGNORECASE
+)
 _GRADER = re.compile(
     r"\b(?:grad(?:er|ers|ing)|graded|scor(?:e|es|ed|er|ing)|rewards?|rewarded|judges?|judged|evaluat(?:e|ed|or|ion)s?"
     r"|benchmarks?|test[ -]?cases?|ground[ -]truth|metrics?|points for)\b",
@@ -29,15 +34,28 @@ _INJECTION = re.compile(
 )
 _WORD = re.compile(r"\w+")
 _COPIED_WORDS = 12
+_FORM = ("response_format", "tool_choice", "parallel_tool_calls")
+"""Parameters of a call that whoever reads its answers relies on."""
+TokenCount = Callable[[str], int]
+"""Tokens of a text, by the model's own tokenizer."""
 
 
-def lint(artifact: Artifact, *, baseline: Artifact, cases: Sequence[Case] = (), max_chars: int = 48_000) -> list[str]:
+def lint(
+    artifact: Artifact,
+    *,
+    baseline: Artifact,
+    cases: Sequence[Case] = (),
+    max_chars: int = 48_000,
+    max_tokens: int = 12_000,
+    count: TokenCount | None = None,
+) -> list[str]:
     """Objections, one sentence each; [] where there is none. Pure: equal arguments, equal answer.
 
     Of instructions only what differs from the baseline is objected to, except that personal data and secrets are
     objected to wherever they are constant text. `cases` are the logs that instructions must not copy from;
-    demonstrations are copies by nature, so they must say which trajectory they come from. `max_chars` bounds the
-    prompt with its longest demonstrations, slot values not counted.
+    demonstrations are copies by nature, so they must say which trajectory they come from. Tools may be described in
+    other words; their names and parameters are production's. The prompt with its longest demonstrations, slot values
+    not counted, has at most `max_tokens` tokens by `count`, or `max_chars` characters where no tokenizer is known.
     """
     return [
         *_shape(artifact, baseline),
@@ -45,7 +63,7 @@ def lint(artifact: Artifact, *, baseline: Artifact, cases: Sequence[Case] = (), 
         *_added(artifact, baseline),
         *_copied(artifact, baseline, cases),
         *_demonstrations(artifact, baseline),
-        *_size(artifact, baseline, max_chars),
+        *(_size(artifact, baseline, max_chars) if count is None else _tokens(artifact, baseline, max_tokens, count)),
     ]
 
 
@@ -66,14 +84,22 @@ def _shape(artifact: Artifact, baseline: Artifact) -> Iterator[str]:
     items = artifact.prompt["messages"]
     if pool_of(artifact) and sum(bool(item.get("demonstrations")) for item in items) != 1:
         yield "demonstrations are carried but have not exactly one place in the prompt"
-    if (artifact.prompt.get("tools") or None) != (baseline.prompt.get("tools") or None):
-        yield "the tool definitions differ from production's"
+    if _undescribed(artifact.prompt.get("tools") or None) != _undescribed(baseline.prompt.get("tools") or None):
+        yield "the tool definitions differ from production's in more than their descriptions"
+    asked, before = artifact.prompt.get("params") or {}, baseline.prompt.get("params") or {}
+    for name in _FORM:
+        if asked.get(name) != before.get(name):
+            yield f"{name} differs from production's: whoever reads the answers relies on it"
 
 
 def _private(artifact: Artifact) -> Iterator[str]:
+    kinds = (
+        *(("a pseudonym", PSEUDONYM), ("an e-mail address", _EMAIL), ("a secret", _SECRET)),
+        *(("a card number", _CARD), ("a bank account", _IBAN), ("a telephone number", _PHONE)),
+    )
     for where, text in [*_constant(artifact), *_shown(artifact)]:
-        for what, pattern in (("a pseudonym", PSEUDONYM), ("an e-mail address", _EMAIL), ("a secret", _SECRET)):
-            match = pattern.search(text)
+        for what, pattern in kinds:
+            match = next((one for one in pattern.finditer(text) if pattern is not _CARD or _luhn(one[0])), None)
             if match:
                 # The secret itself must not travel into logs and reports with the objection.
                 found = f": {match[0]}" if pattern is PSEUDONYM else ""
@@ -126,6 +152,42 @@ def _size(artifact: Artifact, baseline: Artifact, max_chars: int) -> Iterator[st
         yield f"the prompt has {size} characters before its slots are filled; at most {max(max_chars, before)} may be"
 
 
+def _tokens(artifact: Artifact, baseline: Artifact, most: int, count: TokenCount) -> Iterator[str]:
+    size = sum(count(text) for text in _sent(artifact))
+    most = max(most, sum(count(text) for text in _sent(baseline)))
+    if size > most:
+        yield f"the prompt has {size} tokens before its slots are filled; at most {most} may be"
+
+
+def _luhn(number: str) -> bool:
+    digits = [int(one) for one in number if one.isdigit()]
+    return sum(sum(divmod(one * (1 + place % 2), 10)) for place, one in enumerate(reversed(digits))) % 10 == 0
+
+
+def _undescribed(schema: Any) -> Any:
+    """Tool definitions or a JSON schema without what is written for the model to read."""
+    if isinstance(schema, Mapping):
+        return {
+            # A parameter may itself be called so; then it is a schema and no text.
+            key: _undescribed(value)
+            for key, value in schema.items()
+            if key != "description" or not isinstance(value, str)
+        }
+    return [_undescribed(one) for one in schema] if isinstance(schema, list | tuple) else schema
+
+
+def _descriptions(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key == "description" and isinstance(value, str):
+                yield value
+            else:
+                yield from _descriptions(value)
+    elif isinstance(schema, list | tuple):
+        for one in schema:
+            yield from _descriptions(one)
+
+
 def _slots(artifact: Artifact) -> set[str]:
     items = artifact.prompt["messages"]
     conversation = {"conversation"} if any(item.get("conversation") for item in items) else set()
@@ -139,6 +201,10 @@ def _constant(artifact: Artifact) -> list[tuple[str, str]]:
         text = "\n".join(piece for piece in item.get("content") or () if isinstance(piece, str))
         if text:
             texts.append((f"the {item['role']} text", text))
+    for tool in artifact.prompt.get("tools") or ():
+        described = "\n".join(_descriptions(tool))
+        if described:
+            texts.append((f"the description of {(tool.get('function') or {}).get('name')}", described))
     return texts
 
 
@@ -175,7 +241,12 @@ def _grams(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def _chars(artifact: Artifact) -> int:
-    pool = [len(_text_of(demo["messages"])) for demo in pool_of(artifact)]
+    return sum(len(text) for text in _sent(artifact))
+
+
+def _sent(artifact: Artifact) -> list[str]:
+    """What of the prompt one call sends whatever its slots hold, at its longest."""
+    pool = [_text_of(demo["messages"]) for demo in pool_of(artifact)]
     demos = artifact.prompt.get("demonstrations") or {}
-    shown = sorted(pool, reverse=True)[: int(demos["k"])] if demos.get("select") == "nearest" else pool
-    return sum(len(text) for _, text in _constant(artifact)) + sum(shown)
+    shown = sorted(pool, key=len, reverse=True)[: int(demos["k"])] if demos.get("select") == "nearest" else pool
+    return [*(text for _, text in _constant(artifact)), *shown]

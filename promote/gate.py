@@ -12,7 +12,7 @@ from math import sqrt
 from tracemill.errors import ConfigError
 from tracemill.promote.evidence import ClusterPair, Paired, PriorEvidence, pair
 from tracemill.promote.wealth import Wealth
-from tracemill.records import Candidate, Decision, Guardrail, Outcome, Verdict
+from tracemill.records import EVIDENCE, Candidate, Decision, Guardrail, Outcome, Verdict
 from tracemill.stats import Interval, e_process, minimum_detectable_effect, paired_difference
 
 
@@ -101,8 +101,15 @@ def decide(
     UNDERPOWERED  no night can prove it with so few task groups, or too few cases could be scored
 
     Outcomes are paired by case id; cases without a reward on either side are left out and counted in the reason.
-    Raises ConfigError for rewards outside [0, 1].
+    Raises ConfigError for rewards outside [0, 1], and for outcomes that are no evidence: those of a tool or user that
+    a model played.
     """
+    for one in (*candidate_outcomes, *baseline_outcomes):
+        if one.fidelity not in EVIDENCE:
+            raise ConfigError(
+                f"case {one.case_id} was replayed as {one.fidelity!r}, which is for exploring and proves nothing; "
+                "give the gate outcomes of another level"
+            )
     level = wealth.level(policy.alpha, candidate.candidate_id, baseline.candidate_id)
     evidence = _gather(candidate_outcomes, baseline_outcomes, policy=policy, prior=prior, level=level)
     verdict, reason = _judge(evidence, guardrails, policy)

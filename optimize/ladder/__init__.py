@@ -1,0 +1,18 @@
+"""How a candidate is scored before it is deployed: each level of the ladder tries it nearer to what would happen.
+
+| module | level | fidelity of its outcomes |
+|---|---|---|
+| `lint` | 0: what is wrong with the artifact itself | `lint` |
+| `single_step` | 1: logged calls with the new prompt, judged by reward models | `single_step` |
+| `recorded` | 3: whole episodes with the tools' logged results | `recorded:exact`, `:equivalent`, `:divergent` |
+
+`level` holds their protocol, `Ladder`, which climbs them, and what they share; `tape` matches tool calls with the log.
+All that ask a model ask the same `replay.CachedModel`: cached by content, within one budget.
+"""
+
+from tracemill.optimize.ladder.level import Grade, Ladder, Level, one_by_one
+from tracemill.optimize.ladder.lint import Lint
+from tracemill.optimize.ladder.recorded import Episodes, Recorded
+from tracemill.optimize.ladder.single_step import SingleStep
+
+__all__ = ["Episodes", "Grade", "Ladder", "Level", "Lint", "Recorded", "SingleStep", "one_by_one"]

@@ -1,0 +1,127 @@
+"""What every level of the ladder does, and how they are climbed: each case as far as somebody can judge it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from tracemill.optimize.replay import output_of
+from tracemill.records import Artifact, Case, Completion, Fidelity, Outcome
+
+Grade = Callable[[Sequence[tuple[Case, str]]], list[float | None]]
+"""Rewards in [0, 1] of outputs of cases, all at once; None where nobody can say."""
+Valid = Callable[[Case, str], bool | None]
+"""Whether an output has the form that production needs."""
+
+
+class Level(Protocol):
+    """One way to try an artifact on cases. Outcomes come in the order of the cases.
+
+    Raises BudgetError where the budget admits no further call and EndpointError where nobody answers; what was answered
+    until then is kept, so that the same call goes on where this one ended.
+    """
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """Of its outcomes; of a level whose outcomes differ in it, the best that they can have."""
+        ...
+
+    def __call__(self, artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]: ...
+
+
+class Ladder:
+    """Levels in order, as one `Evaluate`: the outcome of a case is that of the first level that gives it a reward.
+
+    Where none does it is that of the last level that got an answer. What `lint` objects to climbs no further, and no
+    model is asked about it.
+    """
+
+    def __init__(self, levels: Sequence[Level], *, lint: Level | None = None) -> None:
+        self._levels = tuple(levels)
+        self._lint = lint
+
+    def __call__(self, artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
+        found: list[Outcome | None] = [None] * len(cases)
+        if self._lint is not None:
+            found = [None if one.valid else one for one in self._lint(artifact, cases)]
+        open_places = [place for place, one in enumerate(found) if one is None]
+        for level in self._levels:
+            if not open_places:
+                break
+            outcomes = level(artifact, [cases[place] for place in open_places])
+            for place, outcome in zip(open_places, outcomes, strict=True):
+                before = found[place]
+                if before is None or outcome.reward is not None or outcome.completion.error is None:
+                    found[place] = outcome
+            open_places = [
+                place for place, outcome in zip(open_places, outcomes, strict=True) if outcome.reward is None
+            ]
+        return [
+            one if one is not None else unknown(case, "no level tried it")
+            for case, one in zip(cases, found, strict=True)
+        ]
+
+
+def one_by_one(verify: Callable[[Case, str], float | None]) -> Grade:
+    """What a verifier says, as a Grade."""
+    return lambda answered: [verify(case, output) for case, output in answered]
+
+
+def graded(
+    cases: Sequence[Case],
+    completions: Sequence[Completion],
+    *,
+    grade: Grade,
+    valid: Valid,
+    fidelity: Fidelity,
+) -> list[Outcome]:
+    """Answers as outcomes. One that failed has no reward: nobody knows what it would have been.
+
+    Judged is the answer's text; of a call that answered with tools only, the JSON of its tool calls.
+    """
+    outputs = [output_of(completion) for completion in completions]
+    answered = [(case, output) for case, output in zip(cases, outputs, strict=True) if output is not None]
+    rewards = iter(grade(answered))
+    return [
+        Outcome(
+            case_id=case.case_id,
+            task_group=case.task_group,
+            completion=completion,
+            reward=None if output is None else next(rewards),
+            valid=None if output is None else valid(case, output),
+            fidelity=fidelity,
+        )
+        for case, completion, output in zip(cases, completions, outputs, strict=True)
+    ]
+
+
+def unknown(case: Case, why: str, *, fidelity: Fidelity = "single_step") -> Outcome:
+    """The outcome of a case that could not be tried."""
+    return Outcome(
+        case_id=case.case_id,
+        task_group=case.task_group,
+        completion=Completion(text=None, error=why),
+        reward=None,
+        valid=None,
+        fidelity=fidelity,
+        reached=0,
+    )
+
+
+def summed(completions: Sequence[Completion]) -> Completion:
+    """Several calls as one: the last answer, and what all of them cost. What one of them does not tell is not known."""
+    last = completions[-1]
+
+    def total(name: str) -> int | None:
+        values = [getattr(one, name) for one in completions]
+        return None if any(value is None for value in values) else sum(values)
+
+    costs = [one.cost_usd for one in completions]
+    known = [cost for cost in costs if cost is not None]
+    return replace(
+        last,
+        tokens_in=total("tokens_in"),
+        tokens_out=total("tokens_out"),
+        latency_ns=total("latency_ns"),
+        cost_usd=sum(known) if len(known) == len(costs) else None,
+        cached=all(one.cached for one in completions),
+    )
