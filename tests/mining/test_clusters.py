@@ -168,7 +168,8 @@ def test_the_gate_pool_is_counted_and_teaches_nothing(lake: Any) -> None:
     assert not shown & {trajectory for (trajectory,) in gate}
 
 
-def test_failures_fall_apart_by_their_errors_and_leave_when_they_were_none(lake: Any) -> None:
+@pytest.mark.parametrize("without_status", [False, True])
+def test_failures_fall_apart_by_their_errors_and_leave_when_they_were_none(lake: Any, without_status: bool) -> None:
     log = Log(lake)
     for i in range(60):
         log.episode(
@@ -176,6 +177,10 @@ def test_failures_fall_apart_by_their_errors_and_leave_when_they_were_none(lake:
         )
     for _ in range(20):
         log.episode("refund", failed=False)
+    if without_status:
+        lake.con.execute(
+            "update spans set status = 'unset', tool_result = 'Error: ' || error_message, error_message = null"
+        )
     night(lake)
     rows = clusters(lake, "failure")
     assert len(members(lake, "failure")) == 60

@@ -10,8 +10,9 @@ errors as (
     ) as text
     from spans s
     join failed f on f.trajectory_id = s.trace_id
-    where went_wrong(s.status, s.error_type) and (s.error_message is not null or s.error_type is not null
-        or s.kind in ('tool', 'retriever') and s.tool_result is not null)
+    where went_wrong(s.status, s.error_type) and (s.error_message is not null or s.error_type is not null)
+        or s.kind in ('tool', 'retriever') and s.tool_result is not null
+            and tool_failed(s.status, s.error_type, s.tool_result)
     group by f.u
 ),
 lasts as (
