@@ -16,9 +16,10 @@ from tracemill.mining.patterns.contrast import Whose, strata
 from tracemill.mining.patterns.discovering import Bar, Judged, Rule, discover
 from tracemill.mining.patterns.items import Items
 from tracemill.mining.patterns.journeys import Bools, Floats, Ints, Journeys, Small, asked, query
+from tracemill.mining.patterns.segments import Segments
 from tracemill.schema import FINDINGS
 
-__all__ = ["Bar", "Found", "find"]
+__all__ = ["Bar", "Found", "Segments", "find"]
 
 EARLIER = 0.6
 """Share of the sessions, the earlier ones, that patterns are looked for in."""
@@ -57,12 +58,14 @@ class Found:
 
 
 def find(
-    con: duckdb.DuckDBPyConnection, *, night_id: str, now_ns: int, days: int | None = DAYS, bar: Bar | None = None
-) -> Found:
+    con: duckdb.DuckDBPyConnection, *, night_id: str, now_ns: int, days: int | None = DAYS, bar: Bar | None = None,
+    segments: Segments | None = None,
+) -> Found:  # fmt: skip
     """Mines all episodes of the learn pool, up to `days` before its newest one (None: all), for what goes with failure.
 
     Patterns are looked for in the earlier sessions and tested once, one-sided, on later ones, tonight or on the first
-    night that has enough of them. Leaves temporary tables on `con`. The gate pool is not read.
+    night that has enough of them. `segments`: which keys of metadata divide callers. Leaves temporary tables on `con`.
+    The gate pool is not read.
     """
     read = journeys.read(con, days=days)
     edges = graph.edges(read)
@@ -73,7 +76,7 @@ def find(
     bars = (replace(bar, level=(1 - _OF_WANTS) * bar.level), replace(bar, level=_OF_WANTS * bar.level))
     rows = _Run(
         read,
-        items.collect(read, edges, row, at_least=_KNOWN_BY),
+        items.collect(read, edges, row, at_least=_KNOWN_BY, segmented=segments),
         strata(read.task_ep, read.length_ep),
         bars[0] if len(wants) else bar,
         night_id,

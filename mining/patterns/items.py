@@ -1,7 +1,7 @@
 """Items: everything that an episode may have which a finding could be about, and which episodes have it.
 
 Grams of moves (one to three in a row, and two with one or two between), shapes of arguments, observations, traits
-(model, prompt, service, documents), signals, unusual ways and slow steps.
+(model, prompt, service, documents), segments of callers, signals, unusual ways and slow steps.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from tracemill.ids import content_id
 from tracemill.mining.patterns import graph
 from tracemill.mining.patterns.journeys import Floats, Ints, Journeys, Small, query
+from tracemill.mining.patterns.segments import Segments, segments
 from tracemill.mining.patterns.sequences import Having, digits, distinct, grams
 from tracemill.mining.patterns.signals import CODES, SIGNALS, signals
 
@@ -69,9 +70,11 @@ def finding_id(agent: str, kind: str, pattern: Pattern) -> str:
     return content_id("finding/1", kind, {key: value for key, value in pattern.items() if key != "called"}, agent)
 
 
-def collect(journeys: Journeys, found: graph.Edges, row: Ints, *, at_least: int) -> Items:
+def collect(
+    journeys: Journeys, found: graph.Edges, row: Ints, *, at_least: int, segmented: Segments | None = None
+) -> Items:
     """All items that at least so many episodes have."""
-    return _together(list(_families(journeys, found, row, at_least)))
+    return _together(list(_families(journeys, found, row, at_least, segmented or Segments())))
 
 
 def wanted(journeys: Journeys, *, at_least: int) -> Items:
@@ -105,7 +108,9 @@ def _together(families: Sequence["_Family"]) -> Items:
 _Family = tuple[Having, int, Callable[[int], tuple[str, str, Pattern]]]
 
 
-def _families(journeys: Journeys, found: graph.Edges, row: Ints, at_least: int) -> Iterator[_Family]:
+def _families(
+    journeys: Journeys, found: graph.Edges, row: Ints, at_least: int, segmented: Segments
+) -> Iterator[_Family]:
     n = journeys.n
 
     def having(codes: Ints | Small, u: Small) -> Having:
@@ -114,11 +119,19 @@ def _families(journeys: Journeys, found: graph.Edges, row: Ints, at_least: int) 
     codes, u = _signalled(journeys)
     yield having(codes, u), 0, lambda code: _signal(journeys, code)
     traits = query(journeys.con, "traits")
-    told = {row["trait_no"]: row for row in _distinct_traits(traits)}
+    told = {row["trait_no"]: row for row in _distinct(traits, "trait_no", "agent_no", "trait", "value")}
     yield (
         having(traits["trait_no"].to_numpy(), traits["u"].to_numpy().astype(np.int32)),
         0,
         lambda code: _trait(journeys, told[code]),
+    )
+    callers = segments(journeys, segmented)
+    rows = _distinct(callers, "segment_no", "agent_no", "key", "value")
+    kinds = {row["segment_no"]: row for row in rows}
+    yield (
+        having(callers["segment_no"].to_numpy(), callers["u"].to_numpy().astype(np.int32)),
+        0,
+        lambda code: _segment(journeys, kinds[code]),
     )
     moves = journeys.move_st
     acts, u = journeys.act_st[moves], journeys.u_st[moves]
@@ -161,14 +174,18 @@ def _signal(journeys: Journeys, code: int) -> tuple[str, str, Pattern]:
     return tool.agent, kind, {"signal": name, "tool": capped(tool.name)}
 
 
-def _distinct_traits(traits: Any) -> list[dict[str, Any]]:
-    named = traits.select(["trait_no", "agent_no", "trait", "value"])
+def _distinct(table: Any, *columns: str) -> list[dict[str, Any]]:
+    named = table.select(list(columns))
     rows: list[dict[str, Any]] = named.group_by(named.column_names).aggregate([]).to_pylist()
     return rows
 
 
 def _trait(journeys: Journeys, row: Mapping[str, Any]) -> tuple[str, str, Pattern]:
     return journeys.agents[row["agent_no"]], "contrast", {"trait": row["trait"], "value": capped(row["value"])}
+
+
+def _segment(journeys: Journeys, row: Mapping[str, Any]) -> tuple[str, str, Pattern]:
+    return journeys.agents[row["agent_no"]], "contrast", {"segment": row["key"], "value": capped(row["value"])}
 
 
 def _gram(journeys: Journeys, base: int, steps: tuple[int, ...]) -> Callable[[int], tuple[str, str, Pattern]]:

@@ -65,6 +65,9 @@ def sentence(pattern: Mapping[str, Any]) -> str:
         return _SIGNALS[name].format(about)
     if "trait" in pattern:
         return _TRAITS[pattern["trait"]].format(quoted(pattern["value"]))
+    if "segment" in pattern:
+        whose = "with the tag" if pattern["segment"] == "tag" else f"of {pattern['segment']}"
+        return f"Callers {whose} {quoted(pattern['value'])}."
     if "cluster" in pattern:
         return f"The caller wants something about {quoted(pattern['called'] or 'what has no name yet')}."
     if "path" in pattern:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tracemill.mining.findings import Found, find
+from tracemill.mining.findings import Found, Segments, find
 from tracemill.mining.patterns import graph, journeys, signals, words
 
 DAY = 86_400 * 10**9
@@ -122,6 +122,55 @@ def test_the_same_lake_gives_the_same_findings(lake: Any) -> None:
     assert first.findings == second.findings
     assert first.graph == second.graph
     assert first.variants == second.variants
+
+
+def callers(log: Log, n: int, told: Any) -> None:
+    """Episodes of which those whose root span `told` says `bad` of fail more often."""
+    rng = random.Random(3)
+    for i in range(n):
+        attributes, bad = told(i, rng)
+        name = log.episode(some(rng), failed=rng.random() < (0.7 if bad else 0.15), user_key=f"u{i % 40}")
+        row = {"trace_id": name, "span_id": "root", "kind": "agent", "attributes": json.dumps(attributes)}
+        log.lake.add("spans", row)
+
+
+@pytest.mark.parametrize(
+    ("told", "what"),
+    [
+        (lambda bad: {"metadata": {"plan": "free" if bad else "pro"}}, 'Callers of plan "free".'),
+        (lambda bad: {"langfuse.trace.metadata.region": "eu" if bad else "us"}, 'Callers of region "eu".'),
+        (lambda bad: {"extra": {"metadata": {"beta": bad}}}, 'Callers of beta "true".'),
+        (lambda bad: {"user.role": "guest" if bad else "admin"}, 'Callers of user.role "guest".'),
+        (lambda bad: {"tags": ["web", *(["trial"] if bad else [])]}, 'Callers with the tag "trial".'),
+    ],
+)
+def test_segments_of_callers_that_the_log_names_are_contrasted(lake: Any, told: Any, what: str) -> None:
+    def one(i: int, rng: random.Random) -> tuple[dict[str, Any], bool]:
+        bad = rng.random() < 0.25
+        return told(bad), bad
+
+    callers(Log(lake), 400, one)
+    found = {row["what"] for row in night(lake).findings.to_pylist() if row["status"] == "confirmed"}
+    assert found == {what}
+
+
+def test_what_is_no_segment_is_none_unless_it_is_asked_for(lake: Any) -> None:
+    def one(i: int, rng: random.Random) -> tuple[dict[str, Any], bool]:
+        bad = rng.random() < 0.25
+        return {
+            "metadata": {
+                "user_id": f"u{int(bad)}", "orderId": f"o{int(bad)}", "status": "bad" if bad else "good",
+                "langgraph_node": "a" if bad else "b", "mail": "[EMAIL_494181ae]" if bad else "none",
+                "since": "2026-01-01" if bad else "never", "many": f"v{i % 60} {bad}", "deep": {"plan": bad},
+                'odd" key': bad, "weight": 0.5 + bad,
+            },
+            "reward": bad, "color": "red" if bad else "blue", "tags": "free" if bad else "pro",
+        }, bad  # fmt: skip
+
+    callers(Log(lake), 400, one)
+    assert not night(lake).findings.num_rows
+    asked = find(lake.con, night_id="n2", now_ns=1, segments=Segments(named=("color", "status"), without=("status",)))
+    assert set(asked.findings["what"].to_pylist()) == {'Callers of color "red".'}
 
 
 def test_the_gate_pool_is_not_looked_at(lake: Any) -> None:
