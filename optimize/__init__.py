@@ -9,6 +9,7 @@
 | `program` | `SiteProgram`, `RawChatAdapter`: a site as a DSPy program that sends production's bytes |
 | `engine` | `language_model`: a DSPy language model over any ChatModel |
 | `optimizers` | `OPTIMIZERS`: name -> factory; `build(name, seed=…, reflection=…, **knobs)` |
+| `choosing` | `winner`: the one prompt that goes to the gate |
 | `headroom` | `measure`: whether there is anything to gain |
 | `portfolio` | `run`: optimizers race for a budget; `split_tune` |
 

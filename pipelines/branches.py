@@ -10,7 +10,7 @@ import pyarrow as pa
 from tracemill import train
 from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json, content_id
-from tracemill.optimize import headroom, optimizers, portfolio
+from tracemill.optimize import choosing, headroom, optimizers, portfolio
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
@@ -74,7 +74,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
     detail["race"] = [asdict(one) for one in standings]
     if failed:
         detail["failed"] = failed
-    behind = not_better(candidates)
+    behind = choosing.not_better(candidates)
     if behind is not None:
         detail["left_out"] = behind
     return candidates, detail
@@ -201,27 +201,15 @@ def _drawn_by(artifact: Artifact, logged: pa.Table) -> list[str]:
     ]
 
 
-def winner(found: Sequence[Candidate]) -> list[Candidate]:
-    """The one prompt that enters the gate: the best on the tuning cases; among equals the shorter one.
-
-    None where it did not beat production on these cases: a test at the gate spends the budget of all later ones.
-    """
-    best = _best_prompt(found)
-    return [] if best is None or not_better(found) is not None else [best]
-
-
-def not_better(found: Sequence[Candidate]) -> str | None:
-    """Why no prompt of `found` enters the gate, where its tuning score is the reason."""
-    best = _best_prompt(found)
-    bar = next((one.tune_score for one in found if one.branch == "production"), None)
-    if best is None or best.tune_score is None or bar is None or best.tune_score > bar:
-        return None
-    return (
-        f"the best prompt ({best.optimizer}) has {best.tune_score:.2f} on the tuning cases and production "
-        f"{bar:.2f}: none enters the gate"
-    )
+def tuning_rewards(night: Night, found: Sequence[Candidate]) -> Mapping[str, choosing.Rewards]:
+    """What tonight's tuning found, by candidate and case: also where the search was interrupted and taken up again."""
+    known: dict[str, dict[str, tuple[str, float]]] = {}
+    for row in night.select(_TUNED, night.night_id, [one.candidate_id for one in found]).to_pylist():
+        known.setdefault(row["candidate_id"], {})[row["case_id"]] = (row["task_group"], row["reward"])
+    return known
 
 
-def _best_prompt(found: Sequence[Candidate]) -> Candidate | None:
-    scored = [one for one in found if one.tune_score is not None and one.branch == "prompt"]
-    return max(scored, key=lambda one: (one.tune_score or 0.0, -len(one.artifact.to_json())), default=None)
+_TUNED = """
+SELECT candidate_id, case_id, task_group, reward FROM evaluations
+WHERE purpose = 'tune' AND reward IS NOT NULL AND night_id = ? AND candidate_id IN (SELECT unnest(?::VARCHAR[]))
+"""

@@ -13,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tracemill.errors import BusyError, StoreError
+from tracemill.optimize import choosing
 from tracemill.pipelines import (
     branches,
     finding,
@@ -215,13 +216,16 @@ def _learn(
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the other branch has its own result
             failures[name] = error
-    winners = [*branches.winner(found), *(one for one in found if one.branch == "weights")]
+    winners = [
+        *choosing.winner(found, branches.tuning_rewards(night, found)),
+        *(one for one in found if one.branch == "weights"),
+    ]
     winners += gating.undecided(night, lesson, winners)
     if failures and not winners:
         raise next(iter(failures.values()))
     decisions = gate_candidates(night, lesson, winners, endpoint)
     released = publish_best(night, winners, decisions)
-    behind = branches.not_better(found)
+    behind = choosing.not_better(found)
     if behind is not None:
         reasons.append(f"{site}: {behind}")
     return found, decisions, released, [*reasons, *(f"{name} failed: {error}" for name, error in failures.items())]

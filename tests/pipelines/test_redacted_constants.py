@@ -9,6 +9,7 @@ import pytest
 
 from tracemill import client
 from tracemill.errors import PublishError
+from tracemill.optimize import choosing
 from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing
 from tracemill.pipelines.endpoint import open_endpoint
 
@@ -29,7 +30,7 @@ def test_a_redacted_constant_is_bound_by_the_operator_or_not_published(desk: Any
     (slot,) = lesson.site.unbound
     with open_endpoint(night) as endpoint:
         found, _ = branches.search_prompts(night, lesson, endpoint)
-        (winner,) = branches.winner(found)
+        (winner,) = choosing.winner(found)
         (decision,) = gating.judge(night, lesson, [winner], endpoint)
     assert decision.verdict == "PROMOTE", decision.reason
 

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from tracemill.app.report import facts, page, terminal
+from tracemill.optimize import choosing
 from tracemill.pipelines import branches, gating, ingesting, judging, learning, releasing
 from tracemill.pipelines.endpoint import open_endpoint
 
@@ -27,9 +28,9 @@ def night(desk: Any) -> Any:
     (lesson,), _ = learning.choose(night)
     with open_endpoint(night) as endpoint, night.stage("optimize"):
         found, _ = branches.search_prompts(night, lesson, endpoint)
-        (decision,) = gating.judge(night, lesson, branches.winner(found), endpoint)
+        (decision,) = gating.judge(night, lesson, choosing.winner(found), endpoint)
         assert decision.verdict == "PROMOTE", decision.reason
-        releasing.release(night, branches.winner(found)[0], channel="production", actor="test")
+        releasing.release(night, choosing.winner(found)[0], channel="production", actor="test")
     return night
 
 

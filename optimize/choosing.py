@@ -1,0 +1,90 @@
+"""Which prompt of a search is to be judged at the gate: the best, and among equals the one that changes least."""
+
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+from math import sqrt
+from statistics import stdev
+
+from tracemill.ids import canonical_json
+from tracemill.optimize.artifact import pool_of
+from tracemill.records import Artifact, Candidate
+from tracemill.stats import cluster_means
+
+Rewards = Mapping[str, tuple[str, float]]
+"""case_id -> task group and reward of one candidate on the tuning cases."""
+
+_EQUAL = 0.5
+"""Of the standard error of the difference: so near the best, a prompt counts as its equal."""
+
+
+def winner(found: Sequence[Candidate], rewards: Mapping[str, Rewards] | None = None) -> list[Candidate]:
+    """The one prompt that enters the gate; [] where none beat production on the tuning cases.
+
+    A test at the gate spends the budget of all later ones. `rewards` (by candidate) tell which prompts are the best
+    one's equals: within half a standard error of the paired difference, task groups counting once. Of them the one
+    that differs least from production wins; without rewards only equal scores are equal.
+    """
+    best = _best(found)
+    if best is None or not_better(found) is not None:
+        return []
+    running = next((one for one in found if one.branch == "production"), None)
+    bar = None if running is None else running.tune_score
+    beating = [one for one in _prompts(found) if bar is None or (one.tune_score or 0.0) > bar]
+    known = rewards or {}
+    equals = [one for one in beating if _equal(best, one, known)]
+
+    def change(one: Candidate) -> tuple[int, float, str]:
+        changed = 0 if running is None else changed_chars(running.artifact, one.artifact)
+        return changed, -(one.tune_score or 0.0), one.candidate_id
+
+    return [min(equals, key=change)]
+
+
+def not_better(found: Sequence[Candidate]) -> str | None:
+    """Why no prompt of `found` enters the gate, where its tuning score is the reason."""
+    best = _best(found)
+    bar = next((one.tune_score for one in found if one.branch == "production"), None)
+    if best is None or best.tune_score is None or bar is None or best.tune_score > bar:
+        return None
+    return (
+        f"the best prompt ({best.optimizer}) has {best.tune_score:.2f} on the tuning cases and production "
+        f"{bar:.2f}: none enters the gate"
+    )
+
+
+def changed_chars(before: Artifact, after: Artifact) -> int:
+    """Characters that are added or taken away: of the constant text by lines and words, of demonstrations as wholes."""
+    said = sum(
+        (end - start) + (till - begin)
+        for tag, start, end, begin, till in SequenceMatcher(
+            None, _text(before), _text(after), autojunk=False
+        ).get_opcodes()
+        if tag != "equal"
+    )
+    own = {canonical_json(demo["messages"]) for demo in pool_of(before)}
+    new = {canonical_json(demo["messages"]) for demo in pool_of(after)}
+    return said + sum(len(demo) for demo in own ^ new)
+
+
+def _text(artifact: Artifact) -> str:
+    return canonical_json(artifact.prompt.get("messages")) + canonical_json(artifact.prompt.get("tools"))
+
+
+def _prompts(found: Sequence[Candidate]) -> list[Candidate]:
+    return [one for one in found if one.tune_score is not None and one.branch == "prompt"]
+
+
+def _best(found: Sequence[Candidate]) -> Candidate | None:
+    return max(_prompts(found), key=lambda one: (one.tune_score or 0.0, -len(one.artifact.to_json())), default=None)
+
+
+def _equal(best: Candidate, other: Candidate, rewards: Mapping[str, Rewards]) -> bool:
+    behind = (best.tune_score or 0.0) - (other.tune_score or 0.0)
+    if behind <= 0:
+        return True
+    ours, theirs = rewards.get(best.candidate_id, {}), rewards.get(other.candidate_id, {})
+    both = sorted(set(ours) & set(theirs))
+    means = list(
+        cluster_means([ours[case][1] - theirs[case][1] for case in both], [ours[case][0] for case in both]).values()
+    )
+    return len(means) > 1 and behind <= _EQUAL * stdev(means) / sqrt(len(means))
