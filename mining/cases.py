@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -38,17 +39,46 @@ def load(
         return []
     wanted = {"site_id": site.site_id, "pool": pool, "since_ns": since_ns, "allow_leak": allow_leak}
     rows = table(con, "load_cases", wanted).to_pylist()
+    talks = "conversation" in site.template.slots
+    return [_case(row, call, site, talks) for row, call in zip(rows, bound(con, site, rows), strict=True) if call]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What one logged call of a site sent and answered."""
+
+    logged: tuple[ChatMessage, ...]
+    answer: tuple[ChatMessage, ...]
+    values: Mapping[str, Any]
+    """With which the site's template renders to `logged`."""
+
+
+def bound(con: duckdb.DuckDBPyConnection, site: Site, rows: Sequence[Mapping[str, Any]]) -> list[Bound | None]:
+    """The calls of rows with site_version, system_ids, input_ids and output_ids, in their order.
+
+    None where a message is not in the lake, and where neither the site's template nor one that differs in
+    demonstrations only binds the call.
+    """
     messages = Messages(con)
     messages.fetch(i for row in rows for column in ("system_ids", "input_ids", "output_ids") for i in row[column] or ())
-    talks = "conversation" in site.template.slots
     asks = _turns(site.template)
     others = {
         row["site_version"]: template
         for row in table(con, "known_sites").to_pylist()
         if row["site_id"] == site.site_id and _turns(template := Template.from_json(row["template"])) == asks
     }
-    cases = (_case(row, site, messages, talks, others) for row in rows)
-    return [case for case in cases if case is not None]
+    return [_bound(row, site, messages, others) for row in rows]
+
+
+def _bound(row: Mapping[str, Any], site: Site, messages: Messages, others: Mapping[str, Template]) -> Bound | None:
+    logged = _said(messages, [*(row["system_ids"] or ()), *(row["input_ids"] or ())])
+    answer = _said(messages, row["output_ids"] or ())
+    values = bind(site.template, logged) if logged else None
+    if logged and values is None and row["site_version"] in others:
+        values = bind(others[row["site_version"]], logged)
+    if logged is None or answer is None or values is None:
+        return None
+    return Bound(logged=tuple(logged), answer=tuple(answer), values=values)
 
 
 def _turns(template: Template) -> list[Mapping[str, Any]]:
@@ -61,16 +91,7 @@ def _turns(template: Template) -> list[Mapping[str, Any]]:
     ]
 
 
-def _case(
-    row: dict[str, Any], site: Site, messages: Messages, talks: bool, others: Mapping[str, Template]
-) -> Case | None:
-    logged = _said(messages, [*(row["system_ids"] or ()), *(row["input_ids"] or ())])
-    answer = _said(messages, row["output_ids"] or ())
-    values = bind(site.template, logged) if logged else None
-    if logged and values is None and row["site_version"] in others:
-        values = bind(others[row["site_version"]], logged)
-    if logged is None or answer is None or values is None:
-        return None
+def _case(row: Mapping[str, Any], call: Bound, site: Site, talks: bool) -> Case:
     correction, propensity = row["own_correction"], row["own_propensity"]
     if correction is None and (row["is_last"] or not talks):
         correction, propensity = row["shared_correction"], row["shared_propensity"]
@@ -85,10 +106,10 @@ def _case(
         task_key=row["task_key"],
         task_group=row["task_group"],
         pool=row["pool"],
-        values=values,
-        logged_messages=tuple(logged),
-        logged_output=answer_text(answer),
-        calls_tools=any(message.get("tool_calls") for message in answer),
+        values=call.values,
+        logged_messages=call.logged,
+        logged_output=answer_text(call.answer),
+        calls_tools=any(message.get("tool_calls") for message in call.answer),
         reward=row["reward"],
         reward_low=row["reward_low"],
         correction=correction,
