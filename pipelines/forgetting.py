@@ -10,7 +10,7 @@ from typing import Any
 from tracemill import ingest
 from tracemill.errors import ConfigError
 from tracemill.ids import keyed_id
-from tracemill.pipelines import ingesting
+from tracemill.pipelines import ingesting, labelling, preferring
 from tracemill.pipelines.night import Night, rows
 from tracemill.records import Batch
 from tracemill.warehouse import Erased, Scope, Transaction
@@ -33,6 +33,8 @@ class Forgotten:
     """Candidates made from it whose own rows show nothing of it; their adapters learned from it."""
     landing: list[str]
     """Landing files that were deleted."""
+    heads: list[str]
+    """Folders of trained heads that were deleted: they learned from it."""
     sources: list[str]
     """Files that still hold it, and are not ours to delete."""
 
@@ -80,7 +82,7 @@ def forget(
     receipt_id = keyed_id(night.lake.key, "receipt", scope, subject, str(now))
     if dry_run:
         erased = _rehearsed(night, scope, subject, names, receipt_id)
-        return _forgotten(None, erased, [], landing)
+        return _forgotten(None, erased, [], [], landing)
     if _landed(landing):
         ingesting.take_in(night, [landing])
     before = night.lake.snapshot_id()
@@ -88,8 +90,10 @@ def forget(
         erased = tx.erase(scope, subject, names=names, receipt_id=receipt_id)
         _write_receipt(tx, erased, receipt_id=receipt_id, scope=scope, subject=told, snapshot_id=before, at=now)
     deleted = _clean_landing(night, landing)
+    heads = preferring.cleared(night)
+    labelling.without_forgotten(night)
     night.lake.purge()
-    return _forgotten(receipt_id, erased, deleted, landing)
+    return _forgotten(receipt_id, erased, deleted, heads, landing)
 
 
 def _user_key(night: Night, user: str) -> str:
@@ -144,7 +148,9 @@ def _holds_erased(night: Night, batch: Batch) -> bool:
     return bool(found.num_rows)
 
 
-def _forgotten(receipt_id: str | None, erased: Erased, deleted: list[str], landing: Path) -> Forgotten:
+def _forgotten(
+    receipt_id: str | None, erased: Erased, deleted: list[str], heads: list[str], landing: Path
+) -> Forgotten:
     ours = str(landing)
     return Forgotten(
         receipt_id=receipt_id,
@@ -153,5 +159,6 @@ def _forgotten(receipt_id: str | None, erased: Erased, deleted: list[str], landi
         releases=erased.releases,
         candidates=erased.candidates,
         landing=deleted,
+        heads=heads,
         sources=[uri for uri in erased.sources if not uri.startswith(ours)],
     )

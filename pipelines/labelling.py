@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,22 @@ def queue(night: Night, n: int, *, draw: bool = True) -> list[Asked]:
     drawn = _drawn(night, n)
     path = night.config.path(".tracemill/labels.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps([asdict(one) for one in drawn], ensure_ascii=False), encoding="utf-8")
-    os.replace(fresh, path)
+    _write(path, [asdict(one) for one in drawn])
     return drawn
+
+
+def without_forgotten(night: Night) -> None:
+    """Takes episodes that the lake does not have any more out of the round that waits."""
+    path = night.config.path(".tracemill/labels.json")
+    if not path.is_file():
+        return
+    drawn = json.loads(path.read_text(encoding="utf-8"))
+    there = night.select(
+        "SELECT trajectory_id FROM trajectories WHERE list_contains(?, trajectory_id)",
+        [one["target_id"] for one in drawn] or [""],
+    )
+    left = set(there["trajectory_id"].to_pylist())
+    _write(path, [one for one in drawn if one["target_id"] in left])
 
 
 def second_opinions(night: Night, who: str, n: int) -> list[Asked]:
@@ -193,6 +206,12 @@ def _waiting(night: Night) -> list[Asked]:
     )
     there = set(left["trajectory_id"].to_pylist())
     return [one for one in drawn if one.target_id in there]
+
+
+def _write(path: Path, drawn: Sequence[Mapping[str, Any]]) -> None:
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(drawn, ensure_ascii=False), encoding="utf-8")
+    os.replace(fresh, path)
 
 
 def _redactor(night: Night) -> Redactor:

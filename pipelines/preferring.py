@@ -1,5 +1,7 @@
 """Labels to heads that prefer: one training job for each cell of users and times, each in a process of its own."""
 
+import json
+import shutil
 from pathlib import Path
 
 from tracemill.ids import content_id
@@ -43,6 +45,27 @@ def trained(night: Night, model: Preference) -> Preference:
         if result.adapter is not None and result.content_hash is not None:
             heads[cell] = (_relative(result.adapter, night.config.root), result.content_hash)
     return model.trained(lesson, heads) if heads else model
+
+
+def cleared(night: Night) -> list[str]:
+    """Deletes the heads, checkpoints and texts that no version in the lake names: they learned from what is forgotten,
+    or were not finished. What was deleted.
+    """
+    work = night.config.work_path / "preference"
+    if not work.is_dir():
+        return []
+    kept: set[Path] = set()
+    for state in night.select("SELECT state FROM reward_models WHERE kind = 'preference'")["state"].to_pylist():
+        for head in json.loads(state or "{}").get("heads", {}).values():
+            folder = (night.config.root / head["folder"]).resolve()
+            kept |= {folder, *folder.parents}
+    gone = [entry for entry in sorted(work.iterdir()) if entry.resolve() not in kept]
+    for entry in gone:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    return [str(entry) for entry in gone]
 
 
 def _relative(folder: Path, root: Path) -> str:

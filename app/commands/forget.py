@@ -37,6 +37,8 @@ def _told(done: forgetting.Forgotten, *, dry_run: bool) -> str:
     lines = [f"{'Would forget' if dry_run else 'Forgot'} {count(done.traces, 'trace')}" + (f": {went}" if went else "")]
     if done.landing:
         lines.append(f"{count(len(done.landing), 'landing file')} deleted")
+    if done.heads:
+        lines.append(f"{count(len(done.heads), 'folder')} of trained heads deleted")
     for release in done.releases:
         lines.append(
             f"Made from it and still published: {release['bundle_id']} on {release['channel']} "

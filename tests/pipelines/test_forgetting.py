@@ -11,7 +11,7 @@ from on_disk import content
 
 from tracemill.app import settings
 from tracemill.errors import ConfigError
-from tracemill.pipelines import forgetting, ingesting
+from tracemill.pipelines import forgetting, ingesting, labelling
 from tracemill.pipelines.night import Night, rows
 from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
@@ -96,6 +96,9 @@ def judge(night: Night) -> None:
         made["credits"].append({"trajectory_id": trace, "step": 0, "method": "mc", "version": "1"})
         fitted = {"version": who, "state": "{}", "lineage": ["c" * 32, trace]}
         made["reward_models"].append({"name": "learned", **fitted})
+        head = {"0/0": {"folder": f".tracemill/work/preference/{who}/head", "hash": who}}
+        heads = {**fitted, "state": json.dumps({"heads": head})}
+        made["reward_models"].append({"name": "preference", "kind": "preference", **heads})
         shown = json.dumps({"demonstrations": {"pool": [{"source": trace, "text": f"my {word}"}]}})
         for name, artifact in (("shows", shown), ("learned", "{}")):
             candidate = f"{name}-{who}"
@@ -149,7 +152,7 @@ def test_a_forgotten_user_is_in_no_byte_and_everybody_else_still_is(night: Night
     left = counted(night)
     assert {name: left[name] for name in done.counts if name not in ("quarantine", "sites")} == {
         "replays": 1, "evaluations": 1, "findings": 1, "candidates": 3, "scores": 3, "credits": 1, "task_groups": 1,
-        "reward_models": 1, "cluster_members": 2, "clusters": 2,
+        "reward_models": 2, "cluster_members": 2, "clusters": 2,
         "transitions": 1, "trajectories": 1, "span_parts": 0, "spans": 1, "trace_days": 1, "messages": 3,
     }  # fmt: skip
     (both,) = night.select("SELECT * FROM clusters WHERE cluster_id = 'c-both'").to_pylist()
@@ -158,6 +161,27 @@ def test_a_forgotten_user_is_in_no_byte_and_everybody_else_still_is(night: Night
     assert receipt["receipt_id"] == done.receipt_id
     assert json.loads(receipt["counts"])["spans"] == 1
     assert ALICE not in json.dumps(receipt)
+
+
+def test_heads_that_learned_from_it_and_labels_that_ask_for_it_go_along(night: Night, landing: Path) -> None:
+    (landing / "one.traces.jsonl").write_text(alice() + bob())
+    ingesting.take_in(night, [landing])
+    judge(night)
+    work = night.config.work_path / "preference"
+    for who in ("alice", "bob", "interrupted"):
+        (work / who / "head").mkdir(parents=True)
+        (work / who / "head" / "weights").write_text(who)
+    (work / "interrupted.parquet").write_text("what alice said")
+    drawn = night.config.path(".tracemill/labels.json")
+    drawn.write_text(json.dumps([{"target_id": trace, "propensity": 0.5} for trace in TRACES.values()]))
+    rehearsed = forgetting.forget(night, user=ALICE, landing=landing, dry_run=True)
+    assert rehearsed.heads == []
+    assert len(list(work.iterdir())) == 4
+    done = forgetting.forget(night, user=ALICE, landing=landing)
+    assert done.heads == [str(work / name) for name in ("alice", "interrupted", "interrupted.parquet")]
+    assert (work / "bob" / "head" / "weights").read_text() == "bob"
+    assert [one["target_id"] for one in json.loads(drawn.read_text())] == [TRACES["bob"]]
+    assert labelling.queue(night, 5, draw=False)[0].propensity == 0.5
 
 
 def test_what_was_forgotten_does_not_come_back_with_its_file_or_a_grown_one(
