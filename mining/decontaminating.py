@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tracemill.errors import ContaminationError
@@ -38,6 +39,8 @@ _BANDS = range(0, 96, 3)
 _COMMON = 0.05
 _AT_LEAST = 20
 _ROWS = 4_096
+_CELLS = 16_000_000
+"""Pairs that are marked at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,17 +211,37 @@ def _runs(text: str) -> set[int]:
 
 def _alike(ours: Signatures, theirs: Signatures, *, at_least: float) -> Iterator[tuple[int, int, float]]:
     """Pairs of this estimated Jaccard, found through shared bands."""
-    pairs: set[tuple[int, int]] = set()
-    for start in _BANDS:
-        there: dict[bytes, list[int]] = {}
-        for other, row in enumerate(theirs):
-            there.setdefault(row[start : start + 3].tobytes(), []).append(other)
-        for mine, row in enumerate(ours):
-            pairs.update((mine, other) for other in there.get(row[start : start + 3].tobytes(), ()))
-    for mine, other in sorted(pairs):
-        alike = float(np.mean(ours[mine] == theirs[other]))
-        if alike >= at_least:
-            yield mine, other, alike
+    bands = [_sorted_band(theirs, start) for start in _BANDS]
+    rows = max(1, _CELLS // max(1, len(theirs)))
+    for first in range(0, len(ours), rows):
+        some = ours[first : first + rows]
+        met = np.zeros((len(some), len(theirs)), dtype=np.bool_)
+        for start, (keys, order) in zip(_BANDS, bands, strict=True):
+            wanted = _band(some, start)
+            low = np.searchsorted(keys, wanted)
+            n = np.searchsorted(keys, wanted, side="right") - low
+            mine = np.repeat(np.arange(len(some)), n)
+            place = np.arange(len(mine)) - np.repeat(np.cumsum(n) - n, n) + low[mine]
+            met[mine, order[place]] = True
+        pairs = np.argwhere(met)
+        for at in range(0, len(pairs), _ROWS):
+            mine, other = pairs[at : at + _ROWS].T
+            alike = np.count_nonzero(some[mine] == theirs[other], axis=1) / ours.shape[1]
+            near = alike >= at_least
+            yield from zip((first + mine[near]).tolist(), other[near].tolist(), alike[near].tolist(), strict=True)
+
+
+def _band(rows: Signatures, start: int) -> npt.NDArray[np.uint64]:
+    """A number for the band of each row, equal where the band is; others have the same as good as never."""
+    a, b, c = (rows[:, start + i].astype(np.uint64) for i in range(3))
+    mixed: npt.NDArray[np.uint64] = (a | b << np.uint64(32)) ^ (c + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    return mixed
+
+
+def _sorted_band(rows: Signatures, start: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    keys = _band(rows, start)
+    order = np.argsort(keys, kind="stable")
+    return keys[order], order
 
 
 def _close(ours: Vectors, theirs: Vectors, *, at_least: float) -> Iterator[tuple[int, int, float]]:

@@ -268,12 +268,12 @@ def _join_near(union: _Union, fresh: list[str], signed: Halves, alike: Alike, ke
     )
     # A group is named after its first text, so who leads a known group need not be stored.
     leads = [keyed_id(key, "group", digest) == group for digest, (_, group) in zip(digests, anchors, strict=False)]
-    for row, others, scores in neighbours(alike.signed, signed):
+    for row, others, scores in neighbours(alike.signed, signed, at_least=ALIKE):
         matched = False
         best = union.anchors.get(union.find(digests[row]))
         joins: list[tuple[int, str]] = []
         for other, score in zip(others.tolist(), scores.tolist(), strict=True):
-            if score < NEARLY_EQUAL and not (score >= ALIKE and leads[other]):
+            if score < NEARLY_EQUAL and not leads[other]:
                 continue
             matched = True
             if other < len(known):

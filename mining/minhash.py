@@ -16,6 +16,9 @@ BANDS = range(0, N_HASHES - ROWS_PER_BAND + 1, ROWS_PER_BAND)
 """Where each band of a signature begins."""
 SHOWN = 24
 """So many rows of a band, the oldest, are compared with a new one."""
+_CELLS = 16_000_000
+_PAIRS = 4_096
+"""So many pairs are marked, and compared, at once."""
 _WORD = re.compile(r"[^\W_]+|[?!]")
 _QUOTED = re.compile(r"(?<!\w)([\"“”«»'‘])(?!\s)[^\"“”«»'‘’\n]{1,60}(?<!\s)([\"“”«»'’])(?!\w)")
 _QUOTE = re.compile(r"[\"“”«»'‘]")
@@ -74,45 +77,64 @@ def halves(rows: Signatures) -> Halves:
     return rows.astype(np.uint16)  # numpy keeps the lower bits
 
 
-def neighbours(known: Halves, fresh: Halves) -> Iterator[tuple[int, Places, npt.NDArray[np.float64]]]:
-    """For each of `fresh`: its number, earlier rows that may be alike, and their estimated Jaccard.
+def neighbours(
+    known: Halves, fresh: Halves, *, at_least: float = 0.0
+) -> Iterator[tuple[int, Places, npt.NDArray[np.float64]]]:
+    """For each of `fresh`: its number, earlier rows that may be alike, and their estimated Jaccard of `at_least`.
 
     Rows are numbered through both, the known ones first. Not all that are alike: a bucket shows its first rows only, so
     that many repeats of one text stay cheap.
     """
-    first_new = len(known)
-    bucket_of = np.full((len(fresh), len(BANDS)), -1, dtype=np.int64)
-    buckets: list[list[int]] = []
+    first_new, many = len(known), len(known) + len(fresh)
+    shown, begins, counts = _buckets(known, fresh)
+    step = max(1, _CELLS // max(1, many))
+    for first in range(0, len(fresh), step):
+        begin, count = begins[first : first + step].ravel(), counts[first : first + step].ravel()
+        place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - begin, count)
+        met = np.zeros((len(count) // len(BANDS), many), dtype=np.bool_)
+        met[np.repeat(np.arange(len(count)) // len(BANDS), count), shown[place]] = True
+        who, other = np.nonzero(met)
+        alike = np.empty(len(who))
+        for at in range(0, len(who), _PAIRS):
+            pair = slice(at, at + _PAIRS)
+            old = other[pair] < first_new
+            there = np.empty((len(old), fresh.shape[1]), dtype=fresh.dtype)
+            there[old] = known[other[pair][old]]
+            there[~old] = fresh[other[pair][~old] - first_new]
+            alike[pair] = np.count_nonzero(there == fresh[first + who[pair]], axis=1) / fresh.shape[1]
+        near = alike >= at_least
+        who, other, alike = who[near], other[near], alike[near]
+        ends = np.searchsorted(who, np.arange(len(met) + 1))
+        for row, (begun, end) in enumerate(pairwise(ends.tolist())):
+            yield first_new + first + row, other[begun:end], alike[begun:end]
+
+
+def _buckets(known: Halves, fresh: Halves) -> tuple[Places, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Rows that buckets show, and for each fresh row and band where those before it begin and how many they are."""
+    first_new, many = len(known), len(known) + len(fresh)
+    begins = np.zeros((len(fresh), len(BANDS)), dtype=np.int32)
+    counts = np.zeros((len(fresh), len(BANDS)), dtype=np.int32)
+    shown: list[Places] = []
+    offset = 0
     for column in range(len(BANDS)):
         keys = np.concatenate([_band(known, column), _band(fresh, column)])
-        _, number, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        met = (counts > 1) & (np.bincount(number[first_new:], minlength=len(counts)) > 0)
-        place = np.where(met, np.cumsum(met) - 1, -1)
-        own = place[number[first_new:]]
-        bucket_of[:, column] = np.where(own >= 0, len(buckets) + own, -1)
-        buckets += _firsts(place[number[:first_new]], int(met.sum()))
-    for at, signature in enumerate(fresh):
-        row = first_new + at
-        mine = [buckets[place] for place in bucket_of[at].tolist() if place >= 0]
-        seen = np.array(sorted({other for bucket in mine for other in bucket}), dtype=np.int64)
-        old = np.searchsorted(seen, first_new)
-        others = (known[seen[:old]], fresh[seen[old:] - first_new])
-        yield row, seen, np.concatenate([np.mean(some == signature, axis=1) for some in others])
-        for bucket in mine:
-            _put(bucket, row)
-
-
-def _firsts(bucket_of: Places, n: int) -> list[list[int]]:
-    """The first rows of each of `n` buckets; -1 is none."""
-    rows = np.flatnonzero(bucket_of >= 0)
-    rows = rows[np.argsort(bucket_of[rows], kind="stable")]
-    ends = np.cumsum(np.bincount(bucket_of[rows], minlength=n))
-    return [rows[end - size : end][:SHOWN].tolist() for end, size in zip(ends, np.diff(ends, prepend=0), strict=True)]
-
-
-def _put(bucket: list[int], row: int) -> None:
-    if len(bucket) < SHOWN:
-        bucket.append(row)
+        order = np.argsort(keys, kind="stable")
+        new = np.ones(many, dtype=np.bool_)
+        new[1:] = keys[order][1:] != keys[order][:-1]
+        starts = np.flatnonzero(new)
+        sizes = np.diff(starts, append=many)
+        bucket = np.cumsum(new) - 1
+        rank = np.arange(many) - starts[bucket]
+        # A bucket of one, or without a fresh row (the last of a bucket is its newest), shows nothing to anybody.
+        met = (sizes > 1) & (order[starts + sizes - 1] >= first_new)
+        kept = np.where(met, np.minimum(sizes, SHOWN), 0)
+        shown.append(order[met[bucket] & (rank < SHOWN)])
+        is_new = (order >= first_new) & met[bucket]
+        at = order[is_new] - first_new
+        begins[at, column] = (offset + np.cumsum(kept) - kept)[bucket[is_new]]
+        counts[at, column] = np.minimum(rank[is_new], SHOWN)
+        offset += int(kept.sum())
+    return np.concatenate(shown), begins, counts
 
 
 def _band(rows: Halves, column: int) -> Bands:
