@@ -10,14 +10,16 @@ import pyarrow as pa
 
 from tracemill.errors import BudgetError, ConfigError, EndpointError
 from tracemill.ids import canonical_json, content_id
+from tracemill.records import Case
 from tracemill.rewards.fitted import kept
 from tracemill.rewards.llm.asking import AsksModel, held
 from tracemill.rewards.llm.calibration import Calibration
 from tracemill.rewards.llm.examination import Examination, Questions
-from tracemill.rewards.llm.logged import Story, stories, told
+from tracemill.rewards.llm.logged import Story, replayed, stories, told
 from tracemill.rewards.llm.prompts import ANSWER, JUDGE
 from tracemill.rewards.llm.rubric import Rubric
 from tracemill.rewards.rows import query, scores
+from tracemill.rewards.verifying import Judgement
 from tracemill.schema import SCORES
 
 PORTION = 64
@@ -133,6 +135,22 @@ class Judge(AsksModel):
         rows = [one.row() for one in examinations]
         return [None if row is None else row["raw"] for row in rows]
 
+    def judge_outputs(self, answered: Sequence[tuple[Case, str]]) -> list[Judgement]:
+        """What it says of outputs of cases: its value as people's labels calibrate it, and a lower bound of that.
+
+        The bound is the lowest of its curves, less the share of the questions that it answered both ways. Without a
+        calibration it abstains: nobody knows what its scores are worth. Raises what asking raises.
+        """
+        if self.state is None:
+            return [Judgement(value=None, low=None)] * len(answered)
+        questions = self._questions()
+        stories = [replayed(case, output, max_chars=self.max_chars) for case, output in answered]
+        found = [Examination(one, questions) for one in stories]
+        for _ in held(iter(found), self.asked, at_once=PORTION, tell=self.tell):
+            pass
+        curves = Calibration.from_json(json.loads(self.state))
+        return [_bounded(one.row(), curves) for one in found]
+
     @property
     def _spec(self) -> str:
         return content_id("weighed", self.base, self.min_labels, self.growth, self.folds)
@@ -173,6 +191,14 @@ class Judge(AsksModel):
         ]
         table = pa.Table.from_pylist(rows, schema=_ROWS)
         return scores(table, name=self.name, version=self.version, now_ns=now_ns, family=self.family)
+
+
+def _bounded(row: Mapping[str, Any] | None, curves: Calibration) -> Judgement:
+    if row is None or row["raw"] is None:
+        return Judgement(value=None, low=None)
+    said = curves.said(row["raw"])
+    doubt = (1 - (row["confidence"] or 0.0)) / 2  # as `combined_low` counts it
+    return Judgement(value=sum(said) / len(said), low=max(0.0, min(said) - doubt))
 
 
 def _again(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class Calibration:
         fold = Folds(buckets=len(self.curves), salt=self.salt).bucket(owners)
         return [float(np.interp(one, *self.curves[at])) for one, at in zip(raw, fold.tolist(), strict=True)]
 
+    def said(self, raw: float) -> list[float]:
+        """What each curve makes of a raw score."""
+        return [float(np.interp(raw, *curve)) for curve in self.curves]
+
     def to_json(self) -> dict[str, Any]:
         return {"salt": self.salt, "curves": [{"raw": list(x), "value": list(y)} for x, y in self.curves]}
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import duckdb
 
+from tracemill.chat import as_text
+from tracemill.records import Case
 from tracemill.rewards.rows import query
 
 MARK = "^"
 _MARKED = "\ue000"
-_SPACE = re.compile(r"\s")
+_OTHER_BLANK = re.compile(r"[^\S ]")
 # Controls, blanks that are no space, soft hyphens, zero-width and bidirectional characters, tags, lone surrogates.
 _UNSEEN = re.compile(
     "[\x7f-\xa0\xad\u061c\u115f\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufe00-\ufe0f\ufeff\ufff9-\ufffc"
@@ -83,6 +85,21 @@ def told(text: str, *, max_chars: int) -> Story:
     return Story(trajectory_id="", task=task, steps=tuple(steps))
 
 
+def replayed(case: Case, output: str, *, max_chars: int) -> Story:
+    """One output of a case, logged or not, as an episode of one step: the task is what was asked last.
+
+    The instructions are those of the log. What a candidate changed of them must not tell a judge what to think.
+    """
+    told = [str(message["content"]) for message in case.logged_messages if message.get("role") == "system"]
+    asked = [as_text(message["content"]) for message in case.logged_messages if message.get("role") == "user"]
+    return Story(
+        trajectory_id=case.trajectory_id,
+        task=_cut(asked[-1], max_chars) if asked else None,
+        instructions=_cut("\n".join(told), max_chars),
+        steps=({"step": case.step, "said": _cut(output, max_chars) or "(nothing)"},),
+    )
+
+
 def block(data: Any) -> str:
     """One line of JSON; what `json.loads` makes of it is the data with `^` before every blank that is not a space."""
     text = json.dumps(_marked(data), ensure_ascii=False, separators=(",", ":"))
@@ -122,7 +139,7 @@ def _plain(text: str) -> str:
 
 def _marked(data: Any) -> Any:
     if isinstance(data, str):
-        return _SPACE.sub(lambda found: _MARKED if found.group() == " " else _MARKED + found.group(), data)
+        return _OTHER_BLANK.sub(rf"{_MARKED}\g<0>", data).replace(" ", _MARKED)
     if isinstance(data, Mapping):
         return {key: _marked(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
