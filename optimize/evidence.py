@@ -72,29 +72,39 @@ def said_of(study: Study, cases: Iterable[Case], *, most: int = 4, max_chars: in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problems:
-    """What is known to go wrong at a site beside single answers, and the episodes that show it."""
+    """What is known to go wrong at a site beside single answers, and the episodes that show it. Quoted already."""
 
-    text: str = ""
-    trajectories: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
+    trajectories: frozenset[str] = frozenset()
+
+    def text(self, turn: int, *, most: int = 4) -> str:
+        """All hints, and `most` complaints, other ones at the next turn: a line each, "" where there is neither."""
+        n = len(self.complaints)
+        some = [self.complaints[(turn * most + place) % n] for place in range(min(most, n))]
+        return "\n".join(f"- {line}" for line in (*self.hints, *some))
 
 
 def known_problems(study: Study, cases: Sequence[Case], *, most: int = 8, max_chars: int = 300) -> Problems:
-    """The study's hints, those that most users show first; then what was said of answers that nobody put right.
-
-    Of the latter one a task group: without a right output such a case teaches in no other way. `most` of each kind.
+    """The study's hints, at most `most`, those that most users show first; and what was said of answers that nobody put
+    right, one of each task group: without a right output such a case teaches in no other way.
     """
     hints = sorted(study.hints, key=lambda one: (-one.n_users, -len(one.trajectories), one.finding_id))[:most]
-    lines = [f"- {quoted(hint.text, max_chars)}" for hint in hints]
     seen = {one for hint in hints for one in hint.trajectories}
     open_cases: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.case_id):
         if case.expected is None and study.notes.get(case.case_id):
             open_cases.setdefault(case.task_group, case)
-    for case in list(open_cases.values())[:most]:
-        asked = client.question(study.baseline.prompt, case.values)
-        lines.append(f"- Asked {quoted(asked, max_chars)}. {said_of(study, [case], most=1, max_chars=max_chars)}")
+    complaints = []
+    for case in open_cases.values():
+        asked = quoted(client.question(study.baseline.prompt, case.values), max_chars)
+        complaints.append(f"Asked {asked}. {said_of(study, [case], most=1, max_chars=max_chars)}")
         seen.add(case.trajectory_id)
-    return Problems(text="\n".join(lines), trajectories=tuple(sorted(seen)))
+    return Problems(
+        hints=tuple(quoted(hint.text, max_chars) for hint in hints),
+        complaints=tuple(complaints),
+        trajectories=frozenset(seen),
+    )
 
 
 def feedback(study: Study, cases: Sequence[Case], reward: float | None, right: str | None) -> str:

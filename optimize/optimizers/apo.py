@@ -109,7 +109,7 @@ class Apo:
                 seen.add(artifact.to_json())
                 if _score(study, artifact, some) < _score(study, branch.parent.artifact, some):
                     continue
-                lineage = branch.parent.lineage | branch.shown | frozenset(problems.trajectories)
+                lineage = branch.parent.lineage | branch.shown | problems.trajectories
                 found.append(_Prompt(artifact=artifact, score=tuned(study, artifact), lineage=lineage))
                 yield candidate(study, self.name, artifact, found[-1].score, lineage)
             beam = sorted([*beam, *found], key=lambda one: one.rank)[: self.beam]
@@ -154,7 +154,7 @@ class Apo:
                 params=dict(self.reflection.params),
                 # Two edits of one prompt that read the same failures are still two draws.
                 seed=self.seed * 10_000 + branch.number,
-                about=tuple(_marks(branch.parent.lineage | branch.shown | frozenset(problems.trajectories))),
+                about=tuple(_marks(branch.parent.lineage | branch.shown | problems.trajectories)),
             )
             for branch, text in asks
         ]
@@ -186,8 +186,9 @@ def _criticise(study: Study, problems: Problems, branch: _Branch) -> str:
         said = feedback(study, [case], outcome.reward, case.expected)
         answered = quoted(output_of(outcome.completion) or "")
         parts.append(f"{number}. Asked: {quoted(asked)}\nAnswered: {answered}\n{said}")
-    if problems.text:
-        parts.append(f"Known problems of this assistant:\n{problems.text}")
+    known = problems.text(branch.number)
+    if known:
+        parts.append(f"Known problems of this assistant:\n{known}")
     return "\n\n".join([*parts, AS_DATA, _CRITICISE])
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill.errors import ConfigError
-from tracemill.optimize.evidence import GUIDANCE, known_problems
+from tracemill.optimize.evidence import GUIDANCE, Problems, known_problems
 from tracemill.optimize.guided import Bench
 from tracemill.optimize.search import PromptModel, apart
 from tracemill.records import Artifact, Candidate
@@ -42,9 +42,9 @@ class Gepa:
         bench = Bench(study, self.name, teaching)
         problems = known_problems(study, new)
         bench.shown(problems.trajectories)
-        yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench, problems.text))
+        yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench, problems))
 
-    def _compile(self, baseline: Artifact, bench: Bench, problems: str) -> None:
+    def _compile(self, baseline: Artifact, bench: Bench, problems: Problems) -> None:
         import dspy
 
         from tracemill.optimize.replayed import QuotingProposer, examples, metric_of, replayed_program, writer

@@ -51,17 +51,19 @@ def test_people_are_heard_before_judges_and_only_so_many():
 
 def test_what_most_users_show_comes_first_and_complaints_without_a_right_answer_are_told():
     hints = tuple(Hint(finding_id=str(n), text=f"finding {n}", trajectories=(f"h{n}",), n_users=n) for n in (2, 9, 5))
-    unsolved = case_of(30, reward=0.0)
-    solved = case_of(31)
-    notes = {case.case_id: (Note(voice="user", text="not that"),) for case in (unsolved, solved)}
-    given_ = replace(study(train=[unsolved, solved]), hints=hints, notes=notes)
+    unsolved = [case_of(n, reward=0.0) for n in (30, 31, 32)]
+    solved = case_of(40)
+    notes = {case.case_id: (Note(voice="user", text="not that"),) for case in (*unsolved, solved)}
+    given_ = replace(study(train=[*unsolved, solved]), hints=hints, notes=notes)
     told = known_problems(given_, given_.train, most=2)
-    first, second, third = told.text.splitlines()
+    first, second, third = told.text(0, most=1).splitlines()
     assert ("finding 9" in first, "finding 5" in second) == (True, True)
     assert "number 30" in third
     assert "not that" in third
-    assert told.trajectories == ("h5", "h9", "t030")
-    assert known_problems(study(), TRAIN).text == ""
+    assert "number 31" in told.text(1, most=1)
+    assert "number 40" not in str(told.complaints)
+    assert told.trajectories == {"h5", "h9", "t030", "t031", "t032"}
+    assert known_problems(study(), TRAIN).text(0) == ""
 
 
 @pytest.mark.parametrize("name", READ_NOTES)
