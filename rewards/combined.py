@@ -218,7 +218,7 @@ def _remarks(judged: label_model.Judged | None, table: pa.Table, failed: Mapping
                 f"the label model says nothing where {name} votes: it alone decides "
                 f"(AUC {judged.auc:.2f} on {judged.n_labels} labels, {less:.2f} without it)"
             )
-    lonely = [why for why in judged.reason if why.startswith("only one")]
+    lonely = [why for why in judged.reason if why.startswith("only ")]
     if lonely and not table["value"].null_count < table.num_rows:
         said.append(f"the label model says nothing yet: {lonely[0]}")
     return said

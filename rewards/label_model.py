@@ -6,7 +6,7 @@ whose truth is known are clamped to it. What comes out is calibrated on labels t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ _PRIOR = 10 * np.array([0.05, 0.10, 0.20, 0.30, 0.35])
 """Ten imagined good episodes: what a family that is mildly right says of them, from lowest to highest."""
 _FEW, _FEW_OF_A_KIND = 30, 5
 _UNLABELLED = 1000.0
+_MUTE = 10
+"""So many votes, all alike, and a family tells nothing apart."""
 _PER_LABEL = 20.0
 """However many episodes nobody labelled, together they count as so many, and so many more for each labelled one."""
 
@@ -87,8 +89,10 @@ def judge(votes: Votes, *, epsilon: float = 0.2) -> Judged:
     """Values of all episodes with votes, refused where fewer than two families voted or one alone decides.
 
     A family decides alone where AUC on the labels falls by more than `epsilon` without it; that is asked with 30 labels
-    and 5 of each kind.
+    and 5 of each kind. One that says the same of everything is not heard: without labels, whoever agreed with it would
+    be right.
     """
+    votes = replace(votes, votes=_telling(votes.votes))
     patterns = _patterns(votes)
     full = _fit(patterns, patterns.open.sum(1), patterns.good.sum(1), patterns.bad.sum(1))
     oracle, against = _oracle(votes)
@@ -127,10 +131,21 @@ def judge(votes: Votes, *, epsilon: float = 0.2) -> Judged:
     )
 
 
+def _levels(votes: Floats) -> npt.NDArray[np.int64]:
+    """The level of each vote, -1 where there is none."""
+    known = ~np.isnan(votes)
+    return np.where(known, np.minimum(LEVELS - 1, (np.where(known, votes, 0.0) * LEVELS).astype(np.int64)), -1)
+
+
+def _telling(votes: Floats) -> Floats:
+    levels = _levels(votes)
+    known = levels >= 0
+    alike = levels.max(0, initial=-1) == np.where(known, levels, LEVELS).min(0, initial=LEVELS)
+    return np.where(alike & (known.sum(0) >= _MUTE), np.nan, votes)
+
+
 def _patterns(votes: Votes) -> _Patterns:
-    known = ~np.isnan(votes.votes)
-    filled = np.where(known, votes.votes, 0.0)
-    levels = np.where(known, np.minimum(LEVELS - 1, (filled * LEVELS).astype(np.int64)), -1)
+    levels = _levels(votes.votes)
     codes = np.zeros(len(levels), dtype=np.int64)
     for column in range(levels.shape[1]):
         codes = codes * (LEVELS + 1) + levels[:, column] + 1
@@ -219,7 +234,7 @@ def _std(
     votes: Votes,
     oracle: npt.NDArray[np.bool_],
 ) -> Floats:
-    """Block jackknife of fit and calibration, and the spread of a coin of that value shared by labels like it."""
+    """Block jackknife of fit and calibration, and the spread of a coin that came up so for the labels like it."""
     again = np.empty((BLOCKS, len(value)))
     for block in range(BLOCKS):
         rest = [b for b in range(BLOCKS) if b != block]
@@ -232,7 +247,9 @@ def _std(
     moved = (BLOCKS - 1) / BLOCKS * ((again - again.mean(0)) ** 2).sum(0)
     near = np.sort(held_out[oracle])
     like = np.searchsorted(near, value + 0.1) - np.searchsorted(near, value - 0.1)
-    result: Floats = np.minimum(0.5, np.sqrt(moved + value * (1 - value) / (1 + like)))
+    # Judges that agree without being right would be sure of themselves: where no label is like it, it is any coin.
+    coin = (like * value + 0.5) / (1 + like)
+    result: Floats = np.minimum(0.5, np.sqrt(moved + coin * (1 - coin) / (1 + like)))
     return result
 
 
@@ -268,6 +285,9 @@ def _refusals(
         if lonely.any():
             reasons.append(f"only one family of judges ({name}) spoke; it takes two")
             refused[lonely] = len(reasons) - 1
+    if (mute := ~known.any(1)).any():
+        reasons.append("only judges spoke that say the same of everything")
+        refused[mute] = len(reasons) - 1
     return reasons, refused[patterns.place], area, without
 
 
