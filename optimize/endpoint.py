@@ -1,5 +1,6 @@
 """Any OpenAI-compatible `/v1/chat/completions` as a ChatModel: concurrent, with retries, honest about failure."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,12 @@ from tracemill.records import ChatRequest, Completion
 _RETRY_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _DOWN_STATUS = frozenset({502, 503, 504})  # a gateway saying that nobody is behind it
 _REFUSED_STATUS = frozenset({401, 403, 404})  # wrong key, wrong address, unknown model: no call will fare better
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "Content-Type": "application/json",
+    "User-Agent": "tracemill",
+}
 _BACKOFF_S = 0.25
 _LONGEST_WAIT_S = 20.0
 
@@ -74,11 +81,9 @@ class HttpChatModel:
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
         if not requests:
             return []
-        # The certificate store is loaded only where it is used: it costs more than a local call.
-        verify = self.url.startswith("https://")
         workers = min(self._concurrency, len(requests))
         with (
-            httpx.Client(headers=self._headers, timeout=self._timeout, trust_env=False, verify=verify) as http,
+            _Connections(self.url, self._headers, self._timeout) as http,
             ThreadPoolExecutor(workers, thread_name_prefix="chat") as pool,
         ):
             nobody_there, batch = threading.Event(), self._pace.batch()
@@ -96,7 +101,7 @@ class HttpChatModel:
         except (httpx.TransportError, ValueError, KeyError, TypeError):
             return frozenset()
 
-    def _call(self, http: httpx.Client, request: ChatRequest, nobody_there: threading.Event, batch: int) -> _Try:
+    def _call(self, http: "_Connections", request: ChatRequest, nobody_there: threading.Event, batch: int) -> _Try:
         body = self._body(request)
         failed = _Try(completion=Completion(text=None, error="not tried: the endpoint cannot be reached"), down=True)
         if nobody_there.is_set():  # a dead endpoint costs one series of retries, not one per call
@@ -107,7 +112,7 @@ class HttpChatModel:
             try:
                 with self._pace.turn(batch):
                     began = time.perf_counter_ns()
-                    answer = http.post(self.url, json=body)
+                    answer = http.post(body)
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
                 failed = _Try(completion=Completion(text=None, error=reason), down=True)
@@ -152,6 +157,47 @@ class HttpChatModel:
         if self._prices is not None and completion.tokens_in is not None and completion.tokens_out is not None:
             cost_usd = (completion.tokens_in * self._prices[0] + completion.tokens_out * self._prices[1]) / 1e6
         return replace(completion, latency_ns=latency_ns, cost_usd=cost_usd)
+
+
+class _Connections:
+    """A connection for each thread that posts: a pool that many share looks through all of it for every call."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], timeout: httpx.Timeout) -> None:
+        self._url = url
+        self._parsed: httpx.URL | None = None
+        self._headers = {**_HEADERS, **headers}
+        self._extensions = {"timeout": timeout.as_dict()}
+        # The certificate store is loaded only where it is used, and once: it costs more than a local call.
+        self._verify = httpx.create_ssl_context(verify=url.startswith("https://"), trust_env=False)
+        self._own = threading.local()
+        self._open: list[httpx.HTTPTransport] = []
+
+    def __enter__(self) -> "_Connections":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._open:
+            one.close()
+
+    def post(self, body: Mapping[str, Any]) -> httpx.Response:
+        """The answer, read. Raises what httpx raises."""
+        if self._parsed is None:
+            self._parsed = httpx.URL(self._url)
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        request = httpx.Request(
+            "POST", self._parsed, headers=self._headers, content=content, extensions=self._extensions
+        )
+        own: httpx.HTTPTransport | None = getattr(self._own, "transport", None)
+        if own is None:
+            own = self._own.transport = httpx.HTTPTransport(verify=self._verify, trust_env=False)
+            self._open.append(own)
+        # Not by httpx.Client: what it does besides (cookies, redirects, hooks) costs as much as the call.
+        answer = own.handle_request(request)
+        try:
+            answer.read()
+        finally:
+            answer.close()
+        return answer
 
 
 def read_completion(body: Mapping[str, Any]) -> Completion:
