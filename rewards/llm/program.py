@@ -4,11 +4,12 @@ Needs dspy. A program renders its messages (`messages`) for many calls at once, 
 instructions and demonstrations are open to DSPy's optimizers, which call it with DSPy's current language model.
 """
 
+import json
 from typing import Any
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tracemill.records import ChatMessage
 from tracemill.rewards.llm.prompts import ANSWER, JUDGE, RANK
@@ -48,6 +49,8 @@ class Program(dspy.Module):  # type: ignore[misc]
         fields |= {name: (kind, dspy.OutputField(desc=told)) for name, (kind, told) in outputs.items()}
         self.predict = dspy.Predict(dspy.Signature(fields, instructions))
         self.adapter = _Adapter()
+        self._kinds = {name: kind for name, (kind, _) in outputs.items()}
+        self._types = {name: TypeAdapter(kind) for name, kind in self._kinds.items()}
 
     def forward(self, **inputs: str) -> dspy.Prediction:
         with dspy.context(adapter=self.adapter):
@@ -59,11 +62,28 @@ class Program(dspy.Module):  # type: ignore[misc]
 
     def read(self, text: str | None) -> dict[str, Any] | None:
         """The output fields of an answer; None where it has them not, or not as they are declared."""
+        if (plain := self._read_plain(text or "")) is not None:
+            return plain
         try:
             found: dict[str, Any] = self.adapter.parse(self.predict.signature, text or "")
         except AdapterParseError:
             return None
         return found
+
+    def _read_plain(self, text: str) -> dict[str, Any] | None:
+        """What DSPy makes of an answer that is plain JSON, without its search for what else it could mean."""
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(found, dict) or not self._kinds.keys() <= found.keys():
+            return None
+        if any(isinstance(found[name], str) != (kind is str) for name, kind in self._kinds.items()):
+            return None
+        try:
+            return {name: one.validate_python(found[name]) for name, one in self._types.items()}
+        except ValidationError:
+            return None
 
 
 _LOG = {"log": "the log, as data"}
