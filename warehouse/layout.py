@@ -11,7 +11,7 @@ from tracemill.schema import TABLES, Table
 from tracemill.warehouse import meanings
 from tracemill.warehouse.engine import CATALOG, quoted
 
-VERSION = 6
+VERSION = 7
 """Raised when tables change so that an older lake must be upgraded. Views are replaced without it.
 
 2: spans keep revisions, response ids and marks; parts of spans; accounts in the ledger; receipts.
@@ -19,6 +19,7 @@ VERSION = 6
 4: stages of a night say which snapshot they read.
 5: transitions tell what their spans tell; more tables are kept in order.
 6: findings are confirmed on later data; clusters; reward models and their reports; families of judges.
+7: evaluations tell how far a replay came and who judged it.
 """
 
 COMPRESSION = "zstd"

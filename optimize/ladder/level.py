@@ -1,14 +1,23 @@
 """What every level of the ladder does, and how they are climbed: each case as far as somebody can judge it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tracemill.optimize.replay import output_of
 from tracemill.records import Artifact, Case, Completion, Fidelity, Outcome
 
-Grade = Callable[[Sequence[tuple[Case, str]]], list[float | None]]
-"""Rewards in [0, 1] of outputs of cases, all at once; None where nobody can say."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """The reward of an output, in [0, 1], and who gave it; None where nobody can say."""
+
+    reward: float | None
+    by: str | None = None
+
+
+Grade = Callable[[Sequence[tuple[Case, str]]], list[Mark]]
+"""Marks of outputs of cases, all at once."""
 Valid = Callable[[Case, str], bool | None]
 """Whether an output has the form that production needs."""
 
@@ -63,7 +72,7 @@ class Ladder:
 
 def one_by_one(verify: Callable[[Case, str], float | None]) -> Grade:
     """What a verifier says, as a Grade."""
-    return lambda answered: [verify(case, output) for case, output in answered]
+    return lambda answered: [Mark(reward=verify(case, output)) for case, output in answered]
 
 
 def graded(
@@ -80,18 +89,22 @@ def graded(
     """
     outputs = [output_of(completion) for completion in completions]
     answered = [(case, output) for case, output in zip(cases, outputs, strict=True) if output is not None]
-    rewards = iter(grade(answered))
-    return [
-        Outcome(
-            case_id=case.case_id,
-            task_group=case.task_group,
-            completion=completion,
-            reward=None if output is None else next(rewards),
-            valid=None if output is None else valid(case, output),
-            fidelity=fidelity,
+    marks = iter(grade(answered))
+    outcomes = []
+    for case, completion, output in zip(cases, completions, outputs, strict=True):
+        mark = Mark(reward=None) if output is None else next(marks)
+        outcomes.append(
+            Outcome(
+                case_id=case.case_id,
+                task_group=case.task_group,
+                completion=completion,
+                reward=mark.reward,
+                valid=None if output is None else valid(case, output),
+                fidelity=fidelity,
+                judged_by=None if mark.reward is None else mark.by,
+            )
         )
-        for case, completion, output in zip(cases, completions, outputs, strict=True)
-    ]
+    return outcomes
 
 
 def unknown(case: Case, why: str, *, fidelity: Fidelity = "single_step") -> Outcome:

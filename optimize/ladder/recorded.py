@@ -78,6 +78,20 @@ class Recorded:
         )
 
 
+def final_case(case: Case, episode: Episode) -> Case:
+    """The case as that of the episode's last call: what a final answer is judged as."""
+    end = episode.calls[-1]
+    return replace(
+        case,
+        step=end.step,
+        values=end.values,
+        logged_output=answer_text(end.answer),
+        calls_tools=any(message.get("tool_calls") for message in end.answer),
+        # What was corrected is one call; only the correction of the last one is about the final answer.
+        correction=case.correction if case.step == end.step else None,
+    )
+
+
 @dataclass(slots=True, kw_only=True)
 class _Replay:
     """One episode on its way."""
@@ -101,20 +115,12 @@ class _Replay:
         cls, artifact: Artifact, case: Case, episode: Episode, read_only: frozenset[str], seed: int | None
     ) -> "_Replay":
         tape = Tape(turns=turns(episode), read_only=read_only)
-        first, end = episode.calls[0], episode.calls[-1]
+        first = episode.calls[0]
         begun = first.values.get("conversation")
         made = cls(
             artifact=artifact,
             case=case,
-            last=replace(
-                case,
-                step=end.step,
-                values=end.values,
-                logged_output=answer_text(end.answer),
-                calls_tools=any(message.get("tool_calls") for message in end.answer),
-                # What was corrected is one call; only that of the last one is about the final answer.
-                correction=case.correction if case.step == end.step else None,
-            ),
+            last=final_case(case, episode),
             tape=tape,
             seed=seed,
             values=first.values,

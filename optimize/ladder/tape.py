@@ -65,7 +65,7 @@ def turns(episode: Episode) -> tuple[Turn, ...]:
                     Recorded(
                         turn=at,
                         place=place,
-                        name=_name(tool),
+                        name=name_of(tool),
                         exact=_key(tool, _arguments(tool)),
                         alike=_key(tool, normal(_arguments(tool))),
                         result=_result(tool, place, results, len(asked)),
@@ -117,7 +117,7 @@ class Tape:
         for number, call in enumerate(answer.tool_calls):
             recorded = self._find(call)
             if recorded is None:
-                return Next(astray=f"the log has no such call of {_name(call)} here")
+                return Next(astray=f"the log has no such call of {name_of(call)} here")
             self.exact &= (recorded.turn, recorded.place) == (turn.at, number)
             self.exact &= recorded.exact == _key(call, _arguments(call))
             found.append(recorded)
@@ -161,7 +161,7 @@ class Tape:
             changing = any(one.name not in self.read_only for one in left)
             if changing or not turn.calls or turn.follows is None or turn.follows:
                 break
-        if _name(call) not in self.read_only:
+        if name_of(call) not in self.read_only:
             return None
         again = [one for turn in self.turns for one in turn.calls if one.alike == alike and one.result is not None]
         # A result that was not the same every time hangs on what was done in between.
@@ -209,7 +209,7 @@ def _result(tool: Mapping[str, Any], place: int, results: Sequence[ChatMessage],
     return results[place] if len(results) == n else None
 
 
-def _name(call: Mapping[str, Any]) -> str:
+def name_of(call: Mapping[str, Any]) -> str:
     return str((call.get("function") or {}).get("name"))
 
 
@@ -227,5 +227,10 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
+def key_of(call: Mapping[str, Any]) -> str:
+    """What calls of a tool have in common that are the same for it."""
+    return _key(call, normal(_arguments(call)))
+
+
 def _key(call: Mapping[str, Any], arguments: Any) -> str:
-    return canonical_json([_name(call), {} if arguments is None else arguments])
+    return canonical_json([name_of(call), {} if arguments is None else arguments])

@@ -255,6 +255,8 @@ class Outcome:
     fidelity: Fidelity = "single_step"
     reached: int = 1
     """Calls that were replayed before the episode ended, or left the log."""
+    judged_by: str | None = None
+    """Name and version of what gave the reward; None where nothing did, or it is not known."""
 
 
 Verdict = Literal["PROMOTE", "CONTINUE", "REJECT", "UNDERPOWERED", "BLOCKED"]

@@ -320,7 +320,9 @@ EVALUATIONS = _schema(
     cost_usd=pa.float64(),
     latency_ns=pa.int64(),
     cached=pa.bool_(),
-    fidelity=pa.string(),  # exact|single_step|…
+    fidelity=pa.string(),  # how it came about: single_step, recorded:exact, …
+    reached=pa.int64(),  # calls that were replayed before the episode ended, or left the log
+    judged_by=pa.string(),  # name@version of what gave the reward, after the family of a judge: judge:m/rubric@…
     night_id=pa.string(),
     at=pa.int64(),
 )
