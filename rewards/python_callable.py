@@ -34,16 +34,7 @@ class PythonCallable:
     _digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        module_name, _, path = self.callable.partition(":")
-        where = f"reward {self.name!r}: callable = {self.callable!r}"
-        if not path or not all(part.isidentifier() for part in (*module_name.split("."), *path.split("."))):
-            raise ConfigError(f"{where} is not of the form package.module:function")
-        module = _imported(module_name, self.root, where)
-        found: Any = module
-        for part in path.split("."):
-            found = getattr(found, part, None)
-        if not callable(found):
-            raise ConfigError(f"{where}: module {module_name} ({module.__file__}) has no function {path}")
+        module, found = named(self.callable, self.root, f"reward {self.name!r}: callable = {self.callable!r}")
         object.__setattr__(self, "_function", found)
         object.__setattr__(self, "_digest", _digest(module))
 
@@ -75,6 +66,21 @@ class PythonCallable:
 
 def _none(error: str | None) -> Judgement:
     return Judgement(value=None, low=None, error=error)
+
+
+def named(text: str, root: Path, where: str) -> tuple[ModuleType, Callable[..., Any]]:
+    """What `package.module:function` names, in the project's folder or installed. ConfigError, which begins with
+    `where`."""
+    module_name, _, path = text.partition(":")
+    if not path or not all(part.isidentifier() for part in (*module_name.split("."), *path.split("."))):
+        raise ConfigError(f"{where} is not of the form package.module:function")
+    module = _imported(module_name, root, where)
+    found: Any = module
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise ConfigError(f"{where}: module {module_name} ({module.__file__}) has no function {path}")
+    return module, found
 
 
 def _imported(name: str, root: Path, where: str) -> ModuleType:

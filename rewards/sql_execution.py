@@ -1,17 +1,14 @@
 """The SQL-execution verifier: the output is a query that gives what the gold query gives, tried on a real database."""
 
 import re
-import sqlite3
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.records import Case
+from tracemill.rewards import sqlite
 
 _FENCE = re.compile(
     r"```[ \t]*(?:(?:sqlite|sql|mysql|postgresql|postgres)\b)?[ \t]*\n?(.*?)```", re.DOTALL | re.IGNORECASE
@@ -19,8 +16,6 @@ _FENCE = re.compile(
 _EXECUTE = re.compile(r"execute\[(.*)\]", re.DOTALL | re.IGNORECASE)
 _QUERY = re.compile(r"\b(?:select|with)\b.*", re.DOTALL | re.IGNORECASE)
 _FIELD = re.compile(r"\{(\w+)\}")
-_ALLOWED = frozenset((sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE))
-_FORBIDDEN_FUNCTIONS = frozenset(("load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"))
 
 
 def extract_sql(output: str) -> str | None:
@@ -72,12 +67,12 @@ class SqlExecution:
         path = self._path(case.task)
         if not isinstance(gold, str) or path is None:
             return None
-        expected = self._rows(path, gold)
-        if not expected:
+        database = sqlite.Database(path=path, timeout_s=self.timeout_s, max_rows=self.max_rows)
+        try:
+            expected = database.read(gold)
+        except sqlite.RefusedError:
             return None
-        query = extract_sql(output)
-        found = None if query is None else self._rows(path, query)
-        return 0.0 if found is None else float(found == expected)
+        return None if not expected else sqlite.reward(database, extract_sql(output), expected)
 
     def _path(self, task: Any) -> Path | None:
         """The database of a task; None where the task does not name one that exists inside the folder."""
@@ -86,30 +81,3 @@ class SqlExecution:
             return None
         path = (self.root / _FIELD.sub(lambda hit: str(task[hit.group(1)]), self.database)).resolve()
         return path if path.is_relative_to(self._folder) and path.is_file() else None
-
-    def _rows(self, path: Path, query: str) -> Counter[tuple[Any, ...]] | None:
-        """Rows with their number of times; None where the query is refused, fails, or passes a limit."""
-        con = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
-        try:
-            con.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            con.set_authorizer(_authorize)
-            con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000_000)
-            deadline = perf_counter() + self.timeout_s
-            con.set_progress_handler(lambda: perf_counter() > deadline, 10_000)
-            rows = con.execute(query).fetchmany(self.max_rows + 1)
-        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError):
-            return None
-        finally:
-            con.close()
-        return None if len(rows) > self.max_rows else Counter(map(_comparable, rows))
-
-
-def _authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
-    if action not in _ALLOWED or (action == sqlite3.SQLITE_FUNCTION and second in _FORBIDDEN_FUNCTIONS):
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK
-
-
-def _comparable(row: Iterable[Any]) -> tuple[Any, ...]:
-    """Floats to nine digits: sums in another order are the same answer."""
-    return tuple(float(f"{value:.9g}") if isinstance(value, float) else value for value in row)
