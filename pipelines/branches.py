@@ -14,12 +14,11 @@ from tracemill.optimize import choosing, headroom, optimizers, portfolio
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
-from tracemill.pipelines import replaying
+from tracemill.pipelines import replaying, studying
 from tracemill.pipelines.endpoint import Endpoint, api_key, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Branch, Candidate, Case, Outcome
-from tracemill.study import Study
 from tracemill.train import datums, models
 from tracemill.warehouse import ReplayCache
 
@@ -31,8 +30,6 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         return [], {"status": "skipped", "skipped": "no verifier can judge a replayed answer of this site"}
     start = replaying.on_endpoint(endpoint, lesson.production.artifact)
     ensure_adapter(endpoint, start)
-    # By the groups' keyed names: a draw that neither time nor content decides.
-    tune = replaying.spread(sorted(lesson.tune, key=lambda case: case.task_group), settings.max_tune_cases)
     replay = replaying.replayer(night, endpoint, budget=replaying.budget(night))
     reflection = writer(night, replay.ledger)
     searches = [
@@ -54,7 +51,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         score = "–" if candidate.tune_score is None else f"{candidate.tune_score:.2f}"
         night.tell("optimize", f"{candidate.optimizer}: {score} on {candidate.tune_n} tuning cases")
 
-    study = Study(site=lesson.site, baseline=start, train=lesson.train, tune=tune, replay=evaluate)
+    study = studying.study(night, lesson, start, evaluate)
     if settings.headroom:
         wanted = night.config.gate.wanted_effect
         room = headroom.measure(study, wanted=wanted, seed=night.config.seed, written=reflection is not None)

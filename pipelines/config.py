@@ -177,6 +177,16 @@ class ClustersConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MiningConfig:
+    """`[mining]`: what findings may be about."""
+
+    segments: tuple[str, ...] = ()
+    """Keys of metadata and attributes that divide callers, beside those that look like it."""
+    no_segments: tuple[str, ...] = ()
+    """Keys that do not; `tag` stands for all tags."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitConfig:
     """`[split]`: what is kept from learning, so that the gate can judge."""
 
@@ -212,7 +222,7 @@ class OptimizeConfig:
     """`[optimize]`: the prompt branch."""
 
     enabled: bool = True
-    optimizers: tuple[str, ...] = ("labeled_few_shot", "nearest", "random_search")
+    optimizers: tuple[str, ...] = ("logged", "labeled_few_shot", "nearest", "random_search")
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """`[optimize.options.NAME]`: knobs of one optimizer."""
     reflection_model: str | None = None
@@ -304,6 +314,7 @@ class Config:
     reports: Thresholds = field(default_factory=Thresholds)
     """`[reports]`: what a reward model must reach to be used."""
     clusters: ClustersConfig = ClustersConfig()
+    mining: MiningConfig = MiningConfig()
     split: SplitConfig = SplitConfig()
     endpoint: EndpointConfig = EndpointConfig()
     optimize: OptimizeConfig = OptimizeConfig()

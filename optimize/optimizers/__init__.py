@@ -11,6 +11,7 @@ from tracemill.errors import ConfigError
 from tracemill.optimize.optimizers.apo import Apo
 from tracemill.optimize.optimizers.gepa import Gepa
 from tracemill.optimize.optimizers.labeled_few_shot import LabeledFewShot
+from tracemill.optimize.optimizers.logged import Logged
 from tracemill.optimize.optimizers.mipro import Mipro
 from tracemill.optimize.optimizers.nearest import Nearest
 from tracemill.optimize.optimizers.random_search import RandomSearch
@@ -18,6 +19,7 @@ from tracemill.optimize.search import PromptModel
 from tracemill.protocols import Optimizer
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "logged": Logged,
     "labeled_few_shot": LabeledFewShot,
     "random_search": RandomSearch,
     "nearest": Nearest,

@@ -59,7 +59,7 @@ def test_lineage_names_the_trajectories_of_the_demonstrations(name):
     for one in make(name).search(study()):
         shown = {demo["source"] for demo in pool_of(one.artifact)} - {"production"}
         assert shown <= set(one.lineage) <= taught
-        assert one.lineage
+        assert one.lineage or name == "logged", "what production ran is nobody's log"
 
 
 def test_no_candidate_shows_a_pseudonym_or_what_it_is_tuned_on(name):
@@ -83,10 +83,10 @@ def test_without_any_right_output_only_instructions_can_change(name):
 def test_a_used_up_budget_ends_the_search_and_keeps_what_was_found(name):
     full = list(make(name).search(study()))
     agent, cache, found = Agent(), Rows(), []
-    stream = make(name).search(study(evaluator(agent, Budget(calls=14), cache)))
+    stream = make(name).search(study(evaluator(agent, Budget(calls=10), cache)))
     with pytest.raises(BudgetError):
         found.extend(stream)
-    assert agent.calls == len(cache) == 14
+    assert agent.calls == len(cache) == 10
     assert [one.candidate_id for one in found] == [one.candidate_id for one in full[: len(found)]]
 
 

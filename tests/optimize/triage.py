@@ -4,12 +4,12 @@ import json
 from itertools import pairwise
 from typing import ClassVar
 
-from tracemill.optimize.artifact import baseline
+from tracemill.optimize.artifact import baseline, with_instructions
 from tracemill.optimize.optimizers import build
 from tracemill.optimize.replay import Budget, Replayer
 from tracemill.optimize.search import PromptModel
 from tracemill.records import Case, Completion, Site, Template
-from tracemill.study import Study
+from tracemill.study import Study, Variant
 
 QUEUES = {"invoice": "billing", "pin": "cards", "parcel": "delivery", "password": "account"}
 RULE = "Name the queue that fits."
@@ -129,13 +129,25 @@ def evaluator(model=None, budget=None, cache=None, ledger=None):
     )
 
 
-def study(evaluate=None, *, train=TRAIN, tune=TUNE):
+EARLIER = Variant(
+    site_version="v0",
+    artifact=with_instructions(BASE, f"Sort tickets of {{{{company}}}}. {RULE}"),
+    n=40,
+    mean=0.9,
+    low=0.8,
+    high=0.95,
+)
+"""A prompt that production ran before, and that was better."""
+
+
+def study(evaluate=None, *, train=TRAIN, tune=TUNE, variants=(EARLIER,)):
     return Study(
         site=SITE,
         baseline=BASE,
         train=tuple(train),
         tune=tuple(tune),
         replay=evaluate or evaluator(),
+        variants=tuple(variants),
     )
 
 
