@@ -6,7 +6,8 @@ A simulated support desk (harness/simulated.py: what it gets right depends on th
 and length of its prompt) and a simulated model that writes prompts from what it is shown (harness/simulated_writer.py).
 A seed is a world with its own rules and logs: 120 cases to learn from, 40 to tune on, 300 held out. Every optimizer
 runs as in a night, through Study, Replayer, replay cache, ledger and lint, with one budget of calls that the task model
-and the writing model share, and with knobs that let it use them all; `portfolio` races the others for one such budget.
+and the writing model share, and with knobs that let it use them all; `portfolio` races them for one such budget.
+`_silent` ones are shown no notes and no findings. COPRO and SIMBA of DSPy, which are not offered, run beside them.
 
     lift       held-out reward of the prompt with the best tuning score, minus production's, at the end
     area       the same on average over the calls spent: the area under the best-so-far curve
@@ -26,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness import machine
+from harness import machine, tried
 from harness.simulated import Logs, World, headroom, logs
 from harness.simulated_writer import SimulatedWriter
 
@@ -40,6 +41,10 @@ from tracemill.records import Artifact, Candidate
 from tracemill.study import Study
 
 NAMES = ("labeled_few_shot", "random_search", "nearest", "mipro", "gepa", "apo")
+TRIED = ("copro", "simba")
+"""Of DSPy, not offered (harness/tried.py)."""
+SILENT = ("gepa_silent", "apo_silent")
+"""The same without notes and findings: what the feedback is worth."""
 T_975 = {4: 2.776, 9: 2.262, 19: 2.093, 29: 2.045, 39: 2.023}
 
 
@@ -87,6 +92,8 @@ def replayer(world: World, ledger: Ledger) -> Replayer:
 
 def search(name: str, world: World, given: Logs, calls: int, held_out: Callable[[Artifact], float]) -> Run:
     began = time.process_time()
+    silent = name in SILENT
+    name = name.removesuffix("_silent")
     ledger = Ledger(Budget(calls=calls))
     chat = CachedModel(SimulatedWriter(world), Rows(), ledger, now_ns=1)
     reflection = PromptModel(chat=chat, name="large", params={"temperature": 1.0})
@@ -96,12 +103,15 @@ def search(name: str, world: World, given: Logs, calls: int, held_out: Callable[
         train=given.train,
         tune=given.tune,
         replay=replayer(world, ledger),
-        notes=given.notes,
-        hints=given.hints,
+        notes={} if silent else given.notes,
+        hints=() if silent else given.hints,
     )
     names = list(NAMES) if name == "portfolio" else [name]
     searches: list[Optimizer] = [
-        build(one, seed=world.seed, reflection=reflection, **knobs(one, calls)) for one in names
+        tried.build(one, seed=world.seed, reflection=reflection, calls=calls)
+        if one in TRIED
+        else build(one, seed=world.seed, reflection=reflection, **knobs(one, calls))
+        for one in names
     ]
     found: list[tuple[int, Candidate]] = []
     failed: list[str] = []
@@ -167,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     seeds = args.seeds or (3 if args.quick else 20)
     calls = args.calls or (400 if args.quick else 1000)
-    names = args.only or [*NAMES, "portfolio"]
+    names = args.only or [*NAMES, "portfolio", *SILENT, *TRIED]
     print(machine())
     runs: dict[str, list[Run]] = {name: [] for name in names}
     production, ceiling = [], []

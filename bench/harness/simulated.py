@@ -118,7 +118,7 @@ class World:
             for number, (topic, policy) in enumerate(zip(topics, policies, strict=True))
         )
         self.topics = tuple(kind.topic for kind in self.kinds)
-        self._effects: dict[str, tuple[dict[int, float], float]] = {}
+        self._effects: dict[str, tuple[dict[tuple[int, int], int], float]] = {}
 
     @staticmethod
     def _kind(rng: random.Random, topic: tuple[str, ...], policy: tuple[str, ...], number: int) -> Kind:
@@ -176,7 +176,7 @@ class World:
                 misled += 1
         chance = (1 - miss) * 0.85**misled * 0.6 ** lifted.get((number, 0), 0) * all_round
         length = sum(len(message["content"]) for message in messages)
-        return chance * 0.985 ** (max(0, length - 2400) / 300)
+        return float(chance * 0.985 ** (max(0, length - 2400) / 300))
 
     def _instructions(self, system: str) -> tuple[dict[tuple[int, int], int], float]:
         """Lines by (kind, whether the policy is its own), and what the text does to every case."""

@@ -22,13 +22,13 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from harness.simulated import BARE, CODES, OPENING, POLICIES, World, wording
 from tracemill.records import ChatRequest, Completion
 
-_PROMPT = re.compile(re.escape(OPENING) + r"(?:\s*\n- [^\n]*)*")
+_PROMPT = re.compile(re.escape(OPENING) + r"(?:\s*\n[ \t]*- [^\n]*)*")
 _WINDOW = re.compile(r"#\d{4}: ")
 _FIELDS = re.compile(r"\[\[ ## (\w+) ## \]\]|`(\w+)`|\"(\w+)\": \"…\"")
 _EMPTY = (
@@ -45,7 +45,7 @@ class _Seen:
 
     contrasts: int = 0
     rights: int = 0
-    tickets: tuple[str, ...] = ()
+    tickets: list[str] = field(default_factory=list)
 
 
 class SimulatedWriter:
@@ -83,10 +83,8 @@ class SimulatedWriter:
             return "Code:"
         if "advice" in name:
             modules = re.search(r"module_names ## \]\]\s*\[([^\]]*)\]", shown)
-            return {
-                one.strip(" '\""): "\n".join(self._added(rng, rules))
-                for one in (modules[1] if modules else "").split(",")
-            }
+            names = re.findall(r"\w+", modules[1]) if modules else []
+            return {one: "\n".join(self._added(rng, rules)) for one in names}
         if "instruction" in name:
             return self._prompt(rng, prompt, rules)
         lines = [line.removeprefix("- ") for line in self._added(rng, rules)]
@@ -102,7 +100,7 @@ class SimulatedWriter:
             doubt = 0.98 * 0.75**facts.contrasts * 0.92 ** min(facts.rights, 6)
             draws = rng.random(), rng.random(), rng.random()
             if kind in claims and draws[0] < 0.8:
-                policy = POLICIES[claims[kind].most_common(1)[0][0]]
+                policy: tuple[str, ...] = POLICIES[claims[kind].most_common(1)[0][0]]
             elif draws[1] > doubt:
                 policy = own.policy
             elif draws[2] < 0.1:
@@ -138,7 +136,7 @@ class SimulatedWriter:
                     right = sides[0].code
                     facts.contrasts += int(len(codes) > 1 and right in codes)
                     facts.rights += int(codes == {right})
-                    facts.tickets += (re.split(r"['\"\\\n<]", window)[0][:90],)
+                    facts.tickets.append(re.split(r"['\"\\\n<]", window)[0][:90])
                     policy = wording(window, POLICIES)
                     if policy is not None:
                         claims.setdefault(kind, Counter())[policy] += 1
@@ -168,7 +166,7 @@ class SimulatedWriter:
         said: set[tuple[int | None, int | None]] = set()
         for line in (line.strip() for line in prompt.split("\n")[1:] if line.strip()):
             kind, policy = self._about(line)
-            stale = kind in rules and self._about(rules[kind])[1] not in (None, policy)
+            stale = kind is not None and kind in rules and self._about(rules[kind])[1] not in (None, policy)
             draws = rng.random(), rng.random(), rng.random()
             if draws[0] < 0.03 or (stale and draws[1] < 0.7):
                 continue
