@@ -20,6 +20,7 @@ _CELLS = 16_000_000
 _PAIRS = 4_096
 """So many pairs are marked, and compared, at once."""
 _WORD = re.compile(r"[^\W_]+|[?!]")
+_PLAIN = bytes(i if chr(i).isalnum() or chr(i) in "?!" else ord(" ") for i in range(128)) + bytes(128)
 _QUOTED = re.compile(r"(?<!\w)([\"“”«»'‘])(?!\s)[^\"“”«»'‘’\n]{1,60}(?<!\s)([\"“”«»'’])(?!\w)")
 _QUOTE = re.compile(r"[\"“”«»'‘]")
 _HAS_DIGIT = re.compile(r"(?<!\S)[^\s\d]*+\d\S*")  # from a word's beginning only: linear in the longest of words
@@ -49,7 +50,11 @@ def normalise(text: str) -> str:
         firsts = [word[0] for word in masked.split()]
         if 2 * sum(map(str.isupper, firsts)) < sum(map(str.isalpha, firsts)):
             masked = _NAME.sub(lambda hit: hit.group() if hit.group() in ("I", "I'm", "I’m") else _MASK, masked)
-    found = _WORD.findall(_HAS_DIGIT.sub(f" {_MASK} ", masked).lower())
+    plain = _HAS_DIGIT.sub(f" {_MASK} ", masked).lower()
+    if plain.isascii():  # the same words, several times as fast
+        found = plain.encode().translate(_PLAIN).decode().replace("?", " ? ").replace("!", " ! ").split()
+    else:
+        found = _WORD.findall(plain)
     kept = [word for i, word in enumerate(found) if word != _MASK or i == 0 or found[i - 1] != _MASK]
     return " ".join(kept)
 

@@ -75,19 +75,22 @@ class Texts:
 
     def __init__(self, said: Said) -> None:
         self._con = said.con
-        self._frame = _frames(self._rows(np.arange(min(said.n_texts, _LOOKED_AT * 10))))
+        self._frame = _frames(self._rows(np.arange(min(said.n_texts, _LOOKED_AT * 10))).to_pylist())
 
-    def _rows(self, numbers: Ints) -> list[dict[str, Any]]:
+    def _rows(self, numbers: Ints) -> pa.Table:
         self._con.register("asked_texts", pa.table({"text_no": pa.array(numbers, pa.int32())}))
         try:
-            rows: list[dict[str, Any]] = query(self._con, "texts").to_pylist()
+            return query(self._con, "texts")
         finally:
             self._con.unregister("asked_texts")
-        return rows
 
     def get(self, numbers: Ints) -> list[str]:
         """The texts of these numbers, which must be in order."""
-        return [clean(row["text"], self._frame.get(row["agent"], frozenset())) for row in self._rows(numbers)]
+        rows = self._rows(numbers)
+        return [
+            clean(text, self._frame.get(agent, frozenset()))
+            for agent, text in zip(rows["agent"].to_pylist(), rows["text"].to_pylist(), strict=True)
+        ]
 
 
 def clean(text: str, frame: frozenset[str]) -> str:

@@ -224,13 +224,15 @@ def _slow(journeys: Journeys) -> tuple[Ints, Small]:
     timed = np.flatnonzero((journeys.start_st >= 0) & (journeys.end_st >= journeys.start_st))
     took = (journeys.end_st[timed] - journeys.start_st[timed]).astype(np.float64)
     tool = journeys.tool_st[timed]
-    order = np.lexsort((took, tool))
-    counts = np.bincount(tool, minlength=len(journeys.tools))
-    ends = np.cumsum(counts)
-    limit = np.full(len(counts), np.inf)
-    many = counts >= _TIMED
-    at = ends - counts + np.ceil(counts * _SLOW).astype(np.int64) - 1
-    limit[many] = took[order][at[many]]
+    limit = np.full(len(journeys.tools), np.inf)
+    order = np.argsort(
+        tool.astype(np.int16) if len(limit) < 2**15 else tool, kind="stable"
+    )  # of small numbers by radix
+    counts = np.bincount(tool, minlength=len(limit))
+    for one, times in enumerate(np.split(took[order], np.cumsum(counts)[:-1])):
+        if len(times) >= _TIMED:
+            at = int(np.ceil(len(times) * _SLOW)) - 1
+            limit[one] = np.partition(times, at)[at]
     slow = timed[took > limit[tool]]
     return journeys.tool_st[slow].astype(np.int64), journeys.u_st[slow]
 

@@ -112,9 +112,11 @@ def repeats(u: Small, what: Hashes, times: int) -> Ints:
 
 def thrashing(u: Small, call: Hashes, *, n: int) -> Small:
     """Episodes with six tool calls or more of which at most half are different calls."""
+    total = np.bincount(u, minlength=n)
+    enough = total[u] >= _THRASH
+    u, call = u[enough], call[enough]
     order = np.lexsort((call, u))
     new = np.ones(len(u), dtype=bool)
     new[1:] = (u[order][1:] != u[order][:-1]) | (call[order][1:] != call[order][:-1])
-    total = np.bincount(u, minlength=n)
     different = np.bincount(u[order][new], minlength=n)
     return np.flatnonzero((total >= _THRASH) & (different * 2 <= total)).astype(np.int32)
