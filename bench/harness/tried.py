@@ -27,7 +27,7 @@ class _Draws:
 def build(name: str, *, seed: int, reflection: PromptModel, calls: int) -> "Copro | Simba":
     """With knobs that use about so many calls."""
     if name == "copro":
-        return Copro(reflection=reflection, depth=calls // 20, seed=seed)
+        return Copro(reflection=reflection, depth=calls // 40, seed=seed)
     return Simba(reflection=reflection, steps=max(1, calls // 200), seed=seed)
 
 
