@@ -10,8 +10,10 @@ def find(night: Night) -> Found:
     """Clusters all episodes, mines those of the learn pool for patterns, and writes what is new or has news."""
     clustering.cluster(night)
     night.tell("mine", "patterns", 0, 1)
+    keys = night.config.mining
+    wanted = findings.Segments(named=keys.segments, without=keys.no_segments)
     with night.learner() as con:
-        found = findings.find(con, night_id=night.night_id, now_ns=night.clock())
+        found = findings.find(con, night_id=night.night_id, now_ns=night.clock(), segments=wanted)
     if found.findings.num_rows:
         with night.lake.transaction(f"{night.night_id}: mine findings") as tx:
             tx.replace("findings", found.findings)

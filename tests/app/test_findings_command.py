@@ -49,7 +49,7 @@ def episode(number: int, cancels: bool) -> Iterator[dict[str, Any]]:
     said = [{"role": "assistant", "parts": [{"type": "text", "content": f"that is all of {number}"}]}]
     yield span(
         9, "chat m", gen_ai__operation__name="chat", gen_ai__request__model="m",
-        gen_ai__output__messages=json.dumps(said),
+        gen_ai__output__messages=json.dumps(said), metadata__plan="free" if cancels else "pro",
     )  # fmt: skip
 
 
@@ -58,7 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose agent mostly fails where cancelling an order fails."""
     project = tmp_path_factory.mktemp("desk")
     # All episodes are one task group, which the lake's own key would put into the gate pool now and then.
-    (project / "tracemill.toml").write_text("[split]\ngate_share = 1e-9\n")
+    told = '[split]\ngate_share = 1e-9\n[mining]\nno_segments = ["plan"]\n'  # the plan says the same as the tool
+    (project / "tracemill.toml").write_text(told)
     log, rng = project / "log.jsonl", random.Random(0)
     cancels = [rng.random() < 0.4 for _ in range(500)]
     log.write_text("".join(spans(*episode(number, one)) for number, one in enumerate(cancels)))
