@@ -29,6 +29,7 @@ _SPEAKER: dict[Voice, str] = {
     "judge": "a judge said",
     "tool": "a tool answered",
 }
+_A_TURN = 4
 _ORDER: tuple[Voice, ...] = ("person", "user", "tool", "judge")
 # What could end a quote, a field (`[[ ## name ## ]]`), or a fence: written as JSON escapes, which say the same.
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "[[": "\\u005b[", "```": "\\u0060``"}
@@ -75,22 +76,29 @@ class Problems:
     """What is known to go wrong at a site beside single answers, and the episodes that show it. Quoted already."""
 
     hints: tuple[str, ...] = ()
-    complaints: tuple[str, ...] = ()
-    trajectories: frozenset[str] = frozenset()
+    exemplars: frozenset[str] = frozenset()
+    """Episodes that show the hints."""
+    complaints: tuple[tuple[str, str], ...] = ()
+    """Episode, and what was said of it."""
 
-    def text(self, turn: int, *, most: int = 4) -> str:
-        """All hints, and `most` complaints, other ones at the next turn: a line each, "" where there is neither."""
+    def text(self, turn: int) -> str:
+        """All hints, and some complaints, other ones at the next turn: a line each, "" where there is neither."""
+        return "\n".join(f"- {line}" for line in (*self.hints, *(line for _, line in self._some(turn))))
+
+    def shown(self, turn: int) -> frozenset[str]:
+        """The episodes that this turn's text rests on."""
+        return self.exemplars | {trajectory for trajectory, _ in self._some(turn)}
+
+    def _some(self, turn: int) -> list[tuple[str, str]]:
         n = len(self.complaints)
-        some = [self.complaints[(turn * most + place) % n] for place in range(min(most, n))]
-        return "\n".join(f"- {line}" for line in (*self.hints, *some))
+        return [self.complaints[(turn * _A_TURN + place) % n] for place in range(min(_A_TURN, n))]
 
 
 def known_problems(study: Study, cases: Sequence[Case], *, most: int = 8, max_chars: int = 300) -> Problems:
-    """The study's hints, at most `most`, those that most users show first; and what was said of answers that nobody put
-    right, one of each task group: without a right output such a case teaches in no other way.
+    """The study's first `most` hints; and what was said of answers that nobody put right, one of each task group:
+    without a right output such a case teaches in no other way.
     """
-    hints = sorted(study.hints, key=lambda one: (-one.n_users, -len(one.trajectories), one.finding_id))[:most]
-    seen = {one for hint in hints for one in hint.trajectories}
+    hints = study.hints[:most]
     open_cases: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.case_id):
         if case.expected is None and study.notes.get(case.case_id):
@@ -98,12 +106,12 @@ def known_problems(study: Study, cases: Sequence[Case], *, most: int = 8, max_ch
     complaints = []
     for case in open_cases.values():
         asked = quoted(client.question(study.baseline.prompt, case.values), max_chars)
-        complaints.append(f"Asked {asked}. {said_of(study, [case], most=1, max_chars=max_chars)}")
-        seen.add(case.trajectory_id)
+        said = said_of(study, [case], most=1, max_chars=max_chars)
+        complaints.append((case.trajectory_id, f"Asked {asked}. {said}"))
     return Problems(
         hints=tuple(quoted(hint.text, max_chars) for hint in hints),
+        exemplars=frozenset(one for hint in hints for one in hint.trajectories),
         complaints=tuple(complaints),
-        trajectories=frozenset(seen),
     )
 
 

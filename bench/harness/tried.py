@@ -25,9 +25,9 @@ class _Draws:
 
 
 def build(name: str, *, seed: int, reflection: PromptModel, calls: int) -> "Copro | Simba":
-    """With knobs that use about so many calls."""
+    """With knobs that use about so many calls. COPRO dies of recursion in DSPy after some hundred proposals."""
     if name == "copro":
-        return Copro(reflection=reflection, depth=calls // 40, seed=seed)
+        return Copro(reflection=reflection, depth=min(calls // 40, 12), seed=seed)
     return Simba(reflection=reflection, steps=max(1, calls // 200), seed=seed)
 
 

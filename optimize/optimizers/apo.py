@@ -55,11 +55,14 @@ class _Branch:
 
     parent: _Prompt
     failures: tuple[tuple[Case, Outcome], ...]
+    problems: Problems
     number: int
 
     @property
-    def shown(self) -> frozenset[str]:
-        return frozenset(case.trajectory_id for case, _ in self.failures)
+    def lineage(self) -> frozenset[str]:
+        """The episodes that an edit of this branch rests on."""
+        shown = frozenset(case.trajectory_id for case, _ in self.failures)
+        return self.parent.lineage | shown | self.problems.shown(self.number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,24 +100,26 @@ class Apo:
         if not teaching or not study.tune:
             return
         problems = known_problems(study, new)
+        own = _objections(study, study.baseline, teaching)
         order = shuffled(study.tune, self.seed)
         some = order[: ceil(len(order) * self.screen)]
         beam = [_Prompt(artifact=study.baseline, score=tuned(study, study.baseline))]
         seen = {study.baseline.to_json()}
         for number in range(self.rounds):
             found = []
-            for branch, artifact in self._edited(study, problems, self._branches(study, beam, teaching, number)):
-                if artifact.to_json() in seen or _refused(study, artifact, teaching):
+            for branch, artifact in self._edited(study, self._branches(study, problems, beam, teaching, number)):
+                if artifact.to_json() in seen or _objections(study, artifact, teaching) - own:
                     continue
                 seen.add(artifact.to_json())
                 if _score(study, artifact, some) < _score(study, branch.parent.artifact, some):
                     continue
-                lineage = branch.parent.lineage | branch.shown | problems.trajectories
-                found.append(_Prompt(artifact=artifact, score=tuned(study, artifact), lineage=lineage))
-                yield candidate(study, self.name, artifact, found[-1].score, lineage)
+                found.append(_Prompt(artifact=artifact, score=tuned(study, artifact), lineage=branch.lineage))
+                yield candidate(study, self.name, artifact, found[-1].score, branch.lineage)
             beam = sorted([*beam, *found], key=lambda one: one.rank)[: self.beam]
 
-    def _branches(self, study: Study, beam: Sequence[_Prompt], cases: Sequence[Case], number: int) -> list[_Branch]:
+    def _branches(
+        self, study: Study, problems: Problems, beam: Sequence[_Prompt], cases: Sequence[Case], number: int
+    ) -> list[_Branch]:
         """The round's edits to be made: every parent answers the same cases, every edit reads its own draw."""
         width = min(self.batch, len(cases))
         batch = [cases[(number * width + place) % len(cases)] for place in range(width)]
@@ -125,15 +130,20 @@ class Apo:
             place = failing[edit % len(failing)]
             rng = random.Random(f"{self.seed}/{number}/{edit}")
             drawn = rng.sample(failures[place], min(self.examples, len(failures[place])))
-            branches.append(_Branch(parent=beam[place], failures=tuple(drawn), number=number * self.edits + edit))
+            branches.append(
+                _Branch(
+                    parent=beam[place],
+                    failures=tuple(drawn),
+                    problems=problems,
+                    number=number * self.edits + edit,
+                )
+            )
         return branches
 
-    def _edited(
-        self, study: Study, problems: Problems, branches: Sequence[_Branch]
-    ) -> Iterator[tuple[_Branch, Artifact]]:
-        critiques = self._ask([(one, _criticise(study, problems, one)) for one in branches], problems, "critique")
+    def _edited(self, study: Study, branches: Sequence[_Branch]) -> Iterator[tuple[_Branch, Artifact]]:
+        critiques = self._ask([(one, _criticise(study, one)) for one in branches], "critique")
         asks = [(one, _edit(one, text)) for one, text in zip(branches, critiques, strict=True) if text is not None]
-        texts = self._ask(asks, problems, "new_instruction")
+        texts = self._ask(asks, "new_instruction")
         for (branch, _), text in zip(asks, texts, strict=True):
             if text is None:
                 continue
@@ -143,7 +153,7 @@ class Apo:
                 continue  # lost a slot of the prompt
 
     def _ask(
-        self, asks: Sequence[tuple[_Branch, str]], problems: Problems, field: Literal["critique", "new_instruction"]
+        self, asks: Sequence[tuple[_Branch, str]], field: Literal["critique", "new_instruction"]
     ) -> list[str | None]:
         """The asked-for field of each answer; None where the call failed or the answer has no such field."""
         assert self.reflection is not None  # __post_init__
@@ -154,7 +164,7 @@ class Apo:
                 params=dict(self.reflection.params),
                 # Two edits of one prompt that read the same failures are still two draws.
                 seed=self.seed * 10_000 + branch.number,
-                about=tuple(_marks(branch.parent.lineage | branch.shown | problems.trajectories)),
+                about=tuple(_marks(branch.lineage)),
             )
             for branch, text in asks
         ]
@@ -173,20 +183,18 @@ def _score(study: Study, artifact: Artifact, cases: Sequence[Case]) -> float:
     return tune_score(cases, study.evaluate(artifact, cases))[0] or 0.0
 
 
-def _refused(study: Study, artifact: Artifact, teaching: Sequence[Case]) -> bool:
-    """Whether lint objects to more than it does in production's own prompt."""
-    own = lint(study.baseline, baseline=study.baseline, cases=teaching)
-    return any(one not in own for one in lint(artifact, baseline=study.baseline, cases=teaching))
+def _objections(study: Study, artifact: Artifact, teaching: Sequence[Case]) -> set[str]:
+    return set(lint(artifact, baseline=study.baseline, cases=teaching))
 
 
-def _criticise(study: Study, problems: Problems, branch: _Branch) -> str:
+def _criticise(study: Study, branch: _Branch) -> str:
     parts = [_shown_prompt(branch.parent.artifact), "Answers that an assistant gave with this prompt:"]
     for number, (case, outcome) in enumerate(branch.failures, start=1):
         asked = client.question(study.baseline.prompt, case.values)
         said = feedback(study, [case], outcome.reward, case.expected)
         answered = quoted(output_of(outcome.completion) or "")
         parts.append(f"{number}. Asked: {quoted(asked)}\nAnswered: {answered}\n{said}")
-    known = problems.text(branch.number)
+    known = branch.problems.text(branch.number)
     if known:
         parts.append(f"Known problems of this assistant:\n{known}")
     return "\n\n".join([*parts, AS_DATA, _CRITICISE])

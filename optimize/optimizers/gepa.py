@@ -41,7 +41,6 @@ class Gepa:
             return
         bench = Bench(study, self.name, teaching)
         problems = known_problems(study, new)
-        bench.shown(problems.trajectories)
         yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench, problems))
 
     def _compile(self, baseline: Artifact, bench: Bench, problems: Problems) -> None:
@@ -62,7 +61,7 @@ class Gepa:
             max_metric_calls=self.metric_calls,
             reflection_minibatch_size=self.minibatch,
             reflection_lm=writer(self.reflection, bench),
-            instruction_proposer=QuotingProposer(GUIDANCE, problems),
+            instruction_proposer=QuotingProposer(GUIDANCE, problems, bench),
             # One instruction text: there is nothing to merge.
             use_merge=False,
             num_threads=1,
