@@ -85,9 +85,10 @@ def combine(night: Night, models: Sequence[RewardModel]) -> dict[str, int]:
 
 
 def warnings(night: Night) -> list[str]:
-    """What the latest reports say against using a model, and what the combined score had to leave out."""
+    """What the latest reports say against using a model, what the combined score had to leave out, and empty seals."""
     with night.lake.reader() as con:
         latest = report.latest(con)
+        spoke = {name for (name,) in con.execute("SELECT DISTINCT name FROM scores").fetchall()}
     said = [
         f"{name} is not used: {failure}"
         for name, one in latest.items()
@@ -96,7 +97,13 @@ def warnings(night: Night) -> list[str]:
     ]
     own = latest.get(combined.NAME)
     remarks = own["metrics"]["remarks"] if own is not None else []
-    return [*said, *(one for one in remarks if not one.endswith("its latest report failed"))]
+    known = spoke | {reward.name or reward.kind for reward in night.config.rewards}
+    empty = [
+        f"[combined] sealed names {name}, but no reward and no score is called so: nothing is sealed by it"
+        for name in night.config.combined.sealed
+        if name not in known
+    ]
+    return [*said, *(one for one in remarks if not one.endswith("its latest report failed")), *empty]
 
 
 def _texts(night: Night) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import logged_case
 import pyarrow as pa
 
-from tracemill.pipelines import judging
+from tracemill.pipelines import judging, validating
 from tracemill.pipelines.config import Config, RewardConfig
 from tracemill.schema import SCORES
 
@@ -42,6 +42,10 @@ def test_what_learns_reads_no_sealed_scores(desk: Any) -> None:
 
     def names(con: Any, table: str) -> list[str]:
         return [name for (name,) in con.execute(f"SELECT name FROM {table} ORDER BY name").fetchall()]
+
+    misspelt = replace(desk.night(), config=sealing(desk.config, "exact_macth", "regex", "reward"))
+    (warning,) = validating.warnings(misspelt)
+    assert "sealed names exact_macth, but no reward and no score is called so" in warning
 
     for snapshot in (None, desk.lake.snapshot_id()):
         for table in ("scores", "rewards"):
