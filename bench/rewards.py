@@ -5,9 +5,9 @@
 tau-bench (200 runs of gpt-4o as an airline desk) and FireAct (465 HotpotQA runs): AUC of every reward model of the
 registry that can be built by its name against the logged reward, which none of them sees: it is taken out of the lake,
 and what an answer tells of it is no feature. `learned` is the exception that it has to be: it learns the rewards of
-other tasks, never of a run's own (cross-fitted). Beside it, boosted trees (scikit-learn, where it is installed) on the
-same features and folds, and the plain number of tool calls. Intervals: bootstrap over task groups. A model whose
-interval holds 0.5 adds nothing there.
+other tasks, never of a run's own (cross-fitted), with the texts of the answers and without. Beside it, boosted trees
+(scikit-learn, where it is installed) on the same features and folds, texts aside, and the plain number of tool calls.
+Intervals: bootstrap over task groups. A model whose interval holds 0.5 adds nothing there.
 
 InterCode-SQL: how often the execution verifier agrees with the logged reward, where it can judge. The last line is one
 JSON object; `--quick` leaves InterCode out and resamples less.
@@ -18,6 +18,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,6 +31,7 @@ from real_logs import FIGURES, SETTINGS, tracemill
 from tracemill import agreement
 from tracemill.app import settings
 from tracemill.errors import ConfigError
+from tracemill.mining import embedding
 from tracemill.pipelines import ingesting
 from tracemill.pipelines.night import Night
 from tracemill.rewards import RewardSpec, build
@@ -126,14 +128,17 @@ def table(logs: Path, *, draws: int) -> dict[str, Any]:
             put(con, "scores", rewards)
         try:
             (model,) = build([RewardSpec(kind=kind, name=kind)], root=Path.cwd())
+            if isinstance(model, Learned):
+                model = replace(model, embedder=embedding.choose())
+            rows = model.fit(con, now_ns=1).score(con, now_ns=1)
         except ConfigError as error:
             found[kind] = {"left_out": str(error)}
             continue
-        rows = model.fit(con, now_ns=1).score(con, now_ns=1)
         found[kind] = judged(by_trajectory(rows), truth, groups, draws=draws)
         found[kind]["cpu_s"] = round(time.process_time() - began, 2)
         put(con, "scores", rows)
     others: dict[str, Callable[[], Said | None]] = {
+        "(learned without texts)": lambda: by_trajectory(_learned(con, 0, texts=False)),
         "(boosted trees)": lambda: boosted(con, truth),
         "(fewer tool calls)": lambda: {
             name: -float(n)
@@ -144,7 +149,8 @@ def table(logs: Path, *, draws: int) -> dict[str, Any]:
         said = say()
         found[name] = {"left_out": "not installed"} if said is None else judged(said, truth, groups, draws=draws)
     for kind, say_so in (
-        ("learned", lambda seed: by_trajectory(_learned(con, seed))),
+        ("learned", lambda seed: by_trajectory(_learned(con, seed, texts=True))),
+        ("(learned without texts)", lambda seed: by_trajectory(_learned(con, seed, texts=False))),
         ("(boosted trees)", lambda seed: boosted(con, truth, seed)),
     ):
         tried = [judged(said, truth, groups, draws=1) for seed in range(SPLITS) if (said := say_so(seed)) is not None]
@@ -153,8 +159,9 @@ def table(logs: Path, *, draws: int) -> dict[str, Any]:
     return {"runs": len(truth), "good": sum(value >= 0.5 for value in truth.values()), "models": found}
 
 
-def _learned(con: duckdb.DuckDBPyConnection, seed: int) -> Any:
-    return Learned(name=f"learned {seed}", seed=seed).fit(con, now_ns=1).score(con, now_ns=1)
+def _learned(con: duckdb.DuckDBPyConnection, seed: int, *, texts: bool) -> Any:
+    model = Learned(name=f"learned {seed}", seed=seed, texts=texts, embedder=embedding.choose())
+    return model.fit(con, now_ns=1).score(con, now_ns=1)
 
 
 def executed(data: Path) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Labels to reward models: a model that learns is fitted first, and what it learned is kept with what it came from."""
 
-from tracemill.pipelines import preferring
+from dataclasses import replace
+
+from tracemill.pipelines import clustering, preferring
 from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.night import Night, rows
 from tracemill.protocols import Fitted, RewardModel
+from tracemill.rewards.learned import Learned
 from tracemill.rewards.preference import Preference
 
 
@@ -13,6 +16,8 @@ def fitted(night: Night, model: RewardModel, settings: RewardConfig) -> RewardMo
     Where a trajectory that it learned from is forgotten, its row goes with it, and it is fitted anew.
     """
     snapshot = night.lake.snapshot_id()
+    if isinstance(model, Learned) and model.texts:
+        model = replace(model, embedder=clustering.embedder(night))
     with night.judge(model.name, snapshot) as con:
         taught = model.fit(con, now_ns=night.clock())
     if isinstance(taught, Preference):

@@ -51,9 +51,9 @@ def score(night: Night) -> Mapping[str, int]:
         models = [asking.with_somebody_to_ask(night, model, endpoints) for model in models]
         for done, model in enumerate(list(models)):
             night.tell("score", "reward models", done, len(models))
-            model = models[done] = fitting.fitted(night, model, night.config.rewards[done])
             written[model.name] = 0
             try:
+                model = models[done] = fitting.fitted(night, model, night.config.rewards[done])
                 _judge(night, model, written)
             except BudgetError as error:
                 night.tell("score", f"{model.name}: {error}")

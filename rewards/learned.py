@@ -20,6 +20,7 @@ from tracemill.rewards import additive
 from tracemill.rewards.credit.episodes import ERROR
 from tracemill.rewards.fitted import kept
 from tracemill.rewards.folds import Folds
+from tracemill.rewards.meaning import Embeds, Meaning
 from tracemill.rewards.rows import query, scores
 
 Floats = npt.NDArray[np.float64]
@@ -41,7 +42,8 @@ class Learned:
     """Probability of success per trajectory, with the spread of `bags` models as (lack of) confidence.
 
     Learns from human labels, environments and users' feedback (in this order, one label per trajectory), out of counts,
-    errors, repeats, lengths, times and the scores of `families`. Says NULL with fewer than `min_labels` labels, and
+    errors, repeats, lengths, times, the scores of `families` and, where it has an embedder, what the last answer is
+    about (`texts`). Says NULL with fewer than `min_labels` labels, and
     where what is left without a user and a time has too few good or bad ones. `fit` keeps the last version until
     there are `growth` more labels, so that versions do not change every night.
     """
@@ -56,6 +58,10 @@ class Learned:
     families: tuple[str, ...] = ("signals", "tools")
     env_names: tuple[str, ...] = ("reward",)
     seed: int = 0
+    texts: bool = True
+    """False: texts are not looked at."""
+    embedder: Embeds | None = field(default=None, repr=False, compare=False)
+    """Whoever runs it hands it over."""
     state: str | None = None
     """What was learned; `fit` fills it."""
     lineage: tuple[str, ...] = field(default=(), repr=False)
@@ -72,8 +78,12 @@ class Learned:
         """What decides a state beside the labels."""
         return content_id(
             "learned/1", self.name, self.min_labels, self.growth, self.buckets, self.blocks, self.bags, self.max_rows,
-            list(self.families), list(self.env_names), self.seed,
+            list(self.families), list(self.env_names), self.seed, None if self._reads is None else self._reads.name,
         )  # fmt: skip
+
+    @property
+    def _reads(self) -> Embeds | None:
+        return self.embedder if self.texts else None
 
     @property
     def version(self) -> str:
@@ -102,8 +112,11 @@ class Learned:
             return last or replace(self, state=None, lineage=())
         chosen = sorted(range(len(labels)), key=lambda at: content_id(self.seed, labels["trajectory_id"][at].as_py()))
         labels = labels.take(pa.array(sorted(chosen[: self.max_rows])))
-        seen = Seen.read(con, self, "", labels["trajectory_id"].to_pylist())
-        state, lineage = self._learned(seen, labels)
+        seen, meaning = Seen.read(con, self, "", labels["trajectory_id"].to_pylist()), None
+        if self._reads is not None:
+            meaning = Meaning.of(con, self._reads, seen.ids, tells=_TELLS)
+            seen = seen.with_texts(con, self._reads, meaning)
+        state, lineage = self._learned(seen, labels, meaning)
         return replace(self, state=state, lineage=lineage)
 
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
@@ -113,11 +126,14 @@ class Learned:
             why = canonical_json({"abstains": "too few labels"})
             rows = rows.append_column("evidence", pa.array([why] * len(rows), pa.string()))
         else:
-            rows = self._judged(seen, json.loads(self.state))
+            state = json.loads(self.state)
+            if self._reads is not None and state["meaning"] is not None:
+                seen = seen.with_texts(con, self._reads, Meaning.from_json(state["meaning"]))
+            rows = self._judged(seen, state)
         rows = rows.append_column("source", pa.array(["model"] * len(rows), pa.string()))
         return scores(rows, name=self.name, version=self.version, now_ns=now_ns, family=self.family)
 
-    def _learned(self, seen: "Seen", labels: pa.Table) -> tuple[str, tuple[str, ...]]:
+    def _learned(self, seen: "Seen", labels: pa.Table, meaning: Meaning | None) -> tuple[str, tuple[str, ...]]:
         at = {name: i for i, name in enumerate(labels["trajectory_id"].to_pylist())}
         order = [at[name] for name in seen.ids]
         y = np.asarray(labels["value"].to_numpy(), dtype=np.float64)[order]
@@ -146,6 +162,7 @@ class Learned:
             "features": additive.to_json(chosen),
             "folds": folds.to_json(),
             "cells": cells,
+            "meaning": None if meaning is None else meaning.to_json(),
         }
         return canonical_json(state), tuple(sorted(seen.ids))
 
@@ -217,6 +234,10 @@ class Seen:
             names=names,
             values=np.stack(columns, axis=1).astype(np.float64),
         )
+
+    def with_texts(self, con: duckdb.DuckDBPyConnection, embedder: Embeds, meaning: Meaning) -> "Seen":
+        told = meaning.columns(con, embedder, self.ids, tells=_TELLS)
+        return replace(self, names=[*self.names, *meaning.names], values=np.concatenate([self.values, told], axis=1))
 
 
 def _resampled(rows: npt.NDArray[np.int64], owners: list[str], rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -56,8 +56,8 @@ VERIFIERS: Mapping[str, Callable[..., Verifier]] = {
 }
 _NEEDS_TRUTH = ("exact_match", "numeric", "sql_execution")
 """Verifiers that abstain wherever nobody knows what is right: they need not look at other trajectories."""
-_FILLED_IN = ("state", "lineage", "chat", "tell")
-"""What fitting fills in, and whoever has a model to ask and somebody to tell; no options."""
+_FILLED_IN = ("state", "lineage", "chat", "tell", "embedder")
+"""What fitting fills in, and whoever has a model to ask, somebody to tell, an embedder; no options."""
 _LOGGED = ("agent", "skip_output")
 """Options of a verifier's spec that say which logged outputs it judges; a replayed output is always judged."""
 

@@ -12,8 +12,12 @@ from tracemill.schema import SCORES
 
 def query(con: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, Any] | None = None) -> pa.Table:
     """The result of `sql/<name>.sql`."""
-    sql = (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
-    return con.execute(sql, dict(params or {})).to_arrow_table()
+    return con.execute(statement(name), dict(params or {})).to_arrow_table()
+
+
+def statement(name: str) -> str:
+    """The text of `sql/<name>.sql`."""
+    return (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def scores(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tracemill.errors import ConfigError
+from tracemill.mining.embedding import HashingEmbedder
 from tracemill.rewards.feedback import Feedback
 from tracemill.rewards.folds import NEW, UNDATED, Folds
 from tracemill.rewards.learned import Learned
@@ -176,6 +177,44 @@ def test_an_answer_that_tells_the_reward_teaches_nothing(lake: Any) -> None:
         lake.score(f"t{at:03}", "reward", float(at % 2), source="env")
     state = Learned().fit(lake.con, now_ns=1).state
     assert "chars" not in {one["name"].split("_")[-1] for one in json.loads(state or "")["features"]}
+
+
+SENT = ("The refund was sent to the card", "The money went back to the card", "A refund is on its way to the card")
+TALKED = ("Please tell me more about yourself", "What a lovely day it is", "Somebody else may know about that")
+
+
+def told(lake: Any, *, turned: frozenset[str] = frozenset()) -> Any:
+    """Runs that differ in nothing but the words of their answers; labels of users in `turned` are the opposite."""
+    for at in range(N):
+        good = at % 2 == 0
+        lake.trajectory(f"t{at:03}", (SENT if good else TALKED)[at // 2 % 3], user_key=user(at), start_ns=at * DAY)
+        lake.score(f"t{at:03}", "reward", float(good != (user(at) in turned)), source="env")
+    return lake
+
+
+def test_with_an_embedder_what_the_answer_is_about_teaches(new_lake: Any) -> None:
+    lake = told(new_lake())
+    blind = values(Learned().fit(lake.con, now_ns=1), lake)
+    reading = Learned(embedder=HashingEmbedder()).fit(lake.con, now_ns=1)
+    said = values(reading, lake)
+    assert [blind[name] or 0 for name in blind] == pytest.approx([0.5] * N, abs=0.15)
+    assert min(said[f"t{at:03}"] or 0 for at in range(0, N, 2)) > 0.7
+    assert max(said[f"t{at:03}"] or 0 for at in range(1, N, 2)) < 0.3
+    assert reading.version != Learned(embedder=HashingEmbedder(), texts=False).fit(lake.con, now_ns=1).version
+    stored(reading, lake)
+    assert Learned(embedder=HashingEmbedder()).fit(lake.con, now_ns=2).version == reading.version
+    other = told(new_lake(), turned=frozenset({"u4"}))
+    again = values(Learned(embedder=HashingEmbedder()).fit(other.con, now_ns=1), lake)
+    own = {f"t{at:03}" for at in range(N) if user(at) == "u4"}
+    assert {name: said[name] for name in own} == {name: again[name] for name in own}
+
+
+def test_an_answer_that_tells_the_reward_says_nothing(lake: Any) -> None:
+    for at in range(N):
+        lake.trajectory(f"t{at:03}", f"Done. Reward: {at % 2}", user_key=user(at))
+        lake.score(f"t{at:03}", "reward", float(at % 2), source="env")
+    state = json.loads(Learned(embedder=HashingEmbedder()).fit(lake.con, now_ns=1).state or "")
+    assert not [one for one in state["features"] if one["name"].startswith("answer ")]
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
