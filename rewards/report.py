@@ -35,7 +35,7 @@ class Thresholds:
     """`[reports]`: what a reward model must reach to be used."""
 
     min_labels: Count = 50
-    """With fewer labels, or fewer than five of a kind, nothing is decided by labels."""
+    """Labels (votes count for what they weigh); with fewer, or fewer than five of a kind, they decide nothing."""
     min_auc: Share = 0.55
     min_slice_auc: Share = 0.4
     """Of its worst slice."""
@@ -132,31 +132,31 @@ def report(
     raters = query(con, "report_raters").to_pydict()
     value = _numbers(targets, "said")
     judged = ~np.isnan(value)
-    label, against = _labels(targets, judged, thresholds)
+    label, weight, against = _labels(targets, judged, thresholds)
     mine = judged & ~np.isnan(label)
-    scores, labels = value[mine], label[mine]
+    scores, labels, weights = value[mine], label[mine], weight[mine]
     table = targets.filter(mine)
-    bins = agreement.reliability(scores, labels, bins=_BINS)
-    brier = agreement.brier(scores, labels, bins=_BINS)
-    pairs = agreement.pairwise(
-        scores, labels, [g or t for g, t in zip(*_columns(table, "task_group", "cluster"), strict=True)]
-    )
+    bins = agreement.reliability(scores, labels, weights, bins=_BINS)
+    brier = agreement.brier(scores, labels, weights, bins=_BINS)
+    groups = [g or t for g, t in zip(*_columns(table, "task_group", "cluster"), strict=True)]
+    pairs = agreement.pairwise(scores, labels, groups, weights)
     flipped = _numbers(targets, "flipped")
     new = judged & np.asarray(targets["is_new"].to_numpy(), dtype=np.bool_)
     metrics: dict[str, Any] = {
         "against": against,
         "n_good": int((labels >= 0.5).sum()),
+        "label_weight": round(float(weights.sum()), 2),
         "mean": float(value[judged].mean()) if judged.any() else None,
-        "auc": agreement.auc(scores, labels),
-        "pr_auc": agreement.pr_auc(scores, labels),
+        "auc": agreement.auc(scores, labels, weights),
+        "pr_auc": agreement.pr_auc(scores, labels, weights),
         "brier": None if brier is None else asdict(brier),
-        "ece": agreement.ece(scores, labels, bins=_BINS),
-        "calibration_slope": agreement.calibration_slope(scores, labels),
-        "kappa": agreement.kappa(scores, labels),
+        "ece": agreement.ece(scores, labels, weights, bins=_BINS),
+        "calibration_slope": agreement.calibration_slope(scores, labels, weights),
+        "kappa": agreement.kappa(scores, labels, weights),
         "kappa_ceiling": agreement.kappa(raters["one"], raters["other"]),
         "n_two_raters": len(raters["one"]),
         "pairwise": asdict(pairs),
-        "worst_slice": _worst_slice(table, scores, labels, thresholds.slice_labels),
+        "worst_slice": _worst_slice(table, scores, labels, weights, thresholds.slice_labels),
         "flip_rate": float(np.nanmean(flipped)) if (~np.isnan(flipped)).any() else None,
         "probes": None if probes is None else {key: asdict(one) for key, one in probes.items()},
         "histogram": _histogram(value[judged]),
@@ -165,7 +165,7 @@ def report(
         "success": _success(targets, value),
         "remarks": list(remarks),
     }
-    enough = _enough(labels, thresholds)
+    enough = _enough(labels, weights, thresholds)
     failures = _failures(metrics, thresholds, ranked=enough and ranking, calibrated=enough and calibrated)
     return Report(
         name=name,
@@ -194,18 +194,19 @@ def latest(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
 
 def _labels(
     targets: pa.Table, judged: np.ndarray[Any, np.dtype[np.bool_]], thresholds: Thresholds
-) -> tuple[agreement.Floats, str]:
-    people, env = _numbers(targets, "label"), _numbers(targets, "env")
-    if not _enough(people[judged & ~np.isnan(people)], thresholds) and _enough(
-        env[judged & ~np.isnan(env)], thresholds
-    ):
-        return env, "env"
-    return people, "people"
+) -> tuple[agreement.Floats, agreement.Floats, str]:
+    """Labels, what each weighs, and whose they are."""
+    people, env, weight = _numbers(targets, "label"), _numbers(targets, "env"), _numbers(targets, "weight")
+    known, told = judged & ~np.isnan(people), judged & ~np.isnan(env)
+    same = np.ones(len(env))
+    if not _enough(people[known], weight[known], thresholds) and _enough(env[told], same[told], thresholds):
+        return env, same, "env"
+    return people, weight, "people"
 
 
-def _enough(labels: agreement.Floats, thresholds: Thresholds) -> bool:
-    good = int((labels >= 0.5).sum())
-    return len(labels) >= thresholds.min_labels and min(good, len(labels) - good) >= _FEW_OF_A_KIND
+def _enough(labels: agreement.Floats, weights: agreement.Floats, thresholds: Thresholds) -> bool:
+    total, good = float(weights.sum()), float(weights[labels >= 0.5].sum())
+    return total >= thresholds.min_labels and min(good, total - good) >= _FEW_OF_A_KIND
 
 
 def _numbers(table: pa.Table, column: str) -> agreement.Floats:
@@ -232,14 +233,15 @@ def _drift(before: Sequence[int] | None, new: Sequence[int]) -> float | None:
 
 
 def _worst_slice(
-    table: pa.Table, scores: agreement.Floats, labels: agreement.Floats, least: int
+    table: pa.Table, scores: agreement.Floats, labels: agreement.Floats, weights: agreement.Floats, least: int
 ) -> dict[str, Any] | None:
     found = []
     for dimension in SLICES:
         names = np.array([str(one or "") for one in table[dimension].to_pylist()], dtype=np.str_)
         for name in sorted(set(names.tolist()) - {""}):
             mine = names == name
-            area = agreement.auc(scores[mine], labels[mine]) if int(mine.sum()) >= least else None
+            enough = weights[mine].sum() >= least
+            area = agreement.auc(scores[mine], labels[mine], weights[mine]) if enough else None
             if area is not None:
                 found.append({"dimension": dimension, "value": name, "n": int(mine.sum()), "auc": area})
     return min(found, key=lambda one: float(str(one["auc"])), default=None)

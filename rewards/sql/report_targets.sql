@@ -2,12 +2,12 @@
 with people as (
     -- What the feedback model made of people's words: one label a trajectory.
     -- How often users rate is an estimate, and no draw.
-    select target_id, value, case when source = 'human' then propensity end as propensity from scores
+    select target_id, value, case when source = 'human' then propensity end as propensity,
+        -- The thousand votes of one user weigh as much as they count for.
+        case when source = 'user' then try_cast(try_cast(evidence as json) ->> '$.influence' as double) end as influence
+    from scores
     where target_kind = 'trajectory' and name = 'feedback' and source in ('human', 'user')
         and coalesce(evidence, '') like '{"score_ids":%'
-        -- Of a user who votes a thousand times so many votes are labels as they count for.
-        and (source = 'human' or md5_number_lower(target_id) / 18446744073709551616.0
-            < coalesce(try_cast(try_cast(evidence as json) ->> '$.influence' as double), 1))
     qualify row_number() over (partition by target_id order by "at" desc nulls last, source, score_id) = 1
 ),
 -- What was asked for with a known probability, undiluted by what users volunteered.
@@ -26,7 +26,7 @@ lengths as (
     select trajectory_id, ntile(3) over (order by n_spans, trajectory_id) as tercile from trajectories
 )
 select t.trajectory_id, s.value as said, s.flipped, coalesce(s.is_new, false) as is_new,
-    case when p.value between 0 and 1 then p.value end as label,
+    case when p.value between 0 and 1 then p.value end as label, greatest(coalesce(p.influence, 1), 1e-6) as weight,
     coalesce(a.value, case when p.propensity > 0 and p.value between 0 and 1 then p.value end) as sampled,
     case when a.value is not null then a.propensity else p.propensity end as propensity,
     case when e.value between 0 and 1 then e.value end as env,

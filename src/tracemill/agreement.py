@@ -1,7 +1,7 @@
 """How far scores agree with labels: ranking, calibration, raters, drift. Plain numpy; ties and weights are exact.
 
-Labels lie in [0, 1]; where a metric wants two classes, 0.5 and more is the good one. A metric that its input cannot
-tell is None, never 0.
+Labels lie in [0, 1]; where a metric wants two classes, 0.5 and more is the good one. `weights` (above 0; none: all 1)
+say how much a label counts. A metric that its input cannot tell is None, never 0.
 """
 
 from collections.abc import Sequence
@@ -24,26 +24,31 @@ def _good(labels: Numbers) -> npt.NDArray[np.bool_]:
     return _floats(labels) >= 0.5
 
 
-def auc(scores: Numbers, labels: Numbers) -> float | None:
+def _weights(weights: Numbers | None, n: int) -> Floats:
+    return np.ones(n) if weights is None else _floats(weights)
+
+
+def auc(scores: Numbers, labels: Numbers, weights: Numbers | None = None) -> float | None:
     """Probability that a good one scores above a bad one, ties half; None without both kinds."""
     given, good = _floats(scores), _good(labels)
-    n_good = int(good.sum())
-    n_bad = len(good) - n_good
-    if not n_good or not n_bad:
+    if good.all() or not good.any():
         return None
-    _, place, counts = np.unique(given, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return float((ranks[good].sum() - n_good * (n_good + 1) / 2) / (n_good * n_bad))
+    weight = _weights(weights, len(good))
+    _, place = np.unique(given, return_inverse=True)
+    goods, bads = np.bincount(place, weights=weight * good), np.bincount(place, weights=weight * ~good)
+    below = np.cumsum(bads) - bads / 2
+    return float((goods * below).sum() / (goods.sum() * bads.sum()))
 
 
-def pr_auc(scores: Numbers, labels: Numbers) -> float | None:
+def pr_auc(scores: Numbers, labels: Numbers, weights: Numbers | None = None) -> float | None:
     """Average precision (ties in one step); the share of good ones is what a constant reaches. None without both."""
     given, good = _floats(scores), _good(labels)
     if good.all() or not good.any():
         return None
+    weight = _weights(weights, len(good))
     levels, place = np.unique(-given, return_inverse=True)
-    hits = np.cumsum(np.bincount(place, weights=good, minlength=len(levels)))
-    seen = np.cumsum(np.bincount(place, minlength=len(levels)))
+    hits = np.cumsum(np.bincount(place, weights=weight * good, minlength=len(levels)))
+    seen = np.cumsum(np.bincount(place, weights=weight, minlength=len(levels)))
     gained = np.diff(hits, prepend=0.0)
     return float((gained * hits / seen).sum() / hits[-1])
 
@@ -55,37 +60,48 @@ class Bin:
     n: int
     said: float
     found: float
+    weight: float
+    """What they weigh together; `n` where all weigh 1."""
+    effective: float
+    """So many of equal weight would tell as much."""
 
 
-def reliability(scores: Numbers, labels: Numbers, *, bins: int = 10) -> tuple[Bin, ...]:
-    """Bins of about equal mass in rising order; equal scores are never torn apart."""
+def reliability(scores: Numbers, labels: Numbers, weights: Numbers | None = None, *, bins: int = 10) -> tuple[Bin, ...]:
+    """Bins of about equal weight in rising order; equal scores are never torn apart."""
     given, found = _floats(scores), _floats(labels)
     if not len(given):
         return ()
-    order = np.argsort(given, kind="stable")
-    given, found = given[order], found[order]
-    _, starts, counts = np.unique(given, return_index=True, return_counts=True)
-    middle = starts + (counts - 1) / 2
-    place = np.repeat(np.minimum(bins - 1, (middle * bins / len(given)).astype(np.int64)), counts)
+    weight = _weights(weights, len(given))
+    _, level = np.unique(given, return_inverse=True)
+    mass = np.bincount(level, weights=weight)
+    middle = np.maximum(0.0, np.cumsum(mass) - (mass + weight.mean()) / 2)
+    place = np.minimum(bins - 1, (middle * bins / weight.sum()).astype(np.int64))[level]
     return tuple(
-        Bin(n=int(mine.sum()), said=float(given[mine].mean()), found=float(found[mine].mean()))
+        Bin(
+            n=int(mine.sum()),
+            said=float(np.average(given[mine], weights=weight[mine])),
+            found=float(np.average(found[mine], weights=weight[mine])),
+            weight=float(weight[mine].sum()),
+            effective=float(weight[mine].sum() ** 2 / (weight[mine] ** 2).sum()),
+        )
         for mine in (place == number for number in np.unique(place))
     )
 
 
-def ece(scores: Numbers, labels: Numbers, *, bins: int = 10) -> float | None:
+def ece(scores: Numbers, labels: Numbers, weights: Numbers | None = None, *, bins: int = 10) -> float | None:
     """Expected calibration error over bins of equal mass, less what chance alone gives (Kumar et al. 2019).
 
     The root of the mean squared gap, each bin's square less the variance of its mean; 0 where chance explains it.
     """
-    found = reliability(scores, labels, bins=bins)
+    found = reliability(scores, labels, weights, bins=bins)
     if not found:
         return None
-    total = sum(one.n for one in found)
+    total = sum(one.weight for one in found)
     squares = 0.0
     for one in found:
-        chance = one.found * (1 - one.found) / (one.n - 1) if one.n > 1 else (one.said - one.found) ** 2
-        squares += one.n / total * ((one.said - one.found) ** 2 - chance)
+        gap = (one.said - one.found) ** 2
+        chance = one.found * (1 - one.found) / (one.effective - 1) if one.n > 1 else gap
+        squares += one.weight / total * (gap - chance)
     return float(max(0.0, squares) ** 0.5)
 
 
@@ -102,16 +118,17 @@ class Brier:
     uncertainty: float
 
 
-def brier(scores: Numbers, labels: Numbers, *, bins: int = 10) -> Brier | None:
+def brier(scores: Numbers, labels: Numbers, weights: Numbers | None = None, *, bins: int = 10) -> Brier | None:
     given, found = _floats(scores), _floats(labels)
     if not len(given):
         return None
-    base, total = float(found.mean()), len(given)
-    parts = reliability(given, found, bins=bins)
+    weight = _weights(weights, len(given))
+    base, total = float(np.average(found, weights=weight)), float(weight.sum())
+    parts = reliability(given, found, weight, bins=bins)
     return Brier(
-        value=float(((given - found) ** 2).mean()),
-        reliability=sum(one.n * (one.said - one.found) ** 2 for one in parts) / total,
-        resolution=sum(one.n * (one.found - base) ** 2 for one in parts) / total,
+        value=float(np.average((given - found) ** 2, weights=weight)),
+        reliability=sum(one.weight * (one.said - one.found) ** 2 for one in parts) / total,
+        resolution=sum(one.weight * (one.found - base) ** 2 for one in parts) / total,
         uncertainty=base * (1 - base),
     )
 
@@ -137,7 +154,7 @@ def platt(
     """
     x = logit(np.clip(_floats(scores), 0.02, 0.98))
     y = _floats(labels)
-    w = np.ones(len(y)) if weights is None else _floats(weights)
+    w = _weights(weights, len(y))
     slope, intercept = 1.0, 0.0
     for _ in range(50):
         p = logistic(slope * x + intercept)
@@ -152,21 +169,22 @@ def platt(
     return float(slope), float(intercept)
 
 
-def calibration_slope(scores: Numbers, labels: Numbers) -> float | None:
+def calibration_slope(scores: Numbers, labels: Numbers, weights: Numbers | None = None) -> float | None:
     """1 where scores are as sure as they may be, below 1 where too sure; None without both kinds of labels."""
     good = _good(labels)
     if good.all() or not good.any():
         return None
-    return platt(scores, labels, ridge=1e-3)[0]
+    return platt(scores, labels, weights=weights, ridge=1e-3)[0]
 
 
-def kappa(one: Numbers, other: Numbers) -> float | None:
+def kappa(one: Numbers, other: Numbers, weights: Numbers | None = None) -> float | None:
     """Cohen's kappa of two raters' good or bad; None where both only ever say one and the same."""
     a, b = _good(one), _good(other)
     if not len(a):
         return None
-    agreed = float((a == b).mean())
-    chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
+    weight = _weights(weights, len(a))
+    agreed, p, q = (float(np.average(one, weights=weight)) for one in (a == b, a, b))
+    chance = p * q + (1 - p) * (1 - q)
     return None if chance > 1 - 1e-12 else (agreed - chance) / (1 - chance)
 
 
@@ -178,21 +196,23 @@ class Pairs:
     accuracy: float | None
 
 
-def pairwise(scores: Numbers, labels: Numbers, groups: Sequence[str]) -> Pairs:
-    """Pairs of good and bad within a group, all groups' pairs together."""
+def pairwise(scores: Numbers, labels: Numbers, groups: Sequence[str], weights: Numbers | None = None) -> Pairs:
+    """Pairs of good and bad within a group, all groups' pairs together; a pair weighs what its two weigh multiplied."""
     given, good = _floats(scores), _good(labels)
+    weight = _weights(weights, len(good))
     members: dict[str, list[int]] = {}
     for place, group in enumerate(groups):
         members.setdefault(group, []).append(place)
-    total, won = 0, 0.0
+    pairs, total, won = 0, 0.0, 0.0
     for places in members.values():
-        area = auc(given[places], good[places].astype(np.float64))
+        own, w = good[places], weight[places]
+        area = auc(given[places], own.astype(np.float64), w)
         if area is not None:
-            n_good = int(good[places].sum())
-            pairs = n_good * (len(places) - n_good)
-            total += pairs
-            won += pairs * area
-    return Pairs(n=total, accuracy=won / total if total else None)
+            pairs += int(own.sum() * (~own).sum())
+            mass = float(w[own].sum() * w[~own].sum())
+            total += mass
+            won += mass * area
+    return Pairs(n=pairs, accuracy=won / total if total else None)
 
 
 def psi(before: Sequence[int], now: Sequence[int]) -> float | None:

@@ -1,5 +1,7 @@
 """What agreement with labels means: against brute force, and on scores whose calibration is known."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,3 +118,29 @@ def test_nothing_drifts_from_itself(counts: list[int]) -> None:
 def test_what_moved_has_drifted() -> None:
     assert agreement.psi([50, 50], [48, 52]) < 0.1
     assert agreement.psi([50, 50], [10, 90]) > 0.25
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.6, 1.0]), st.booleans(), st.integers(1, 4)), max_size=25))
+def test_what_weighs_twice_is_there_twice(rows: list[tuple[float, bool, int]]) -> None:
+    scores, labels, weights = ([float(row[at]) for row in rows] for at in range(3))
+    often = [row for row in rows for _ in range(row[2])]
+    many, told, groups = [row[0] for row in often], [float(row[1]) for row in often], ["g"] * len(rows)
+    for metric in (agreement.auc, agreement.pr_auc, agreement.kappa, agreement.calibration_slope):
+        found, expected = metric(scores, labels, weights), metric(many, told)
+        assert found == (None if expected is None else pytest.approx(expected, abs=1e-6)), metric
+    # In one bin, so that nothing hangs on where bins end.
+    one, other = agreement.brier(scores, labels, weights, bins=1), agreement.brier(many, told, bins=1)
+    assert one is other is None or astuple(one) == pytest.approx(astuple(other))
+    pairs = agreement.pairwise(scores, labels, groups, weights).accuracy
+    alone = agreement.auc(many, told)
+    assert pairs == (None if alone is None else pytest.approx(alone))
+
+
+def test_labels_that_weigh_little_prove_no_miscalibration() -> None:
+    scores, labels = [0.5] * 60, [1.0] * 30 + [0.0] * 20 + [1.0] * 10
+    heavy = [1.0] * 4 + [0.01] * 56
+    assert agreement.ece(scores, [1.0] * 60, [1.0] * 60) == pytest.approx(0.5)
+    assert agreement.ece(scores, labels, heavy) < agreement.ece(scores, [1.0] * 60, heavy)
+    (only,) = agreement.reliability(scores, labels, heavy)
+    assert (only.n, only.weight) == (60, pytest.approx(4.56))
+    assert 4 < only.effective < 6

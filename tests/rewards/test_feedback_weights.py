@@ -3,12 +3,11 @@
 import json
 from typing import Any
 
-import pyarrow.compute as pc
 import pytest
 
 from tracemill.errors import ConfigError
 from tracemill.rewards.feedback import Feedback
-from tracemill.rewards.rows import query
+from tracemill.rewards.report import Thresholds, report
 
 
 def votes(lake: Any, user: str, arm: str, *values: float) -> None:
@@ -151,11 +150,16 @@ def test_options_that_mean_nothing_are_refused() -> None:
 
 
 def test_of_a_users_thousand_votes_reports_hold_as_many_against_a_judge_as_they_count_for(lake: Any) -> None:
-    for n in range(400):
-        lake.trajectory(f"t{n}")
+    for n in range(460):
+        lake.trajectory(f"t{n:03}")
         told = {"score_ids": ["x"], "influence": 0.1} if n < 390 else {"score_ids": ["x"]}
-        lake.score(f"t{n}", "feedback", 0.0, source="user", evidence=json.dumps(told, separators=(",", ":")))
-    lake.con.execute("create temp table said (target_id varchar, value double, flipped double, is_new boolean)")
-    labels = query(lake.con, "report_targets").filter(pc.field("label").is_valid())["trajectory_id"].to_pylist()
-    assert {f"t{n}" for n in range(390, 400)} <= set(labels)
-    assert 20 < len(labels) - 10 < 60
+        said = float(n % 2 if n < 390 else n % 5 == 0)
+        lake.score(f"t{n:03}", "feedback", said, source="user", evidence=json.dumps(told, separators=(",", ":")))
+        lake.score(f"t{n:03}", "judge", 1 - said if n < 390 else said, source="llm", version="1")
+    found = report(lake.con, "judge", "1", thresholds=Thresholds())
+    metrics = found.metrics
+    assert (found.n_labelled, metrics["label_weight"]) == (460, 109.0), "no label is thrown away"
+    # By count the one who is always against the judge would decide; so the 70 others do.
+    assert (metrics["brier"]["value"], metrics["auc"]) == pytest.approx((39 / 109, 0.5798), abs=0.001)
+    few = report(lake.con, "judge", "1", thresholds=Thresholds(min_labels=110))
+    assert few.passed is None
