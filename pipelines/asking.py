@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TypeVar
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.pipelines.config import Config
-from tracemill.pipelines.endpoint import api_key, open_endpoint
+from tracemill.pipelines.endpoint import Endpoint, api_key, open_endpoint
 from tracemill.pipelines.night import Night
 from tracemill.protocols import RewardModel
 from tracemill.rewards.llm.asking import AsksModel
@@ -17,6 +18,7 @@ from tracemill.warehouse import ReplayCache
 _CHUNK = 128
 """Answers that a killed night loses for each portion under way; fewer cost a transaction each."""
 _RETRIES = 5
+A = TypeVar("A", bound=AsksModel)
 
 
 def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> RewardModel:
@@ -27,6 +29,16 @@ def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> 
     """
     if not isinstance(model, AsksModel):
         return model
+    endpoint = None
+    if model.base_url is None:
+        if not (night.config.endpoint.base_url or night.config.endpoint.local):
+            raise _nobody(model)
+        endpoint = stack.enter_context(open_endpoint(night))
+    return on(night, model, endpoint, Ledger(Budget(tokens=model.budget_tokens or None)))
+
+
+def on(night: Night, model: A, endpoint: Endpoint | None, ledger: Ledger) -> A:
+    """The model with its own endpoint to ask, or with this one where it has none. Calls are booked in `ledger`."""
     if model.base_url is not None:
         chat = HttpChatModel(
             model.base_url,
@@ -37,17 +49,14 @@ def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> 
             per_minute=model.per_minute,
         )
         name = model.model or night.config.endpoint.model
-    elif night.config.endpoint.base_url or night.config.endpoint.local:
-        endpoint = stack.enter_context(open_endpoint(night))
+    elif endpoint is not None:
         chat, name = endpoint.chat, model.model or endpoint.model
     else:
         raise _nobody(model)
     if name is None:
         raise _nobody(model)
-    ledger = Ledger(Budget(tokens=model.budget_tokens or None))
     kept = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock(), chunk=_CHUNK)
-    asking: RewardModel = model.asking(kept, name, tell=lambda said: night.tell("score", f"{model.name}: {said}"))
-    return asking
+    return model.asking(kept, name, tell=lambda said: night.tell("score", f"{model.name}: {said}"))
 
 
 def nobody_there(model: RewardModel) -> RewardModel:

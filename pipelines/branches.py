@@ -14,7 +14,7 @@ from tracemill.optimize import choosing, headroom, optimizers, portfolio
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
-from tracemill.pipelines import replaying, studying
+from tracemill.pipelines import laddering, replaying, studying
 from tracemill.pipelines.endpoint import Endpoint, api_key, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
@@ -30,7 +30,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         return [], {"status": "skipped", "skipped": "no verifier can judge a replayed answer of this site"}
     start = replaying.on_endpoint(endpoint, lesson.production.artifact)
     ensure_adapter(endpoint, start)
-    replay = replaying.replayer(night, endpoint, budget=replaying.budget(night))
+    replay = laddering.for_tuning(night, lesson, endpoint, start)
     reflection = writer(night, replay.ledger)
     searches = [
         optimizers.build(name, seed=night.config.seed, reflection=reflection, **dict(settings.options.get(name, {})))
@@ -42,7 +42,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         outcomes = replay(artifact, cases)
         branch: Branch = "production" if artifact == start else "prompt"
         candidate_id = replace(lesson.production, branch=branch, artifact=artifact).candidate_id
-        replaying.record(night, candidate_id, outcomes, purpose="tune", fidelity="single_step")
+        replaying.record(night, candidate_id, outcomes, purpose="tune")
         night.tell("optimize", "model calls", replay.ledger.spent.calls, settings.max_calls)
         return outcomes
 

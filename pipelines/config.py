@@ -41,6 +41,7 @@ Price = Annotated[float, Field(ge=0)]
 Days = Annotated[float, Field(ge=0)]
 Pattern = Annotated[str, AfterValidator(_regex)]
 Engine = Literal["local", "processes", "ray"]
+Rung = Literal["lint", "single_step", "pairwise", "recorded", "simulated", "executed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +226,10 @@ class OptimizeConfig:
     optimizers: tuple[str, ...] = ("logged", "labeled_few_shot", "nearest", "random_search")
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """`[optimize.options.NAME]`: knobs of one optimizer."""
+    ladder: tuple[Rung, ...] = ("lint", "single_step")
+    """How prompts are tried: each case is judged by the first level that can. Nothing simulated reaches the gate."""
+    read_only_tools: tuple[str, ...] = ()
+    """Tools that change nothing: a recorded replay may call them more often, earlier, or not at all."""
     reflection_model: str | None = None
     """A capable model that writes prompts for gepa and mipro, by its name at `reflection_url`."""
     reflection_url: str | None = None
@@ -236,6 +241,18 @@ class OptimizeConfig:
     max_tokens: Count | None = None
     max_usd: Positive | None = None
     max_seconds: Positive | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentConfig:
+    """`[environment]`: where the ladder's level `executed` runs agents for real."""
+
+    make: str | None = None
+    """`package.module:function` that gives a fresh protocols.Environment, in the project's folder or installed."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What it is called with."""
+    max_steps: Count = 10
+    """Calls of the model in an episode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +335,7 @@ class Config:
     split: SplitConfig = SplitConfig()
     endpoint: EndpointConfig = EndpointConfig()
     optimize: OptimizeConfig = OptimizeConfig()
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     train: TrainConfig = TrainConfig()
     gate: GateConfig = GateConfig()
     bind: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

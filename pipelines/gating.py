@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
-from tracemill.optimize.replay import Budget
-from tracemill.pipelines import judging, releasing, replaying
+from tracemill.optimize.replay import Budget, Ledger
+from tracemill.pipelines import grading, judging, laddering, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
@@ -31,14 +31,14 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
     if not winners:
         return []
     cases = gate_cases(night, lesson, winners)
-    baseline, fidelity = _production_outcomes(night, lesson, cases, endpoint)
+    baseline = _production_outcomes(night, lesson, cases, endpoint)
     replaying.write_candidate(night, lesson.production, snapshot=lesson.snapshot)
-    replaying.record(night, lesson.production.candidate_id, baseline, purpose="gate", fidelity=fidelity)
+    replaying.record(night, lesson.production.candidate_id, baseline, purpose="gate")
     decisions = []
     for done, candidate in enumerate(winners):
         night.tell("gate", "judging candidates", done, len(winners))
-        outcomes = _outcomes(night, candidate, cases, endpoint, cautious=True)
-        replaying.record(night, candidate.candidate_id, outcomes, purpose="gate", fidelity="single_step")
+        outcomes = _outcomes(night, lesson, candidate, cases, endpoint, cautious=True)
+        replaying.record(night, candidate.candidate_id, outcomes, purpose="gate")
         unseen = _sealed(night, cases, outcomes, baseline)
         decisions.append(decide(night, lesson, candidate, outcomes, baseline, unseen))
     night.tell("gate", "judging candidates", len(winners), len(winners))
@@ -175,21 +175,20 @@ def verdict_row(night: Night, decision: Decision, snapshot: int) -> dict[str, ob
     }
 
 
-def _production_outcomes(
-    night: Night, lesson: Lesson, cases: Sequence[Case], endpoint: Endpoint
-) -> tuple[list[Outcome], str]:
+def _production_outcomes(night: Night, lesson: Lesson, cases: Sequence[Case], endpoint: Endpoint) -> list[Outcome]:
     if replaying.served_by(endpoint, lesson.production.artifact):
         # Sampled as the candidates are, also where the logs do not tell how production samples.
         running = replace(lesson.production, artifact=replaying.on_endpoint(endpoint, lesson.production.artifact))
-        return _outcomes(night, running, cases, endpoint, cautious=False), "single_step"
-    return replaying.as_logged(cases, night), "logged"
+        return _outcomes(night, lesson, running, cases, endpoint, cautious=False)
+    graders = grading.graders(night, lesson.site, endpoint, Ledger(Budget()), cautious=False)
+    return replaying.as_logged(cases, night, graders.alone)
 
 
 def _outcomes(
-    night: Night, candidate: Candidate, cases: Sequence[Case], endpoint: Endpoint, *, cautious: bool
+    night: Night, lesson: Lesson, candidate: Candidate, cases: Sequence[Case], endpoint: Endpoint, *, cautious: bool
 ) -> list[Outcome]:
     ensure_adapter(endpoint, candidate.artifact)
-    return replaying.replayer(night, endpoint, budget=Budget(), cautious=cautious)(candidate.artifact, cases)
+    return laddering.for_the_gate(night, lesson, endpoint, cautious=cautious)(candidate.artifact, cases)
 
 
 _UNDECIDED = """

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from tracemill import rewards
 from tracemill.errors import BudgetError, EndpointError
 from tracemill.mining import sites
+from tracemill.optimize.ladder import Mark
 from tracemill.pipelines import asking, crediting, fitting, validating
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.night import Night
@@ -140,8 +141,26 @@ def verifier(config: Config, *, cautious: bool = False) -> Verify:
     None for one call out of an episode of several, unless somebody corrected that very call: what the episode came to
     says nothing about a call that was replayed alone. `cautious` takes the lower bound of a verifier that is not sure.
     """
-    sealed = config.combined.sealed
-    return _first([one for one in _verifiers(config) if one.name not in sealed], cautious=cautious)
+    return _first(open_verifiers(config), cautious=cautious)
+
+
+def open_verifiers(config: Config) -> tuple[Verifier, ...]:
+    """The configured verifiers, sealed ones aside."""
+    return tuple(one for one in _verifiers(config) if one.name not in config.combined.sealed)
+
+
+def mark(verifiers: Sequence[Verifier], case: Case, output: str, *, cautious: bool, alone: bool) -> Mark:
+    """What the first verifier that can judge the case says. `alone`: the output is that of one call, replayed alone."""
+    if alone and case.steps > 1 and case.correction is None:
+        return Mark(reward=None)
+    for one in verifiers:
+        if cautious and isinstance(one, Explaining):
+            value = one.explain(case, output).low
+        else:
+            value = one.verify(case, output)
+        if value is not None:
+            return Mark(reward=value, by=f"{one.name}@{one.version}")
+    return Mark(reward=None)
 
 
 def sealed_verifiers(config: Config) -> Mapping[str, Verify]:
@@ -155,16 +174,4 @@ def _verifiers(config: Config) -> list[Verifier]:
 
 
 def _first(verifiers: Sequence[Verifier], *, cautious: bool) -> Verify:
-    def verify(case: Case, output: str) -> float | None:
-        if case.steps > 1 and case.correction is None:
-            return None
-        for one in verifiers:
-            if cautious and isinstance(one, Explaining):
-                value = one.explain(case, output).low
-            else:
-                value = one.verify(case, output)
-            if value is not None:
-                return value
-        return None
-
-    return verify
+    return lambda case, output: mark(verifiers, case, output, cautious=cautious, alone=True).reward

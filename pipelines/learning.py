@@ -13,7 +13,7 @@ from tracemill.mining import decontaminating
 from tracemill.mining import sites as mined_sites
 from tracemill.optimize import artifact as artifacts
 from tracemill.optimize import portfolio
-from tracemill.pipelines import clustering, judging
+from tracemill.pipelines import clustering, grading
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Candidate, Case, Site
 
@@ -27,7 +27,7 @@ class Lesson:
     train: tuple[Case, ...]
     tune: tuple[Case, ...]
     verifiable: float
-    """Share of the judged cases whose replayed answer a verifier can judge."""
+    """Share of the judged cases whose replay somebody can judge."""
     snapshot: int
 
     @property
@@ -50,7 +50,6 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     worth: list[tuple[float, Site, list[Case], float]] = []
     lessons: list[Lesson] = []
     left: list[str] = []
-    verify = judging.verifier(night.config)
     snapshot = night.lake.snapshot_id()
     keep = night.config.sites_per_night
     with night.learner(snapshot) as con:
@@ -69,7 +68,8 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
                 continue
             judged = [case.reward for case in known if case.reward is not None]
             failure = 1 - sum(judged) / len(judged) if judged else 1.0
-            verifiable = sum(verify(case, case.logged_output) is not None for case in known) / len(known)
+            can = grading.verifiable(night, site)
+            verifiable = sum(map(can, known)) / len(known)
             worth.append((site.n_calls * failure * verifiable, site, known, verifiable))
         worth.sort(key=lambda one: (-one[0], one[1].site_id))
         for _, site, known, verifiable in worth:

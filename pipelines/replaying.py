@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tracemill.ids import content_id
-from tracemill.optimize.replay import Budget, Replayer, output_of
+from tracemill.optimize.ladder import Grade
+from tracemill.optimize.ladder.level import graded
+from tracemill.optimize.replay import Budget, output_of
 from tracemill.pipelines import judging
 from tracemill.pipelines.endpoint import Endpoint
 from tracemill.pipelines.night import Night, rows
 from tracemill.records import Artifact, Candidate, Case, Completion, Outcome
-from tracemill.warehouse import ReplayCache
 
 
 def validity(night: Night) -> Callable[[Case, str], bool | None]:
@@ -32,44 +33,24 @@ def budget(night: Night) -> Budget:
     )
 
 
-def replayer(night: Night, endpoint: Endpoint, *, budget: Budget, cautious: bool = True) -> Replayer:
-    """Replays with this night's verifier; answers are cached in the lake by content.
-
-    `cautious` scores answers with the lower bound where the verifier is not sure: what is to be better has to prove it.
-    """
-    return Replayer(
-        model=endpoint.chat,
-        cache=ReplayCache(night.lake),
-        budget=budget,
-        seed=night.config.seed,
-        verify=judging.verifier(night.config, cautious=cautious),
-        valid=validity(night),
-        now_ns=night.clock(),
-    )
-
-
-def as_logged(cases: Sequence[Case], night: Night) -> list[Outcome]:
+def as_logged(cases: Sequence[Case], night: Night, grade: Grade) -> list[Outcome]:
     """Production's outcomes as the logs have them, for a production model that the endpoint does not serve.
 
-    Judged by the verifiers that judge replays, so that both sides are measured with one rule.
+    Judged by whoever judges replays, so that both sides are measured with one rule.
     """
-    valid, verify = validity(night), judging.verifier(night.config)
     measured = night.select(
         "SELECT trajectory_id || '/' || step AS case_id, tokens_in, tokens_out, cost_usd, "
         "(latency_ms * 1e6)::BIGINT AS latency_ns FROM llm_calls WHERE trajectory_id IN (SELECT unnest(?::VARCHAR[]))",
         [case.trajectory_id for case in cases],
     )
     figures = {row.pop("case_id"): row for row in measured.to_pylist()}
-    return [
-        Outcome(
-            case_id=case.case_id,
-            task_group=case.task_group,
-            completion=Completion(text=case.logged_output, **figures.get(case.case_id, {})),
-            reward=verify(case, case.logged_output),
-            valid=valid(case, case.logged_output),
-        )
-        for case in cases
-    ]
+    return graded(
+        cases,
+        [Completion(text=case.logged_output, **figures.get(case.case_id, {})) for case in cases],
+        grade=grade,
+        valid=validity(night),
+        fidelity="logged",
+    )
 
 
 def rejudged(outcomes: Sequence[Outcome], cases: Sequence[Case], verify: judging.Verify) -> list[Outcome]:
@@ -82,7 +63,7 @@ def rejudged(outcomes: Sequence[Outcome], cases: Sequence[Case], verify: judging
     ]
 
 
-def record(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purpose: str, fidelity: str) -> int:
+def record(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purpose: str) -> int:
     """Writes outcomes as rows of `evaluations`; the same outcome of the same night is one row."""
     values = [
         {
@@ -100,7 +81,9 @@ def record(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purp
             "cost_usd": outcome.completion.cost_usd,
             "latency_ns": outcome.completion.latency_ns,
             "cached": outcome.completion.cached,
-            "fidelity": fidelity,
+            "fidelity": outcome.fidelity,
+            "reached": outcome.reached,
+            "judged_by": outcome.judged_by,
             "night_id": night.night_id,
             "at": night.clock(),
         }

@@ -1,9 +1,9 @@
 """Level 1: one logged call, sent again with the artifact's prompt, and what came back judged by reward models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tracemill.optimize.ladder.level import Grade, Valid, graded
+from tracemill.optimize.ladder.level import Grade, Valid, graded, unknown
 from tracemill.optimize.replay import request_for
 from tracemill.protocols import ChatModel
 from tracemill.records import Artifact, Case, ChatRequest, Completion, Fidelity, Outcome
@@ -19,14 +19,21 @@ class SingleStep:
     grade: Grade
     valid: Valid
     seed: int | None = 0
+    worth: Callable[[Case], bool] | None = None
+    """Which cases to ask about where another level may judge the rest; None: all."""
 
     @property
     def fidelity(self) -> Fidelity:
         return "single_step"
 
     def __call__(self, artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
-        completions = answers(self.model, artifact, cases, seed=self.seed)
-        return graded(cases, completions, grade=self.grade, valid=self.valid, fidelity=self.fidelity)
+        worth = [case for case in cases if self.worth is None or self.worth(case)]
+        completions = answers(self.model, artifact, worth, seed=self.seed)
+        outcomes = iter(graded(worth, completions, grade=self.grade, valid=self.valid, fidelity=self.fidelity))
+        asked = {id(case) for case in worth}
+        return [
+            next(outcomes) if id(case) in asked else unknown(case, "nobody can judge this call alone") for case in cases
+        ]
 
 
 def answers(model: ChatModel, artifact: Artifact, cases: Sequence[Case], *, seed: int | None) -> list[Completion]:

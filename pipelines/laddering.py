@@ -1,0 +1,173 @@
+"""The ladder of a night: which levels try a prompt of a site, on one cache and one account, and how each is judged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tracemill.errors import ConfigError
+from tracemill.mining import episodes as mined_episodes
+from tracemill.optimize.endpoint import HttpChatModel
+from tracemill.optimize.ladder import Executed, Ladder, Level, Lint, Pairwise, Recorded, Simulated, SingleStep
+from tracemill.optimize.lint import TokenCount
+from tracemill.optimize.replay import Budget, CachedModel, Ledger
+from tracemill.pipelines import grading, replaying
+from tracemill.pipelines.endpoint import Endpoint, api_key
+from tracemill.pipelines.learning import Lesson
+from tracemill.pipelines.night import Night
+from tracemill.protocols import ChatModel, Environment
+from tracemill.records import Artifact, Case, Episode, Outcome
+from tracemill.rewards.llm.pairs import won
+from tracemill.rewards.python_callable import named
+from tracemill.warehouse import ReplayCache
+
+_NO_EVIDENCE = ("lint", "simulated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Climb:
+    """An `Evaluate` and the account that all its levels and judges draw on."""
+
+    ladder: Ladder
+    ledger: Ledger
+
+    def __call__(self, artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
+        return self.ladder(artifact, cases)
+
+
+def for_tuning(night: Night, lesson: Lesson, endpoint: Endpoint, start: Artifact) -> Climb:
+    """All levels of `[optimize] ladder` within its budget; `start` is the prompt that candidates begin with."""
+    ledger = Ledger(replaying.budget(night))
+    lint = None
+    if "lint" in night.config.optimize.ladder:
+        lint = Lint(baseline=start, logged=lesson.learn, count=_tokens(night))
+    levels = _levels(night, lesson, endpoint, ledger, cautious=True)
+    return Climb(ladder=Ladder(levels, lint=lint), ledger=ledger)
+
+
+def for_the_gate(night: Night, lesson: Lesson, endpoint: Endpoint, *, cautious: bool) -> Climb:
+    """The levels whose outcomes are evidence; a single call where none of those is wanted for tuning."""
+    ledger = Ledger(Budget())
+    wanted = tuple(name for name in night.config.optimize.ladder if name not in _NO_EVIDENCE)
+    settings = replace(night.config.optimize, ladder=wanted or ("single_step",))
+    deciding = replace(night, config=replace(night.config, optimize=settings))
+    return Climb(ladder=Ladder(_levels(deciding, lesson, endpoint, ledger, cautious=cautious)), ledger=ledger)
+
+
+def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, *, cautious: bool) -> list[Level]:
+    settings, seed, valid = night.config.optimize, night.config.seed, replaying.validity(night)
+    model = _on(night, endpoint.chat, ledger)
+    graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=cautious)
+    episodes = _episodes(night, lesson)
+
+    def single_step() -> Level:
+        last = settings.ladder[-1] == "single_step"
+        return SingleStep(model=model, grade=graders.alone, valid=valid, seed=seed, worth=None if last else graders.can)
+
+    def pairwise() -> Level:
+        judge = grading.judge(night, lesson.site, endpoint, ledger)
+        if judge is None:
+            raise ConfigError(
+                "[optimize] ladder has 'pairwise', which asks a judge: add a [[rewards]] of kind judge for this agent "
+                "that is not sealed and did not fail its latest report, or take it out"
+            )
+        return Pairwise(
+            model=model, won=lambda pairs: won(judge, pairs), by=grading.signed(judge), valid=valid, seed=seed
+        )
+
+    def recorded() -> Level:
+        tools = frozenset(settings.read_only_tools)
+        return Recorded(model=model, episodes=episodes, grade=graders.final, valid=valid, read_only=tools, seed=seed)
+
+    def executed() -> Level:
+        environment, options = night.config.environment, dict(night.config.environment.options)
+        if environment.make is None:
+            raise ConfigError("[optimize] ladder has 'executed': set make in [environment], or take it out")
+        where = f"[environment] make = {environment.make!r}"
+        _, make = named(environment.make, night.config.root, where)
+        try:
+            made: Environment = make(**options)
+        except Exception as error:
+            raise ConfigError(f"{where} with {options}: {type(error).__name__}: {error}") from error
+        del made  # only to see early whether the options are right; each episode has its own
+        return Executed(
+            model=model,
+            make=lambda: make(**options),
+            by=environment.make,
+            valid=valid,
+            max_steps=environment.max_steps,
+            seed=seed,
+        )
+
+    def simulated() -> Level:
+        player, name = _player(night, endpoint, ledger)
+        return Simulated(
+            model=model,
+            player=player,
+            player_name=name,
+            episodes=episodes,
+            grade=graders.final,
+            valid=valid,
+            seed=seed,
+        )
+
+    makers: Mapping[str, Callable[[], Level]] = {
+        "single_step": single_step,
+        "pairwise": pairwise,
+        "recorded": recorded,
+        "executed": executed,
+        "simulated": simulated,
+    }
+    return [makers[name]() for name in settings.ladder if name != "lint"]
+
+
+def _on(night: Night, chat: ChatModel, ledger: Ledger) -> CachedModel:
+    return CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock())
+
+
+def _episodes(night: Night, lesson: Lesson) -> Callable[[Sequence[Case]], Mapping[str, Episode]]:
+    """Episodes as the lesson's snapshot has them. Each is read once."""
+    known: dict[str, Episode | None] = {}
+
+    def load(cases: Sequence[Case]) -> Mapping[str, Episode]:
+        names = sorted({case.trajectory_id for case in cases})
+        missing = [name for name in names if name not in known]
+        if missing:
+            with night.learner(lesson.snapshot) as con:
+                found = mined_episodes.load(con, lesson.site, missing)
+            known.update({name: found.get(name) for name in missing})
+        return {name: episode for name in names if (episode := known[name]) is not None}
+
+    return load
+
+
+def _player(night: Night, endpoint: Endpoint, ledger: Ledger) -> tuple[ChatModel, str]:
+    """Who plays tools and users: the model that writes prompts, else the endpoint's own."""
+    settings = night.config.optimize
+    if settings.reflection_model is not None and settings.reflection_url is not None:
+        chat = HttpChatModel(settings.reflection_url, api_key=api_key(night.environment, settings.reflection_key_env))
+        return _on(night, chat, ledger), settings.reflection_model
+    if endpoint.model is None:
+        raise ConfigError(
+            "[optimize] ladder has 'simulated', which asks a model to play tools and users: set reflection_model and "
+            "reflection_url in [optimize], or model in [endpoint]"
+        )
+    return _on(night, endpoint.chat, ledger), endpoint.model
+
+
+def _tokens(night: Night) -> TokenCount | None:
+    """Tokens by the tokenizer of the local model; None where the model is somebody else's."""
+    settings = night.config.endpoint
+    if settings.base_url is not None or settings.local is None:
+        return None
+    name = night.config.model(settings.local)
+    folders = [Path(name), night.config.work_path / "models" / name]
+    file = next((path for folder in folders if (path := folder / "tokenizer.json").is_file()), None)
+    if file is None:
+        return None
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        return None
+    tokenizer: Any = Tokenizer.from_file(str(file))
+    return lambda text: len(tokenizer.encode(text).ids)

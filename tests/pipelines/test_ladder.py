@@ -1,0 +1,320 @@
+"""The ladder of a night: real lake, real endpoint, episodes of several calls with a tool in between."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracemill.app import settings
+from tracemill.errors import BudgetError, ConfigError
+from tracemill.optimize.artifact import with_instructions
+from tracemill.pipelines import branches, gating, ingesting, judging, laddering, learning, replaying
+from tracemill.pipelines.endpoint import open_endpoint
+from tracemill.pipelines.learning import Lesson
+from tracemill.pipelines.night import Night
+from tracemill.warehouse import Lake
+
+SYSTEM = "You tell customers where their orders are. Look them up first."
+RUNS = 16
+WORDS = [a + b for a in ("ba", "ko", "mi", "ru", "sel", "tor") for b in ("nan", "dem", "lis", "pok", "ver", "zum")]
+NOW = 1_790_000_000_000_000_000
+
+
+def called(number: int, call_id: str) -> dict[str, Any]:
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": "lookup", "arguments": json.dumps({"order": number})},
+    }
+
+
+def agent(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Looks the order up, then says where it is; where its prompt bids it so, politely."""
+    if messages[-1]["role"] == "tool":
+        thanks = "Thank you! " if "politely" in messages[0]["content"] else ""
+        return {"role": "assistant", "content": f"{thanks}It is {messages[-1]['content']}."}
+    number = int(messages[-1]["content"].rsplit(" ", 1)[1])
+    return {"role": "assistant", "content": None, "tool_calls": [called(number, "mine")]}
+
+
+@dataclass
+class Served:
+    url: str
+    answering: Callable[[list[dict[str, Any]]], dict[str, Any]] = agent
+    asked: list[list[dict[str, Any]]] = field(default_factory=list)
+
+
+@contextmanager
+def serving() -> Iterator[Served]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            state.asked.append(body["messages"])
+            choice = {"index": 0, "finish_reason": "stop", "message": state.answering(body["messages"])}
+            usage = {"prompt_tokens": 20, "completion_tokens": 5}
+            raw = json.dumps({"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = Served(url=f"http://127.0.0.1:{server.server_address[1]}/v1")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def question(number: int) -> str:
+    """Worded so differently that each is a task of its own."""
+    return " ".join(random.Random(number).sample(WORDS, 9))
+
+
+def _parts(message: dict[str, Any]) -> dict[str, Any]:
+    if message["role"] == "tool":
+        part = {"type": "tool_call_response", "id": message["tool_call_id"], "response": message["content"]}
+        return {"role": "tool", "parts": [part]}
+    parts: list[dict[str, Any]] = [{"type": "text", "content": message["content"]}] if message["content"] else []
+    for call in message.get("tool_calls", ()):
+        named = call["function"]
+        parts.append({"type": "tool_call", "id": call["id"], "name": named["name"], "arguments": named["arguments"]})
+    return {"role": message["role"], "parts": parts}
+
+
+def trace(number: int) -> dict[str, Any]:
+    """An order's episode: a call that looks it up, and one that answers."""
+    asked = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{question(number)} order {number}"}]
+    looked = {"role": "assistant", "content": None, "tool_calls": [called(number, f"c{number}")]}
+    found = {"role": "tool", "tool_call_id": f"c{number}", "content": f"in depot {number}"}
+    told = {"role": "assistant", "content": f"Depot {number}."}
+    spans = []
+    for step, (sent, said) in enumerate(((asked, looked), ([*asked, looked, found], told))):
+        begin = NOW + number * 10**9 + step * 10**6
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.agent.name": "orders",
+            "gen_ai.request.model": "toy",
+            "gen_ai.input.messages": json.dumps([_parts(message) for message in sent]),
+            "gen_ai.output.messages": json.dumps([{**_parts(said), "finish_reason": "stop"}]),
+        }
+        spans.append(
+            {
+                "traceId": f"{number + 1:032x}",
+                "spanId": f"{number * 10 + step + 1:016x}",
+                "name": "chat toy",
+                "startTimeUnixNano": str(begin),
+                "endTimeUnixNano": str(begin + 10**5),
+                "attributes": [{"key": key, "value": {"stringValue": text}} for key, text in attributes.items()],
+            }
+        )
+    return {
+        "resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [{"scope": {"name": "x"}, "spans": spans}]}]
+    }
+
+
+SETTINGS: dict[str, Any] = {
+    "rewards": [{"kind": "regex", "name": "polite", "pattern": "Thank you"}],
+    "optimize": {"ladder": ["lint", "single_step", "recorded"], "optimizers": [], "headroom": False},
+    "train": {"min_rows": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Served]]:
+    """A project whose episodes are taken in, judged and mined."""
+    root = tmp_path_factory.mktemp("orders")
+    (root / "log.jsonl").write_text("".join(json.dumps(trace(number)) + "\n" for number in range(RUNS)))
+    with serving() as server:
+        config = settings.parse(
+            {**SETTINGS, "endpoint": {"base_url": server.url, "model": "toy"}}, root=root, where="t"
+        )
+        with Lake.create(config.lake_path) as lake:
+            night = Night(night_id="first", config=config, lake=lake, clock=lambda: NOW)
+            ingesting.take_in(night, [root / "log.jsonl"])
+            judging.score(night)
+            judging.mine(night)
+        yield root, server
+
+
+@pytest.fixture
+def night(made: tuple[Path, Served]) -> Iterator[Night]:
+    root, server = made
+    server.answering = agent
+    config = settings.parse({**SETTINGS, "endpoint": {"base_url": server.url, "model": "toy"}}, root=root, where="t")
+    with Lake.open(config.lake_path) as lake:
+        yield Night(night_id="n", config=config, lake=lake, clock=lambda: NOW)
+
+
+@pytest.fixture
+def server(made: tuple[Path, Served]) -> Served:
+    made[1].asked.clear()
+    return made[1]
+
+
+def with_ladder(night: Night, *levels: Any, **more: Any) -> Night:
+    return replace(night, config=replace(night.config, optimize=replace(night.config.optimize, ladder=levels, **more)))
+
+
+def lesson_of(night: Night) -> Lesson:
+    (lesson,), left = learning.choose(night)
+    assert lesson.verifiable == 1.0, left
+    return lesson
+
+
+def test_episodes_of_several_calls_are_replayed_and_recorded_with_their_fidelity(night: Night, server: Served) -> None:
+    assert learning.choose(with_ladder(night, "lint", "single_step"))[0][0].verifiable == 0.0
+    lesson = lesson_of(night)
+    start = lesson.production.artifact
+    polite = replace(lesson.production, artifact=with_instructions(start, SYSTEM + " Answer politely."))
+    with open_endpoint(night) as endpoint:
+        climb = laddering.for_tuning(night, lesson, endpoint, start)
+        plain, better = climb(start, lesson.learn), climb(polite.artifact, lesson.learn)
+    assert {(one.fidelity, one.reward, one.reached) for one in plain} == {("recorded:exact", 0.0, 2)}
+    assert {(one.fidelity, one.reward, one.reached) for one in better} == {("recorded:exact", 1.0, 2)}
+    replaying.record(night, polite.candidate_id, better, purpose="tune")
+    rows = night.select("SELECT DISTINCT fidelity, reached, judged_by FROM evaluations").to_pylist()
+    (row,) = rows
+    assert (row["fidelity"], row["reached"]) == ("recorded:exact", 2)
+    assert row["judged_by"].startswith("polite@")
+    # Single steps that nobody could judge were not asked for.
+    assert len(server.asked) == climb.ledger.spent.calls == 2 * 2 * len({one.trajectory_id for one in lesson.learn})
+
+
+def test_the_gate_climbs_the_same_ladder_and_finds_nobody_played(night: Night, server: Served) -> None:
+    lesson = lesson_of(night)
+    artifact = with_instructions(lesson.production.artifact, SYSTEM + " Answer politely.")
+    winner = replace(lesson.production, branch="prompt", artifact=artifact)
+    with open_endpoint(night) as endpoint:
+        (decision,) = gating.judge(with_ladder(night, "recorded", "simulated"), lesson, [winner], endpoint)
+    assert (decision.baseline_mean, decision.candidate_mean) == (0.0, 1.0)
+    found = night.select("SELECT DISTINCT fidelity FROM evaluations WHERE purpose = 'gate'")
+    assert found["fidelity"].to_pylist() == ["recorded:exact"]
+
+
+def test_a_played_tool_goes_on_where_the_log_does_not_and_the_gate_refuses_it(night: Night, server: Served) -> None:
+    def other(messages: list[dict[str, Any]]) -> dict[str, Any]:
+        if "You play a tool" in messages[0]["content"]:
+            return {"role": "assistant", "content": "on a lorry"}
+        if messages[-1]["role"] == "user" and "politely" in messages[0]["content"]:
+            return {"role": "assistant", "content": None, "tool_calls": [called(-1, "mine")]}
+        return agent(messages)
+
+    server.answering = other
+    lesson = lesson_of(night)
+    artifact = with_instructions(lesson.production.artifact, SYSTEM + " Answer politely!")
+    with open_endpoint(night) as endpoint:
+        astray = laddering.for_tuning(night, lesson, endpoint, lesson.production.artifact)(artifact, lesson.learn)
+        assert {(one.fidelity, one.reward, one.reached) for one in astray} == {("recorded:divergent", None, 1)}
+        playing = with_ladder(night, "recorded", "simulated")
+        climb = laddering.for_tuning(playing, lesson, endpoint, lesson.production.artifact)
+        outcomes = climb(artifact, lesson.learn)
+    assert {(one.fidelity, one.reward, one.completion.text) for one in outcomes} == {
+        ("simulated", 1.0, "Thank you! It is on a lorry.")
+    }
+    shown = [json.loads(asked[1]["content"]) for asked in server.asked if "You play" in asked[0]["content"]]
+    assert all("in depot" in one["examples"][0]["result"] for one in shown)
+    candidate = replace(lesson.production, branch="prompt", artifact=artifact)
+    with pytest.raises(ConfigError, match="proves nothing"):
+        gating.decide(night, lesson, candidate, outcomes, outcomes)
+
+
+def test_levels_that_lack_something_say_what(night: Night, server: Served) -> None:
+    lesson = lesson_of(night)
+    with open_endpoint(night) as endpoint:
+        for level, said in (("pairwise", "asks a judge"), ("executed", r"set make in \[environment\]")):
+            with pytest.raises(ConfigError, match=said):
+                laddering.for_tuning(with_ladder(night, level), lesson, endpoint, lesson.production.artifact)
+
+
+def test_a_budget_ends_an_episode_in_the_middle_and_the_next_run_goes_on(night: Night, server: Served) -> None:
+    lesson = lesson_of(night)
+    artifact = with_instructions(lesson.production.artifact, SYSTEM + " Answer politely; be brief.")
+    episodes = len({one.trajectory_id for one in lesson.learn})
+    few = with_ladder(night, "recorded", max_calls=episodes + 1)
+    with open_endpoint(night) as endpoint:
+        with pytest.raises(BudgetError):
+            laddering.for_tuning(few, lesson, endpoint, lesson.production.artifact)(artifact, lesson.learn)
+        assert len(server.asked) == episodes + 1
+        climb = laddering.for_tuning(few, lesson, endpoint, lesson.production.artifact)
+        assert {one.reward for one in climb(artifact, lesson.learn)} == {1.0}
+    assert len(server.asked) == 2 * episodes
+
+
+@pytest.mark.slow
+def test_a_killed_replay_of_episodes_is_taken_up_where_it_was(night: Night, server: Served) -> None:
+    lesson = lesson_of(night)
+    episodes = len({one.trajectory_id for one in lesson.learn})
+    before = night.select("SELECT count(*) AS n FROM replays")["n"][0].as_py()
+    script = textwrap.dedent(
+        """
+        import json, sys
+        from pathlib import Path
+        from tracemill.app import settings
+        from tracemill.optimize.artifact import with_instructions
+        from tracemill.pipelines import laddering, learning
+        from tracemill.pipelines.endpoint import open_endpoint
+        from tracemill.pipelines.night import Night
+        from tracemill.warehouse import Lake
+        root, said = Path(sys.argv[1]), json.loads(sys.argv[2])
+        config = settings.parse(said, root=root, where="t")
+        with Lake.open(config.lake_path) as lake:
+            night = Night(night_id="killed", config=config, lake=lake, clock=lambda: 1)
+            (lesson,), _ = learning.choose(night)
+            artifact = with_instructions(lesson.production.artifact, sys.argv[3])
+            with open_endpoint(night) as endpoint:
+                laddering.for_tuning(night, lesson, endpoint, lesson.production.artifact)(artifact, lesson.learn)
+        """
+    )
+    told = {**SETTINGS, "endpoint": {"base_url": server.url, "model": "toy"}}
+    prompt = SYSTEM + " Answer politely and at once."
+    args = [sys.executable, "-c", script, str(night.config.root), json.dumps(told), prompt]
+    with subprocess.Popen(args) as running:
+
+        def deadly(messages: list[dict[str, Any]]) -> dict[str, Any]:
+            if messages[-1]["role"] == "tool":
+                running.kill()  # all first calls are answered and kept, no second one is
+            return agent(messages)
+
+        server.answering = deadly
+        assert running.wait() == -signal.SIGKILL
+    server.answering = agent
+    kept = night.select("SELECT count(*) AS n FROM replays")["n"][0].as_py() - before
+    assert kept == episodes
+    server.asked.clear()
+    with open_endpoint(night) as endpoint:
+        climb = laddering.for_tuning(night, lesson, endpoint, lesson.production.artifact)
+        outcomes = climb(with_instructions(lesson.production.artifact, prompt), lesson.learn)
+    assert {(one.fidelity, one.reward) for one in outcomes} == {("recorded:exact", 1.0)}
+    assert len(server.asked) == climb.ledger.spent.calls == episodes
+
+
+def test_the_prompt_branch_records_what_it_tried(night: Night, server: Served) -> None:
+    lesson = lesson_of(night)
+    with open_endpoint(night) as endpoint:
+        (production,), detail = branches.search_prompts(night, lesson, endpoint)
+    assert (production.tune_score, detail["candidates"]) == (0.0, 1)
+    found = night.select(
+        "SELECT DISTINCT fidelity, reached FROM evaluations WHERE purpose = 'tune' AND candidate_id = ?",
+        production.candidate_id,
+    )
+    assert found.to_pylist() == [{"fidelity": "recorded:exact", "reached": 2}]
