@@ -58,6 +58,7 @@ Project = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan that would run, and change nothing.")]
 Site = Annotated[str | None, typer.Argument(help="Site id or its beginning; default: the most valuable sites.")]
+CandidateId = Annotated[str, typer.Argument(help="Candidate id or its beginning.")]
 Channel = Annotated[str | None, typer.Option(help="Channel; default: the one of [gate].")]
 
 
@@ -296,8 +297,16 @@ def train(site: Site = None, project: Project = None, json: Json = False, dry_ru
 
 
 @app.command()
+def blame(candidate: CandidateId, project: Project = None, json: Json = False) -> None:
+    """Which episodes, of how many users, stand behind each line that a candidate adds to production's prompt."""
+    from tracemill.app.commands import blame as room
+
+    room.blame(project, candidate, as_json=json)
+
+
+@app.command()
 def gate(
-    candidate: Annotated[str, typer.Argument(help="Candidate id or its beginning.")],
+    candidate: CandidateId,
     project: Project = None,
     json: Json = False,
     dry_run: DryRun = False,
@@ -310,7 +319,7 @@ def gate(
 
 @app.command()
 def promote(
-    candidate: Annotated[str, typer.Argument(help="Candidate id or its beginning.")],
+    candidate: CandidateId,
     channel: Channel = None,
     force: Annotated[bool, typer.Option(help="Promote without a PROMOTE verdict; the release row says so.")] = False,
     project: Project = None,

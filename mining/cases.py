@@ -115,6 +115,7 @@ def _case(row: Mapping[str, Any], call: Bound, site: Site, talks: bool) -> Case:
         correction=correction,
         weight=1.0 if not propensity else 1.0 / propensity,
         task=json.loads(row["attributes"]) if row["attributes"] else {},
+        user=row["owner"],
     )
 
 

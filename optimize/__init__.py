@@ -10,6 +10,7 @@
 | `engine` | `language_model`: a DSPy language model over any ChatModel |
 | `optimizers` | `OPTIMIZERS`: name -> factory; `build(name, seed=…, reflection=…, **knobs)` |
 | `choosing` | `winner`: the one prompt that goes to the gate |
+| `provenance` | `supports`: which episodes, of how many users, stand behind each line |
 | `headroom` | `measure`: whether there is anything to gain |
 | `portfolio` | `run`: optimizers race for a budget; `split_tune` |
 

@@ -20,6 +20,7 @@ from tracemill.ids import content_id
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
 from tracemill.optimize.evidence import feedback
 from tracemill.optimize.lint import lint
+from tracemill.optimize.provenance import Lines
 from tracemill.optimize.replay import output_of
 from tracemill.optimize.search import PromptModel, candidate, tune_score
 from tracemill.records import Artifact, Candidate, Case, ChatRequest, Completion, Outcome
@@ -153,6 +154,7 @@ class Bench:
         self._rewards: dict[tuple[str, str], float | None] = {}
         self._tuned = {content_id(study.baseline.to_json())}
         self._seen: set[str] = set()
+        self._lines = Lines(study)
 
     def objections(self, artifact: Artifact) -> list[str]:
         key = content_id(artifact.to_json())
@@ -163,8 +165,10 @@ class Bench:
 
     def answer(self, artifact: Artifact, values: Mapping[str, Any]) -> str:
         """The output of the artifact on the cases with these values; "" where it failed or was refused."""
+        self._lines.wrote(artifact)
         if self.objections(artifact):
             return ""
+        self._lines.looked_at(case.trajectory_id for case in self.train.get(values_key(values), ()))
         asked, known = values_key(values), content_id(artifact.to_json())
         if (known, asked) not in self._answers:
             in_tune = asked in self.tune
@@ -189,7 +193,9 @@ class Bench:
 
     def shown(self, trajectories: Iterable[str]) -> None:
         """Notes that candidates from now on rest on these episodes, too."""
-        self._seen.update(trajectories)
+        known = set(trajectories)
+        self._seen |= known
+        self._lines.looked_at(known)
 
     def source(self, values: Mapping[str, Any]) -> str:
         """The trajectory that a demonstration with these values was taken from."""
@@ -207,7 +213,10 @@ class Bench:
             self._tuned.add(known)
             sources = {demo["source"] for demo in pool_of(artifact)} - {PRODUCTION_SOURCE}
             score = tune_score(cases, outcomes)
-            self.dialogue.found.append(candidate(self._study, self._optimizer, artifact, score, self._seen | sources))
+            made = self._seen | sources
+            self.dialogue.found.append(
+                candidate(self._study, self._optimizer, artifact, score, made, self._lines.known)
+            )
         return outcomes
 
     def _note(self, known: str, key: str, group: Sequence[Case], outcomes: Sequence[Outcome]) -> None:

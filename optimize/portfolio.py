@@ -27,7 +27,20 @@ class Standing:
     calls: int = 0
     best: float | None = None
     """Its best tuning score."""
+    refused: int = 0
+    """Candidates with a line that too few users stand behind."""
     ended: Literal["racing", "done", "dropped", "budget", "failed"] = "racing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backing:
+    """How many distinct users must stand behind what a candidate adds, so that no one person writes a prompt."""
+
+    line: int = 1
+    demonstration: int = 1
+
+    def enough(self, candidate: Candidate) -> bool:
+        return all(one.n_users >= (self.demonstration if one.demonstration else self.line) for one in candidate.support)
 
 
 class _Found:
@@ -55,13 +68,14 @@ def run(
     on_error: Callable[[str, Exception], None] | None = None,
     ledger: Ledger | None = None,
     standings: list[Standing] | None = None,
+    backing: Backing = Backing(),
 ) -> list[Candidate]:
     """All candidates found, after the production artifact with its own tuning score.
 
     With a `ledger` the optimizers race for its budget by successive halving (Jamieson and Talwalkar 2016): each round
     they have equal shares, and of those that are not done the better half, by their best tuning score, goes on. A
     search goes on by beginning again: its cached answers cost nothing. Without one each runs to its end in turn.
-    How each did is appended to `standings`.
+    How each did is appended to `standings`. Candidates without the `backing` are none.
 
     `on_candidate` hears each as it is found, production included. An optimizer that fails is told to `on_error`
     (name, error; None: the log) and the others run; a used-up budget ends the run, with all found until then.
@@ -77,7 +91,7 @@ def run(
     for number in range(rounds):
         later = (rounds - number - 1) * len(racing)
         for place, (optimizer, standing) in enumerate(racing):
-            error = _leg(study, optimizer, standing, found, ledger, 1 / (len(racing) - place + later))
+            error = _leg(study, optimizer, standing, found, backing, ledger, 1 / (len(racing) - place + later))
             if isinstance(error, BudgetError) and (ledger is None or ledger.used_up):
                 for _, one in racing:
                     one.ended = "budget" if one.ended == "racing" else one.ended
@@ -94,14 +108,24 @@ def run(
 
 
 def _leg(
-    study: Study, optimizer: Optimizer, standing: Standing, found: _Found, ledger: Ledger | None, share: float
+    study: Study,
+    optimizer: Optimizer,
+    standing: Standing,
+    found: _Found,
+    backing: Backing,
+    ledger: Ledger | None,
+    share: float,
 ) -> Exception | None:
     """One search on its share of the budget; what ended it, None where it came to its end."""
     standing.rounds += 1
     before = 0 if ledger is None else ledger.spent.calls
     try:
         with nullcontext() if ledger is None else ledger.lent(share):
+            standing.refused = 0  # a search that goes on begins again
             for one in optimizer.search(study):
+                if not backing.enough(one):
+                    standing.refused += 1
+                    continue
                 if one.tune_score is not None:
                     standing.best = max(one.tune_score, standing.best or 0.0)
                 found.add(one)

@@ -9,6 +9,7 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.ids import PSEUDONYM, canonical_json, content_id
 from tracemill.optimize.artifact import demo_from_case
+from tracemill.optimize.provenance import supports
 from tracemill.protocols import ChatModel
 from tracemill.records import Artifact, Candidate, Case, Outcome
 from tracemill.study import Study
@@ -103,9 +104,19 @@ def tuned(study: Study, artifact: Artifact) -> tuple[float | None, int]:
 
 
 def candidate(
-    study: Study, optimizer: str, artifact: Artifact, score: tuple[float | None, int], lineage: Iterable[str] = ()
+    study: Study,
+    optimizer: str,
+    artifact: Artifact,
+    score: tuple[float | None, int],
+    lineage: Iterable[str] = (),
+    by_line: Mapping[str, Iterable[str]] | None = None,
 ) -> Candidate:
-    """A proposal of the prompt branch, child of the production artifact."""
+    """A proposal of the prompt branch, child of the production artifact.
+
+    `lineage`: the episodes that it was made from; none where it was not made from logs. `by_line`: those that single
+    lines were written from.
+    """
+    made_from = tuple(sorted(set(lineage)))
     return Candidate(
         branch="prompt",
         site_id=study.site.site_id,
@@ -113,9 +124,10 @@ def candidate(
         optimizer=optimizer,
         artifact=artifact,
         parent_id=production(study).candidate_id,
-        lineage=tuple(sorted(set(lineage))),
+        lineage=made_from,
         tune_score=score[0],
         tune_n=score[1],
+        support=supports(study, artifact, made_from, by_line or {}) if made_from else (),
     )
 
 

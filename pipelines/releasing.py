@@ -18,7 +18,7 @@ from tracemill.promote import bundle as bundles
 from tracemill.promote import publishers as publishing
 from tracemill.promote import registry
 from tracemill.promote.publishers import StagedPublisher
-from tracemill.records import Artifact, Candidate, Decision, Guardrail, Site
+from tracemill.records import Artifact, Candidate, Decision, Guardrail, Site, Support
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,9 @@ def find_candidate(night: Night, prefix: str) -> Candidate:
         lineage=tuple(row["lineage"] or ()),
         tune_score=row["tune_score"],
         tune_n=row["tune_n"] or 0,
+        support=tuple(
+            Support(**{**one, "trajectories": tuple(one["trajectories"])}) for one in json.loads(row["support"] or "[]")
+        ),
     )
 
 

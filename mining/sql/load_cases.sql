@@ -3,7 +3,7 @@
 -- between several is made in Python, which knows the template).
 with calls as (
     select t.trajectory_id, t.step, t.span_id, t.site_version, t.system_ids, t.input_ids, t.output_ids, t.start_ns,
-        r.session_id, r.task_key, r.task_group, r.pool, r.n_llm_calls as steps
+        r.session_id, coalesce(r.user_key, r.session_id) as owner, r.task_key, r.task_group, r.pool, r.n_llm_calls as steps
     from transitions t join trajectories r using (trajectory_id)
     where t.site_id = $site_id and t.trainable is not false and r.pool is not null and r.task_group is not null
         and ($pool is null or r.pool = $pool)

@@ -116,6 +116,13 @@ class Case:
     """1 / the probability that this case was drawn for judgement."""
     task: Mapping[str, Any] = field(default_factory=dict)
     """The declared task's attributes (gold answer, database); for verifiers only."""
+    user: str | None = None
+    """Pseudonym of whoever was served; else the session's id."""
+
+    @property
+    def owner(self) -> str:
+        """Whom the case counts for where distinct users are counted: an episode that names nobody is one of its own."""
+        return self.user or self.trajectory_id
 
     @property
     def sure_reward(self) -> float | None:
@@ -154,6 +161,18 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Support:
+    """A line or demonstration that a candidate adds to production's prompt, and who stands behind it."""
+
+    text: str
+    trajectories: tuple[str, ...]
+    """Episodes that it was written from."""
+    n_users: int
+    """Distinct users of these episodes; one that names nobody counts as its session, else as itself."""
+    demonstration: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A proposed change to one site; `production` is the artifact it has to beat."""
 
@@ -166,6 +185,8 @@ class Candidate:
     lineage: tuple[str, ...] = ()
     tune_score: float | None = None
     tune_n: int = 0
+    support: tuple[Support, ...] = ()
+    """Of every line that was made from logs."""
 
     @property
     def candidate_id(self) -> str:

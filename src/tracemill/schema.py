@@ -300,6 +300,7 @@ CANDIDATES = _schema(
     lineage=_STRINGS,  # trajectory ids that it was made from
     tune_score=pa.float64(),  # mean reward on the tuning cases; optimistic, never a verdict
     tune_n=pa.int64(),
+    support=pa.string(),  # who stands behind each added line: JSON of records.Support; NULL: nothing was made from logs
     snapshot_id=pa.int64(),
     night_id=pa.string(),
     at=pa.int64(),

@@ -18,6 +18,7 @@ ONLY_LOOKS = {
     "sql": "reads the lake, read-only; --output writes the file that was named",
     "releases": "lists what was released",
     "findings": "lists what was found",
+    "blame": "shows what was proposed",
     "doctor": "looks and changes nothing",
 }
 """Commands without --dry-run, with the reason."""

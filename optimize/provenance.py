@@ -1,0 +1,80 @@
+"""Blame for prompts: which episodes, of how many users, stand behind each line that a candidate adds."""
+
+from collections.abc import Iterable, Mapping
+
+from tracemill import client
+from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
+from tracemill.records import Artifact, Support
+from tracemill.study import Study
+
+
+def lines(artifact: Artifact) -> list[tuple[str, str]]:
+    """(role, line) of the prompt's constant text, blank lines left out; slots are written `{{name}}`."""
+    found = []
+    for item in artifact.prompt["messages"]:
+        pieces = item.get("content") or ()
+        text = "".join(piece if isinstance(piece, str) else f"{{{{{piece['slot']}}}}}" for piece in pieces)
+        found += [(str(item["role"]), line) for line in text.splitlines() if line.strip()]
+    return found
+
+
+def added(baseline: Artifact, artifact: Artifact) -> list[str]:
+    """The lines of constant text that the baseline has not, each once, in order."""
+    own = set(lines(baseline))
+    return list(dict.fromkeys(line for role, line in lines(artifact) if (role, line) not in own))
+
+
+def supports(
+    study: Study, artifact: Artifact, lineage: Iterable[str], by_line: Mapping[str, Iterable[str]]
+) -> tuple[Support, ...]:
+    """Who stands behind each added line and each demonstration that is not production's own.
+
+    `by_line`: the episodes that a line was written from; a line that is not there rests on the whole `lineage`. A
+    demonstration rests on all episodes that ask the same and have the same right output.
+    """
+    whole = sorted(set(lineage))
+    found = [
+        _support(study, line, by_line.get(line, whole), demonstration=False) for line in added(study.baseline, artifact)
+    ]
+    shown = [demo for demo in pool_of(artifact) if demo.get("source") != PRODUCTION_SOURCE]
+    if shown:
+        claims: dict[tuple[str, str], set[str]] = {}
+        for case in study.train:
+            if case.expected is not None:
+                asked = client.question(study.baseline.prompt, case.values)
+                claims.setdefault((asked, case.expected), set()).add(case.trajectory_id)
+        for demo in shown:
+            answer = str(demo["messages"][-1].get("content"))
+            alike = claims.get((demo["text"], answer), set()) | {str(demo["source"])}
+            found.append(_support(study, f"{demo['text']} → {answer}", alike, demonstration=True))
+    return tuple(found)
+
+
+class Lines:
+    """What a search has learned its lines from: each line belongs to what was looked at before it was first written."""
+
+    def __init__(self, study: Study) -> None:
+        self.known: dict[str, tuple[str, ...]] = {}
+        self._study = study
+        self._since: set[str] = set()
+
+    def looked_at(self, trajectories: Iterable[str]) -> None:
+        self._since.update(trajectories)
+
+    def wrote(self, artifact: Artifact) -> None:
+        """An artifact as it is first seen."""
+        new = [line for line in added(self._study.baseline, artifact) if line not in self.known]
+        if new and self._since:
+            self.known.update(dict.fromkeys(new, tuple(sorted(self._since))))
+            self._since.clear()
+
+
+def _support(study: Study, text: str, trajectories: Iterable[str], *, demonstration: bool) -> Support:
+    behind = sorted(set(trajectories))
+    owner = {case.trajectory_id: case.owner for case in (*study.train, *study.tune)}
+    return Support(
+        text=text,
+        trajectories=tuple(behind),
+        n_users=len({owner.get(one, one) for one in behind}),
+        demonstration=demonstration,
+    )

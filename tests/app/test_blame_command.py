@@ -1,0 +1,77 @@
+"""tracemill blame: who stands behind each line of a candidate, as it is kept in the lake."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from judged_lake import build, opened
+from triage import BASE, RULE, SITE
+from typer.testing import CliRunner
+
+from tracemill.app.cli import app
+from tracemill.optimize.artifact import instructions, with_instructions
+from tracemill.pipelines import releasing, replaying
+from tracemill.records import Candidate, Support
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("blame") / "project"
+    build(root, 2)
+    production = Candidate(
+        branch="production", site_id=SITE.site_id, site_version="v1", optimizer="production", artifact=BASE
+    )
+    written = replace(
+        production,
+        branch="prompt",
+        optimizer="gepa",
+        artifact=with_instructions(BASE, f"{instructions(BASE)}{RULE}\nAnswer at once."),
+        parent_id=production.candidate_id,
+        lineage=("trajectory-1", "trajectory-2"),
+        support=(
+            Support(text=RULE, trajectories=("trajectory-1", "trajectory-2"), n_users=2),
+            Support(text="my parcel → delivery", trajectories=("trajectory-1",), n_users=1, demonstration=True),
+        ),
+    )
+    with opened(root) as night:
+        for one in (production, written):
+            replaying.write_candidate(night, one, snapshot=1)
+        assert releasing.find_candidate(night, written.candidate_id) == written
+        assert releasing.find_candidate(night, production.candidate_id) == production
+    return root
+
+
+def run(project: Path, *words: str) -> str:
+    with opened(project) as night:
+        (found,) = night.select("SELECT candidate_id FROM candidates WHERE optimizer = 'gepa'")[
+            "candidate_id"
+        ].to_pylist()
+    result = CliRunner().invoke(app, ["blame", found[:10], "--project", str(project), *words])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_each_added_line_has_its_users_and_episodes(project: Path) -> None:
+    told = json.loads(run(project, "--json"))
+    lines = {one["line"]: one for one in told["lines"]}
+    assert lines[RULE]["n_users"] == 2
+    assert lines[RULE]["trajectories"] == ["trajectory-1", "trajectory-2"]
+    assert lines["Answer at once."]["added"]
+    assert "n_users" not in lines["Answer at once."]
+    assert not lines["  You sort tickets of {{company}}."]["added"]
+    assert told["demonstrations"][0]["n_users"] == 1
+
+
+def test_a_person_can_read_it(project: Path) -> None:
+    shown = run(project)
+    line = next(one for one in shown.splitlines() if RULE in one)
+    assert line.split()[:4] == ["2", "trajecto", "trajecto", "+"]
+    assert "not from logs" in shown
+    assert "my parcel → delivery" in shown
+
+
+def test_an_unknown_candidate_is_told(project: Path) -> None:
+    result = CliRunner().invoke(app, ["blame", "feed", "--project", str(project)])
+    assert result.exit_code != 0
+    assert "no candidate begins with 'feed'" in result.output
