@@ -191,6 +191,8 @@ def main() -> None:
             runs[name].append(search(name, world, given, calls, held_out))
             for line in runs[name][-1].failed:
                 print(f"seed {seed}: {line}")
+        lifts = ", ".join(f"{name} {100 * done[-1].lift:.0f}" for name, done in runs.items())
+        print(f"seed {seed}: production {100 * production[-1]:.0f}, lift of {lifts}", flush=True)
     print(f"{seeds} seeds, {calls} calls each; production {shown(production)} held out, all rules {shown(ceiling)}")
     print(f"{'':18}{'area':>24}{'lift':>24}{'optimism':>24}{'calls':>8}{'found':>7}{'CPU s':>7}")
     for name, done in runs.items():

@@ -25,9 +25,9 @@ class _Draws:
 
 
 def build(name: str, *, seed: int, reflection: PromptModel, calls: int) -> "Copro | Simba":
-    """With knobs that use about so many calls. COPRO dies of recursion in DSPy after some hundred proposals."""
+    """With knobs that use about so many calls."""
     if name == "copro":
-        return Copro(reflection=reflection, depth=min(calls // 40, 12), seed=seed)
+        return Copro(reflection=reflection, restarts=calls // 40, seed=seed)
     return Simba(reflection=reflection, steps=max(1, calls // 200), seed=seed)
 
 
@@ -37,11 +37,15 @@ def _draws(prompt_model: PromptModel) -> PromptModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copro:
-    """Proposals from the prompts tried so far and their scores; each is evaluated on all tuning cases."""
+    """Proposals from the prompts tried so far and their scores; each is evaluated on all tuning cases.
+
+    In DSPy 3.4.1 it ends with a RecursionError after some 60 proposals: after 6 × 6 it begins again with other draws.
+    """
 
     reflection: PromptModel
     breadth: int = 6
-    depth: int = 4
+    depth: int = 6
+    restarts: int = 1
     seed: int = 0
     name: str = "copro"
 
@@ -61,9 +65,9 @@ class Copro:
             breadth=self.breadth,
             depth=self.depth,
         )
-        copro.compile(
-            program, trainset=examples(program, bench.tune), eval_kwargs={"num_threads": 1, "display_progress": False}
-        )
+        tune = examples(program, bench.tune)
+        for _ in range(self.restarts):
+            copro.compile(program, trainset=tune, eval_kwargs={"num_threads": 1, "display_progress": False})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
