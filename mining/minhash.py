@@ -26,7 +26,7 @@ _QUOTE = re.compile(r"[\"“”«»'‘]")
 _HAS_DIGIT = re.compile(r"(?<!\S)[^\s\d]*+\d\S*")  # from a word's beginning only: linear in the longest of words
 # What it follows is looked at behind its first letter, because patterns that begin with a letter are found faster.
 _NAME = re.compile(r"[A-Z](?<=[\w,;)\"'] [A-Z])[\w’'&-]*(?: (?:of |de |van )?[A-Z][\w’'&-]*)*")
-_MASK = "0"
+MASK = "0"
 
 Signatures = npt.NDArray[np.uint32]
 Halves = npt.NDArray[np.uint16]
@@ -43,20 +43,25 @@ def normalise(text: str) -> str:
     Names are capitalised words inside a sentence; a text that is mostly capitalised keeps them, as there they say
     nothing. Lower case, punctuation dropped (but ? and !), runs of masks and of blanks folded.
     """
-    masked = PSEUDONYM.sub(_MASK, text) if "[" in text else text
+    found = masked_words(text)
+    kept = [word for i, word in enumerate(found) if word != MASK or i == 0 or found[i - 1] != MASK]
+    return " ".join(kept)
+
+
+def masked_words(text: str) -> list[str]:
+    """The words of the normalised text, with every mask."""
+    masked = PSEUDONYM.sub(MASK, text) if "[" in text else text
     if _QUOTE.search(masked):
-        masked = _QUOTED.sub(f" {_MASK} ", masked)
+        masked = _QUOTED.sub(f" {MASK} ", masked)
     if _NAME.search(masked):
         firsts = [word[0] for word in masked.split()]
         if 2 * sum(map(str.isupper, firsts)) < sum(map(str.isalpha, firsts)):
-            masked = _NAME.sub(lambda hit: hit.group() if hit.group() in ("I", "I'm", "I’m") else _MASK, masked)
-    plain = _HAS_DIGIT.sub(f" {_MASK} ", masked).lower()
+            masked = _NAME.sub(lambda hit: hit.group() if hit.group() in ("I", "I'm", "I’m") else MASK, masked)
+    plain = _HAS_DIGIT.sub(f" {MASK} ", masked).lower()
     if plain.isascii():  # the same words, several times as fast
-        found = plain.encode().translate(_PLAIN).decode().replace("?", " ? ").replace("!", " ! ").split()
-    else:
-        found = _WORD.findall(plain)
-    kept = [word for i, word in enumerate(found) if word != _MASK or i == 0 or found[i - 1] != _MASK]
-    return " ".join(kept)
+        return plain.encode().translate(_PLAIN).decode().replace("?", " ? ").replace("!", " ! ").split()
+    words: list[str] = _WORD.findall(plain)
+    return words
 
 
 def shingles(normalised: str) -> frozenset[str]:

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tracemill.mining.minhash import normalise
+from tracemill.mining.minhash import MASK, masked_words
 from tracemill.mining.patterns.journeys import Bools, Ints, Small
 
 LONGEST = 1_500
-_MASK = "0"
 _LOOKED_AT = 2_000
 _COMMON = 0.2
 _AT_LEAST = 20
@@ -98,7 +97,7 @@ def clean(text: str, frame: frozenset[str]) -> str:
     kept = [line for line in text.splitlines() if line.strip() not in frame] if frame else [text]
     own = "\n".join(kept).strip() or text
     short = own if len(own) <= LONGEST else f"{own[: LONGEST // 2]} … {own[-LONGEST // 2 :]}"
-    return " ".join([word for word in normalise(short).split() if word != _MASK])
+    return " ".join([word for word in masked_words(short) if word != MASK])
 
 
 def _frames(rows: Sequence[Mapping[str, Any]]) -> dict[str, frozenset[str]]:

@@ -124,6 +124,12 @@ def test_a_word_of_a_million_letters_is_as_good_as_any() -> None:
     assert normalise("x" * 1_000_000 + "1 y") == "0 y"
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("aB I'\"0_?!.,-\n\t[]"), max_size=40))
+def test_texts_of_ascii_are_normalised_as_others_are(text: str) -> None:
+    assert normalise(text + " ²") == (normalise(text) + " ²").strip()
+
+
 def test_unrelated_short_texts_stay_apart() -> None:
     texts = [
         "hi",
