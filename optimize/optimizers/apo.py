@@ -8,8 +8,8 @@ critiques, and its edits, are asked for together.
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import md5
 from math import ceil
 from typing import Literal
@@ -19,6 +19,7 @@ from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import instructions, with_instructions
 from tracemill.optimize.evidence import AS_DATA, GUIDANCE, Problems, feedback, inert, known_problems, quoted
 from tracemill.optimize.lint import lint
+from tracemill.optimize.provenance import added
 from tracemill.optimize.replay import output_of
 from tracemill.optimize.search import PromptModel, apart, candidate, shuffled, tune_score, tuned
 from tracemill.records import Artifact, Candidate, Case, ChatRequest, Outcome
@@ -42,6 +43,7 @@ class _Prompt:
     artifact: Artifact
     score: tuple[float | None, int]
     lineage: frozenset[str] = frozenset()
+    by_line: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def rank(self) -> tuple[float, int]:
@@ -59,10 +61,19 @@ class _Branch:
     number: int
 
     @property
-    def lineage(self) -> frozenset[str]:
-        """The episodes that an edit of this branch rests on."""
-        shown = frozenset(case.trajectory_id for case, _ in self.failures)
-        return self.parent.lineage | shown | self.problems.shown(self.number)
+    def shown(self) -> frozenset[str]:
+        """The episodes that its critique reads."""
+        return frozenset(case.trajectory_id for case, _ in self.failures) | self.problems.shown(self.number)
+
+    def edited(self, artifact: Artifact, score: tuple[float | None, int]) -> _Prompt:
+        """The parent as edited: what the edit added rests on what was shown to it."""
+        new = dict.fromkeys(added(self.parent.artifact, artifact), self.shown)
+        return _Prompt(
+            artifact=artifact,
+            score=score,
+            lineage=self.parent.lineage | self.shown,
+            by_line={**self.parent.by_line, **new},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +124,9 @@ class Apo:
                 seen.add(artifact.to_json())
                 if _score(study, artifact, some) < _score(study, branch.parent.artifact, some):
                     continue
-                found.append(_Prompt(artifact=artifact, score=tuned(study, artifact), lineage=branch.lineage))
-                yield candidate(study, self.name, artifact, found[-1].score, branch.lineage)
+                one = branch.edited(artifact, tuned(study, artifact))
+                found.append(one)
+                yield candidate(study, self.name, artifact, one.score, one.lineage, one.by_line)
             beam = sorted([*beam, *found], key=lambda one: one.rank)[: self.beam]
 
     def _branches(
@@ -153,7 +165,7 @@ class Apo:
                 continue  # lost a slot of the prompt
 
     def _ask(
-        self, asks: Sequence[tuple[_Branch, str]], field: Literal["critique", "new_instruction"]
+        self, asks: Sequence[tuple[_Branch, str]], wanted: Literal["critique", "new_instruction"]
     ) -> list[str | None]:
         """The asked-for field of each answer; None where the call failed or the answer has no such field."""
         assert self.reflection is not None  # __post_init__
@@ -164,11 +176,13 @@ class Apo:
                 params=dict(self.reflection.params),
                 # Two edits of one prompt that read the same failures are still two draws.
                 seed=self.seed * 10_000 + branch.number,
-                about=tuple(_marks(branch.lineage)),
+                about=tuple(_marks(branch.parent.lineage | branch.shown)),
             )
             for branch, text in asks
         ]
-        return [None if one.error else _field(one.text or "", field) for one in self.reflection.chat.complete(requests)]
+        return [
+            None if one.error else _field(one.text or "", wanted) for one in self.reflection.chat.complete(requests)
+        ]
 
 
 def _failures(study: Study, artifact: Artifact, batch: Sequence[Case]) -> list[tuple[Case, Outcome]]:

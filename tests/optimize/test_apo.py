@@ -69,6 +69,27 @@ def test_each_round_reads_other_cases_and_the_next_edit_starts_from_the_best():
     assert any("<prompt>\nSort tickets of {{company}}. Be quick" in one for one in critiques)
 
 
+def test_a_line_rests_on_the_failures_that_its_own_edit_was_shown():
+    class Adding(Writer):
+        """Adds a line to the prompt that it is shown."""
+
+        def _write(self, request):
+            told = super()._write(request)
+            if "critique" in told:
+                return told
+            prompt = request.messages[-1]["content"].split("<prompt>\n")[1].split("\n</prompt>")[0]
+            return json.dumps({"new_instruction": f"{prompt.rstrip()}\n- Line {len(self.asked)}."})
+
+    given = study()
+    found = list(apo(Adding(), rounds=2, edits=2, examples=2, batch=4).search(given))
+    grown = [one for one in found if len(one.support) > 1]
+    assert grown
+    for one in grown:
+        older, newer = one.support[-2:]
+        assert (len(older.trajectories), len(newer.trajectories)) == (2, 2)
+        assert {*older.trajectories, *newer.trajectories} == set(one.lineage)
+
+
 def test_what_nobody_can_score_is_no_failure():
     unknown = [case_of(n, reward=None) for n in range(16)]
     writer = Writer()
