@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tracemill.app import settings
+from tracemill.pipelines import ingesting, judging
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.night import Night
 from tracemill.warehouse import Lake
@@ -245,6 +247,7 @@ class Desk:
     config: Config
     lake: Lake
     clock: Clock
+    endpoint: Endpoint
 
     def night(self, name: str = "night-1", **changes: Any) -> Night:
         return Night(night_id=name, config=self.config, lake=self.lake, clock=self.clock, **changes)
@@ -263,16 +266,76 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@contextmanager
+def a_desk(root: Path, endpoint: Endpoint, **more: Any) -> Iterator[Desk]:
+    """The project in `root`, with a lake if there is none yet."""
+    config = settings.parse(
+        {**SETTINGS, "endpoint": {"base_url": endpoint.url, "model": "toy"}, **more}, root=root, where="test"
+    )
+    if not config.lake_path.exists():
+        # A lake keeps the key that it finds: with this one, the same tickets fall to the gate in every run.
+        config.lake_path.mkdir(parents=True)
+        (config.lake_path / "key").write_bytes(b"the toy desk's key, 32 bytes long"[:32])
+        (config.lake_path / "key").chmod(0o600)
+        Lake.create(config.lake_path).close()
+    with Lake.open(config.lake_path) as lake:
+        yield Desk(config=config, lake=lake, clock=Clock(ticks=[1_800_000_000_000_000_000]), endpoint=endpoint)
+
+
 @pytest.fixture
 def desk(tmp_path: Path, endpoint: Endpoint) -> Iterator[Desk]:
     """A project with a hundred logged tickets, not yet taken in."""
     write_logs(tmp_path, range(100))
-    config = settings.parse(
-        {**SETTINGS, "endpoint": {"base_url": endpoint.url, "model": "toy"}}, root=tmp_path, where="test"
-    )
-    # A lake keeps the key that it finds: with this one, the same tickets fall to the gate in every run.
-    config.lake_path.mkdir(parents=True)
-    (config.lake_path / "key").write_bytes(b"the toy desk's key, 32 bytes long"[:32])
-    (config.lake_path / "key").chmod(0o600)
-    with Lake.create(config.lake_path) as lake:
-        yield Desk(config=config, lake=lake, clock=Clock(ticks=[1_800_000_000_000_000_000]))
+    with a_desk(tmp_path, endpoint) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def mined_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose hundred tickets are taken in, scored and mined, to copy; the model was not asked for that."""
+    root = tmp_path_factory.mktemp("mined") / "project"
+    root.mkdir()
+    write_logs(root, range(100))
+    with serving(lambda body: answer(body["messages"])) as endpoint, a_desk(root, endpoint) as made:
+        night = made.night()
+        with night.stage("ingest"):
+            ingesting.take_in_configured(night)
+        judging.score(night)
+        judging.mine(night)
+        assert not endpoint.asked
+    return root
+
+
+@pytest.fixture
+def mined(mined_project: Path, tmp_path: Path, endpoint: Endpoint) -> Iterator[Desk]:
+    """The desk on the evening when its tickets were taken in, scored and mined. Its logs lie where they were read."""
+    shutil.copytree(mined_project, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("logs"))
+    with a_desk(tmp_path, endpoint, sources=[{"path": str(mined_project / "logs")}]) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def attended() -> Iterator[Callable[..., Desk]]:
+    """Opens desks that several tests look at."""
+    with ExitStack() as stack:
+
+        def attend(root: Path) -> Desk:
+            endpoint = stack.enter_context(serving(lambda body: answer(body["messages"])))
+            return stack.enter_context(a_desk(root, endpoint))
+
+        yield attend
+
+
+@pytest.fixture(scope="session")
+def toy_logs() -> Callable[..., None]:
+    """Writes the logs and reviews of some tickets into a project."""
+    return write_logs
+
+
+@pytest.fixture(scope="session")
+def orchestrator() -> Iterator[None]:
+    """Prefect's temporary server: one for all tests of a process, for it takes longer to start than a night runs."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

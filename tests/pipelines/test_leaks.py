@@ -10,17 +10,14 @@ import pytest
 from tracemill.errors import ContaminationError
 from tracemill.mining import embedding
 from tracemill.mining.embedding import HashingEmbedder, Vectors
-from tracemill.pipelines import clustering, ingesting, judging, learning
+from tracemill.pipelines import clustering, learning
 from tracemill.pipelines.config import ClustersConfig
 from tracemill.pipelines.night import Night
 
 
 @pytest.fixture
-def night(desk: Any) -> Night:
-    found: Night = desk.night()
-    ingesting.take_in_configured(found)
-    judging.score(found)
-    judging.mine(found)
+def night(mined: Any) -> Night:
+    found: Night = mined.night()
     return found
 
 

@@ -1,75 +1,131 @@
-"""A whole night on real parts: DuckLake, Prefect, HTTP; only the model behind the endpoint is a rule."""
+"""A whole night on real parts: DuckLake, Prefect, HTTP; only the model behind the endpoint is a rule.
+
+The first is run as deployed: the flow gets a folder and runs that project's night as `tracemill nightly` would.
+"""
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tracemill import client
-from tracemill.errors import BusyError, QueryError
+from tracemill.errors import BusyError, ConfigError, QueryError
 from tracemill.pipelines import flows, forgetting, gating, ingesting, learning, releasing
 from tracemill.warehouse import sql
 
 pytest.importorskip("prefect")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def orchestrator() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
+pytestmark = pytest.mark.usefixtures("orchestrator")
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+SCHEDULED = """
+[[sources]]
+path = "logs"
+[[rewards]]
+kind = "feedback"
+[[rewards]]
+kind = "exact_match"
+[endpoint]
+base_url = "{url}"
+model = "toy"
+[optimize]
+optimizers = ["labeled_few_shot"]
+[gate]
+valid_output = "billing|shipping|returns|account"
+latency_ratio = 1e6
+"""
 
 
-def test_a_night_turns_logs_into_a_better_published_prompt(desk: Any, endpoint: Any) -> None:
-    report = flows.nightly(desk.night())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class First:
+    """A project after its first night, which the deployed flow ran; for tests that only look."""
 
-    assert report.ingested["trajectories"] == 100
-    (decision,) = report.decisions
-    assert decision.verdict == "PROMOTE", decision.reason
-    assert decision.candidate_mean is not None
-    assert decision.candidate_mean > 0.9
-    (release,) = report.releases
-    live = client.live_prompt(desk.config.root / "published" / "production")
-    assert live.bundle_id == release.bundle_id
+    desk: Any
+    verdicts: dict[str, str]
+    asked: int
+
+    def select(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.desk.night("look").select(statement, *parameters).to_pylist()
+        return found
+
+
+@pytest.fixture(scope="module")
+def first(orchestrator: None, toy_logs: Any, attended: Any, tmp_path_factory: pytest.TempPathFactory) -> First:
+    from tracemill.app.scheduled import scheduled_nightly
+
+    root = tmp_path_factory.mktemp("first") / "project"
+    root.mkdir()
+    toy_logs(root, range(100))
+    desk = attended(root)
+    (root / "tracemill.toml").write_text(SCHEDULED.format(url=desk.endpoint.url))
+    verdicts = scheduled_nightly(str(root))
+    return First(desk=desk, verdicts=verdicts, asked=len(desk.endpoint.asked))
+
+
+def test_a_night_turns_logs_into_a_better_published_prompt(first: First) -> None:
+    assert first.select("SELECT count(*) AS n FROM trajectories") == [{"n": 100}]
+    (decision,) = first.select("SELECT * FROM verdicts")
+    assert decision["verdict"] == "PROMOTE", decision["reason"]
+    assert decision["candidate_mean"] > 0.9
+    assert first.verdicts == {decision["candidate_id"]: "PROMOTE"}
+    (release,) = first.select("SELECT * FROM releases WHERE candidate_id = ?", decision["candidate_id"])
+    live = client.live_prompt(first.desk.config.root / "published" / "production")
+    assert live.bundle_id == release["bundle_id"]
     answers = {turn["content"] for turn in live.messages(ticket="Where is my parcel?") if turn["role"] == "assistant"}
     assert answers == {"billing", "shipping", "returns", "account"}
 
-    night = desk.night("afterwards")
-    stages = {row["stage"]: row["status"] for row in night.select("SELECT stage, status FROM runs").to_pylist()}
+    stages = {row["stage"]: row["status"] for row in first.select("SELECT stage, status FROM runs")}
     assert stages == {
         **dict.fromkeys(("ingest", "score", "mine", "optimize", "gate", "publish", "upkeep"), "ok"),
         "train": "skipped",
     }
-    tuned_on = night.select(
+
+
+def test_what_a_night_tunes_on_and_learns_from_is_not_what_it_is_judged_by(first: First) -> None:
+    tuned_on = first.select(
         "SELECT DISTINCT t.pool FROM evaluations e JOIN trajectories t ON e.case_id = t.trajectory_id || '/0' "
         "WHERE e.purpose = 'tune'"
     )
-    assert tuned_on["pool"].to_pylist() == ["learn"]
-    lineage = night.select("SELECT unnest(lineage) AS trajectory_id FROM candidates WHERE branch = 'prompt'")
-    learnt_from = night.select(
+    assert tuned_on == [{"pool": "learn"}]
+    lineage = first.select("SELECT DISTINCT unnest(lineage) AS trajectory_id FROM candidates WHERE branch = 'prompt'")
+    learnt_from = first.select(
         "SELECT DISTINCT pool FROM trajectories WHERE trajectory_id IN (SELECT unnest(?))",
-        sorted(set(lineage["trajectory_id"].to_pylist())),
+        sorted(row["trajectory_id"] for row in lineage),
     )
-    assert learnt_from["pool"].to_pylist() == ["learn"]
-
-    back = releasing.rollback(night, channel="production", actor="test")
-    assert client.live_prompt(desk.config.root / "published" / "production").bundle_id == back.bundle_id
-    assert back.bundle_id != release.bundle_id
+    assert learnt_from == [{"pool": "learn"}]
 
 
-def test_the_same_night_again_takes_in_nothing_and_pays_for_no_call(desk: Any, endpoint: Any) -> None:
-    first = desk.night()
-    replace_gate = replace(desk.config, gate=replace(desk.config.gate, auto_promote=False))
-    flows.nightly(replace(first, config=replace_gate))
-    asked = len(endpoint.asked)
-    again = flows.nightly(replace(desk.night("night-2"), config=replace_gate))
+def test_the_same_night_again_takes_in_nothing_pays_for_no_call_and_brings_back_nothing_that_was_taken_back(
+    first: First,
+) -> None:
+    """The only one that goes on with the first night, after those that look at it."""
+    desk, published = first.desk, first.desk.config.root / "published" / "production"
+    (promoted,) = first.verdicts
+    later = replace(desk.night("night-2"), clock=time.time_ns)  # the deployed flow went by the real clock
+    taken_back = client.live_prompt(published).bundle_id
+    back = releasing.rollback(later, channel="production", actor="test")
+    assert client.live_prompt(published).bundle_id == back.bundle_id != taken_back
+
+    again = flows.nightly(later)
     assert again.ingested["spans"] == 0
     assert sum(again.scored.values()) == 0
-    assert len(endpoint.asked) == asked
+    assert len(desk.endpoint.asked) == first.asked
+    assert promoted in {one.candidate_id for one in again.decisions if one.verdict == "PROMOTE"}
+    assert not again.releases
+    assert client.live_prompt(published).bundle_id == back.bundle_id
+    stage = later.select("SELECT detail FROM runs WHERE stage = 'publish' AND night_id = 'night-2'")
+    assert "was rolled back" in stage["detail"][0].as_py()
+
+
+def test_the_scheduled_flow_reads_the_settings_when_a_run_begins(tmp_path: Path) -> None:
+    from tracemill.app.scheduled import scheduled_nightly
+
+    (tmp_path / "tracemill.toml").write_text('[optimize]\noptimizers = ["gepa"]\n')
+    with pytest.raises(ConfigError, match="reflection_model"):
+        scheduled_nightly(str(tmp_path))
 
 
 def test_labels_without_meaning_promote_nothing(desk: Any, tmp_path: Path) -> None:
@@ -100,40 +156,6 @@ def test_a_candidate_that_was_not_decided_comes_again_with_new_logs(desk: Any) -
     assert second.releases
 
 
-def test_upkeep_that_fails_undoes_nothing_and_is_told(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr("tracemill.warehouse.upkeep.checkpoint", refuse)
-    report = flows.nightly(desk.night())
-    assert report.releases
-    *_, reason = report.left_out
-    assert reason.startswith("upkeep failed: ")
-    assert "no space left" in reason
-    rows = desk.night().select("SELECT status, detail FROM runs WHERE stage = 'upkeep'").to_pylist()
-    assert [row["status"] for row in rows] == ["failed"]
-    assert "no space left" in rows[0]["detail"]
-
-
-@pytest.mark.slow
-def test_what_an_operator_took_back_is_not_promoted_again_by_the_next_night(desk: Any) -> None:
-    (release,) = flows.nightly(desk.night()).releases
-    back = releasing.rollback(desk.night("by-hand"), channel="production", actor="test")
-    report = flows.nightly(desk.night("night-2"))
-    assert release.candidate_id in {one.candidate_id for one in report.decisions if one.verdict == "PROMOTE"}
-    assert not report.releases
-    assert client.live_prompt(desk.config.root / "published" / "production").bundle_id == back.bundle_id
-    stage = desk.night().select("SELECT detail FROM runs WHERE stage = 'publish' AND night_id = 'night-2'")
-    assert "was rolled back" in stage["detail"][0].as_py()
-
-
-def test_a_branch_that_fails_does_not_cost_what_the_other_found(desk: Any) -> None:
-    config = replace(desk.config, train=replace(desk.config.train, base_model="nobody/knows-this"))
-    report = flows.nightly(replace(desk.night(), config=config))
-    assert report.releases
-    assert [reason for reason in report.left_out if reason.startswith("train failed: unknown model")]
-
-
 def test_without_a_model_the_night_says_so_and_keeps_what_it_took_in(desk: Any) -> None:
     config = replace(desk.config, endpoint=replace(desk.config.endpoint, base_url=None))
     report = flows.nightly(replace(desk.night(), config=config))
@@ -148,20 +170,32 @@ def test_a_second_nightly_run_at_the_same_time_is_refused(desk: Any) -> None:
         flows.nightly.fn(desk.night())
 
 
-def test_a_dead_endpoint_names_itself_and_loses_nothing(desk: Any, endpoint: Any) -> None:
+def test_a_dead_endpoint_a_failed_branch_and_failed_upkeep_name_themselves_and_cost_nothing_else(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dead = replace(desk.config, endpoint=replace(desk.config.endpoint, base_url="http://127.0.0.1:9/v1"))
     with pytest.raises(Exception, match=r"127\.0\.0\.1:9"):
         flows.nightly(replace(desk.night(), config=dead))
-    report = flows.nightly(desk.night("night-2"))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("tracemill.warehouse.upkeep.checkpoint", refuse)
+    config = replace(desk.config, train=replace(desk.config.train, base_model="nobody/knows-this"))
+    report = flows.nightly(replace(desk.night("night-2"), config=config))
     assert report.ingested["spans"] == 0
     assert report.releases
+    assert [reason for reason in report.left_out if reason.startswith("train failed: unknown model")]
+    *_, reason = report.left_out
+    assert reason.startswith("upkeep failed: ")
+    assert "no space left" in reason
+    rows = desk.night().select("SELECT status, detail FROM runs WHERE stage = 'upkeep'").to_pylist()
+    assert [row["status"] for row in rows] == ["failed"]
+    assert "no space left" in rows[0]["detail"]
 
 
-def test_the_gate_judges_on_cases_that_the_branches_never_saw(desk: Any) -> None:
-    night = desk.night()
-    flows.ingest_logs.fn(night)
-    flows.score_logs.fn(night)
-    flows.mine_sites.fn(night)
+def test_the_gate_judges_on_cases_that_the_branches_never_saw(mined: Any) -> None:
+    night = mined.night()
     (lesson,), _ = learning.choose(night)
     seen = {case.task_group for case in lesson.learn}
     reserved = {case.task_group for case in gating.gate_cases(night, lesson, [])}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,12 @@ from tracemill.pipelines.endpoint import open_endpoint
 pytest.importorskip("matplotlib")
 
 
-@pytest.fixture
-def night(desk: Any) -> Any:
+@pytest.fixture(scope="module")
+def night(mined_project: Path, attended: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A night by hand, stage by stage, up to the release."""
-    night = desk.night()
-    with night.stage("ingest"):
-        ingesting.take_in_configured(night)
-    judging.score(night)
-    judging.mine(night)
+    root = tmp_path_factory.mktemp("report") / "project"
+    shutil.copytree(mined_project, root)
+    night = attended(root).night()
     (lesson,), _ = learning.choose(night)
     with open_endpoint(night) as endpoint, night.stage("optimize"):
         found, _ = branches.search_prompts(night, lesson, endpoint)
