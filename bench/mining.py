@@ -216,13 +216,12 @@ def mined(con: duckdb.DuckDBPyConnection) -> findings.Found:
     return findings.find(con, night_id="bench", now_ns=START_NS + 30 * DAY_NS, days=None)
 
 
-def judge(path: Path, truth: Truth) -> tuple[int, list[str], set[str]]:
-    """Confirmed findings, the words of false ones among them, and the planted patterns that are found."""
+def judge(path: Path, truth: Truth) -> tuple[int, list[str], set[str], set[str]]:
+    """How many findings are confirmed, the words of false ones among them, the planted patterns that are confirmed, and
+    those that wait for more of later data."""
     with reader(path) as con:
         found = mined(con)
-        confirmed = {row["finding_id"]: row for row in found.findings.to_pylist() if row["status"] == "confirmed"}
-        if not confirmed:
-            return 0, [], set()
+        rows = {row["finding_id"]: row for row in found.findings.to_pylist()}
         read = journeys.read(con)
         edges = graph.edges(read)
         families = (
@@ -232,24 +231,26 @@ def judge(path: Path, truth: Truth) -> tuple[int, list[str], set[str]]:
         # Trajectory ids sort like their numbers, so places are numbers among the learn pool.
         ids = con.execute("SELECT trajectory_id FROM mined_episodes ORDER BY u").fetchall()
     number = np.array([int(one[0][1:]) for one in ids])
-    seen: set[str] = set()
-    told, known = [], 0
+    seen: dict[str, set[str]] = {"confirmed": set(), "candidate": set(), "refuted": set()}
+    told: list[str] = []
+    known: set[str] = set()
     for had, stratum in families:
         for item in range(len(had)):
-            row = confirmed.get(items.finding_id(*had.describe(item)))
+            row = rows.get(items.finding_id(*had.describe(item)))
             if row is None:
                 continue
-            known += 1
+            known.add(row["finding_id"])
             having = np.zeros(len(truth.chance), dtype=bool)
             having[number[had.members(item)]] = True
-            if true_lift(having, number, truth.chance, stratum) < 1.05:
+            if row["status"] == "confirmed" and true_lift(having, number, truth.chance, stratum) < 1.05:
                 told.append(row["what"])
             for name, planted in truth.planted.items():
                 both = (having & planted)[number].sum() / max(1, (having | planted)[number].sum())
                 if both >= 0.5:
-                    seen.add(name)
-    assert known == len(confirmed), "a confirmed finding that is no item"
-    return len(confirmed), told, seen
+                    seen[row["status"]].add(name)
+    assert known == set(rows), "a finding that is no item"
+    n_confirmed = sum(row["status"] == "confirmed" for row in rows.values())
+    return n_confirmed, told, seen["confirmed"], seen["candidate"] - seen["confirmed"]
 
 
 def true_lift(
@@ -277,7 +278,7 @@ task truly fails more often, so that hard_tasks is mined without clusters, as on
 
 def seeds(n_seeds: int, n: int, folder: Path) -> dict[str, Any]:
     """Many small logs of each kind."""
-    total = false = planted = possible = 0
+    total = false = planted = waiting = possible = 0
     quiet = dict.fromkeys(("hard_tasks", "noise"), 0)
     shares: list[float] = []
     cpu = time.process_time()
@@ -289,11 +290,15 @@ def seeds(n_seeds: int, n: int, folder: Path) -> dict[str, Any]:
             if kind != "hard_tasks":
                 written(path, clustered(path, Given()))
             if kind == "planted":
-                confirmed, told, seen = judge(path, truth)
-                total, false, planted = total + confirmed, false + len(told), planted + len(seen)
+                confirmed, told, seen, later = judge(path, truth)
+                total, false = total + confirmed, false + len(told)
+                planted, waiting = planted + len(seen), waiting + len(later)
                 possible += len(truth.planted)
                 shares.append(len(told) / max(1, confirmed))
-                print(f"seed {seed}: {confirmed} confirmed, false: {told}, missed: {set(truth.planted) - seen}")
+                print(
+                    f"seed {seed}: {confirmed} confirmed, false: {told}, waiting: {later}, "
+                    f"missed: {set(truth.planted) - seen - later}"
+                )
             else:
                 with reader(path) as con:
                     rows = mined(con).findings.to_pylist()
@@ -307,6 +312,7 @@ def seeds(n_seeds: int, n: int, folder: Path) -> dict[str, Any]:
         "false_findings_rate": round(float(np.mean(shares)), 4),
         "false_findings": f"{false} of {total}",
         "planted_found_rate": round(planted / max(1, possible), 4),
+        "planted_waiting_rate": round(waiting / max(1, possible), 4),
         "quiet_hard_tasks_rate": round(quiet["hard_tasks"] / n_seeds, 4),
         "quiet_noise_rate": round(quiet["noise"] / n_seeds, 4),
         "seeds": n_seeds,
