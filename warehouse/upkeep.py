@@ -72,17 +72,22 @@ def sweep(con: duckdb.DuckDBPyConnection, data: Path) -> None:
 
 
 def _compact(con: duckdb.DuckDBPyConnection) -> int:
-    """Few files of each table; returns how many went into others."""
+    """Few files of each table; returns how many went into others. DuckLake is asked only where there is some to do."""
     counts = _file_counts(con)
     merged = 0
     for table in counts:
-        crumbled = sum(1 for size, has_deleted in _files(con, table) if has_deleted and size < SMALL)
-        # Small files that cannot be merged for a deleted row or two pile up all the same.
-        threshold = 0.0 if crumbled > MANY else _DELETED
         here = f"'{CATALOG}', '{table}'"
-        merged += _processed(con, f"ducklake_rewrite_data_files({here}, delete_threshold => {threshold})")[0]
-        merged += _merged(con, f"{here}, max_file_size => {SMALL}")
-        grown = sum(1 for size, has_deleted in _files(con, table) if SMALL <= size < BIG and not has_deleted)
+        files = _files(con, table)
+        if any(has_deleted for _, has_deleted in files):
+            crumbled = sum(1 for size, has_deleted in files if has_deleted and size < SMALL)
+            # Small files that cannot be merged for a deleted row or two pile up all the same.
+            threshold = 0.0 if crumbled > MANY else _DELETED
+            merged += _processed(con, f"ducklake_rewrite_data_files({here}, delete_threshold => {threshold})")[0]
+            files = _files(con, table)
+        if sum(1 for size, has_deleted in files if size < SMALL and not has_deleted) > 1:
+            merged += _merged(con, f"{here}, max_file_size => {SMALL}")
+            files = _files(con, table)
+        grown = sum(1 for size, has_deleted in files if SMALL <= size < BIG and not has_deleted)
         if grown >= MANY:
             merged += _merged(con, f"{here}, min_file_size => {SMALL}, max_file_size => {BIG}")
     return merged

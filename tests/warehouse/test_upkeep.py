@@ -16,7 +16,7 @@ from tracemill.schema import TABLES
 from tracemill.warehouse import Lake, layout, sparingly, upkeep
 
 DAY_NS = 86_400 * 10**9
-NIGHTS, INGESTS = 3, 8
+NIGHTS, INGESTS = 3, 5
 READ = (*TABLES, "llm_calls", "conversations", "costs_daily", "trace_spans")
 
 
@@ -135,9 +135,9 @@ def file_names(lake: Lake) -> set[str]:
 def test_what_has_grown_is_merged_only_when_there_is_much_of_it(
     lake: Lake, rows_of: Callable[..., pa.Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "SMALL", 2048)
+    monkeypatch.setattr(upkeep, "SMALL", 1500)
     monkeypatch.setattr(upkeep, "MANY", 4)
-    nights = 10
+    nights = 6
     names: list[set[str]] = []
     for night in range(nights):
         for part in range(2):
