@@ -14,9 +14,10 @@ _CHARS = 4_000
 
 
 def combine(night: Night, models: Sequence[RewardModel]) -> dict[str, int]:
-    """Reports on every model, combines what passed, reports on that. Rows of scores written, by name.
+    """Reports on every model and on judges that came with the logs, combines what passed, reports on that.
 
-    A model whose report failed is not used; combined that fails itself keeps to what is known for sure. Both are told.
+    Rows of scores written, by name. A model whose report failed is not used; combined that fails itself keeps to what
+    is known for sure. Both are told.
     """
     sealed, limits, settings = night.config.combined.sealed, night.config.reports, night.config.combined
     with night.lake.reader() as con:
@@ -24,9 +25,10 @@ def combine(night: Night, models: Sequence[RewardModel]) -> dict[str, int]:
         texts: list[str] | None = None
         made: list[report.Report] = []
         for model in models:
-            if model.level != "trajectory" or model.family == "people":
+            if model.family == "people":
                 continue  # people's own words are what the others are held against
             probes: dict[str, Probed] | None = None
+            whole = model.level == "trajectory"  # else it is told how it goes with episodes, which it does not judge
             before = earlier.get(model.name)
             if isinstance(model, JudgesText):
                 if before is not None and before["version"] == model.version and before["metrics"]["probes"]:
@@ -41,12 +43,18 @@ def combine(night: Night, models: Sequence[RewardModel]) -> dict[str, int]:
                     model.name,
                     model.version,
                     thresholds=limits,
-                    sealed=() if model.name in sealed else sealed,
-                    ranking=model.name != combined.VETO,  # that tools took its calls makes no episode right
+                    level=model.level,
+                    sealed=sealed if whole and model.name not in sealed else (),
+                    ranking=whole and model.name != combined.VETO,  # that tools took its calls makes no episode right
                     probes=probes,
                     earlier=before,
                 )
             )
+        known = [model.name for model in models]
+        for name, version in report.logged(con, [*known, combined.NAME, combined.LOW]):
+            others = () if name in sealed else sealed
+            before = earlier.get(name)
+            made.append(report.report(con, name, version, thresholds=limits, sealed=others, earlier=before))
         failed = {one.name: one.version for one in made if one.passed is False}
         options: dict[str, Any] = {
             "weights": settings.weights,

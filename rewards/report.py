@@ -25,6 +25,8 @@ _BINS = 10
 _FEW_OF_A_KIND = 5
 _ENOUGH_NEW = 50
 """Scores since the report before that tell drift from chance."""
+_MOST_LOGGED = 20
+"""Names that logs give their judges: more are no judges, but somebody's ids."""
 _SAID = pa.schema(
     [("target_id", pa.string()), ("value", pa.float64()), ("flipped", pa.float64()), ("is_new", pa.bool_())]
 )
@@ -100,6 +102,7 @@ def report(
     version: str,
     *,
     thresholds: Thresholds,
+    level: str = "trajectory",
     sealed: Sequence[str] = (),
     said: pa.Table | None = None,
     calibrated: bool = False,
@@ -108,8 +111,9 @@ def report(
     remarks: Sequence[str] = (),
     earlier: Mapping[str, Any] | None = None,
 ) -> Report:
-    """The report of one version on what it has judged so far.
+    """The report of one version on what it has judged so far; what has no version has "".
 
+    A judge of steps (`level`) is held to episodes by the mean of their steps, one of sessions by all episodes of them.
     Labels are people's (as the feedback model reads them); where there are too few, the environment's rewards stand in
     and the report says so. `said` (target_id, value) stands in for the model's rows where those know the labels.
     `calibrated` holds it to its word as a probability; `ranking` False asks no order of it (a veto). `probes` are bias
@@ -118,7 +122,8 @@ def report(
     """
     if said is None:
         since = earlier["at"] if earlier else 0
-        said = query(con, "report_said", {"name": name, "version": version, "since": since})
+        about = {"name": name, "version": version, "level": level}
+        said = query(con, "report_said", {**about, "since": since})
     else:
         before = query(con, "report_judged", {"name": name})["target_id"]
         said = said.append_column("flipped", pa.nulls(said.num_rows, pa.float64()))
@@ -178,6 +183,12 @@ def report(
         passed=False if failures else True if enough else None,
         failures=tuple(failures),
     )
+
+
+def logged(con: duckdb.DuckDBPyConnection, known: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and version of language models' judgements that none of `known` (names) made: they came with the logs."""
+    found = query(con, "report_logged", {"known": [*known, ""], "most": _MOST_LOGGED})
+    return list(zip(found["name"].to_pylist(), found["version"].to_pylist(), strict=True))
 
 
 def latest(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:

@@ -177,6 +177,45 @@ def test_a_judge_that_misses_a_threshold_is_not_used_and_everybody_hears_it(
     assert json.loads(evidence["evidence"][0].as_py())["families"] == ["signals"]
 
 
+def test_judges_that_came_with_the_logs_are_held_to_labels_by_their_names(project: Path) -> None:
+    with opened(project) as night:
+        put(night, [row(f"r{n}", "helpful", 0.9 - 0.8 * truth(n), source="llm") for n in range(RUNS)])
+        put(night, [row(f"r{n}", "grounded", 0.1 + 0.8 * truth(n), source="llm") for n in range(RUNS)])
+        validating.combine(night, [SIGNALS, JUDGE, SEALED])
+        found = reports(night)
+        evidence = night.select(
+            "SELECT list(s.name ORDER BY s.name) AS used FROM scores c JOIN scores s ON list_contains("
+            "from_json(c.evidence -> '$.score_ids', '[\"VARCHAR\"]'), s.score_id) "
+            "WHERE c.name = 'combined' AND c.target_id = 'r150'"
+        )
+    assert (found["helpful"]["passed"], found["helpful"]["version"]) == (False, "")
+    assert found["helpful"]["failures"][0] == "AUC 0.00 is below 0.55"
+    assert (found["grounded"]["passed"], found["grounded"]["metrics"]["auc"]) == (True, 1.0)
+    assert evidence["used"].to_pylist() == [["grounded", "rubric", "signals"]]
+
+
+def test_judges_of_steps_and_sessions_are_held_to_the_episodes_they_belong_to(project: Path) -> None:
+    with opened(project) as night:
+        sessions = night.select("SELECT trajectory_id, session_id FROM trajectories").to_pylist()
+        step = {"target_kind": "step", "source": "code", "family": "tools", "version": "1"}
+        said = [row(f"r{n}/{at}", "steps", 1.0 if truth(n) else at * 0.5, **step) for n in range(RUNS) for at in (0, 1)]
+        session = {"target_kind": "session", "source": "code", "version": "1"}
+        said += [
+            row(one["session_id"], "talks", float(not truth(int(one["trajectory_id"][1:]))), **session)
+            for one in sessions
+        ]
+        put(night, said)
+        steps = Logged(name="steps", family="tools", level="step")
+        validating.combine(night, [SIGNALS, steps, Logged(name="talks", family="verifier", level="session")])
+        found = reports(night)
+    assert (found["steps"]["n"], found["steps"]["n_labelled"]) == (RUNS, LABELLED)
+    assert found["steps"]["metrics"]["auc"] == 1
+    bad = sum(not truth(n) for n in range(LABELLED)) / LABELLED
+    assert found["steps"]["metrics"]["brier"]["value"] == pytest.approx(bad / 16), "two steps of 0 and 0.5 are 0.25"
+    assert (found["talks"]["n"], found["talks"]["metrics"]["auc"]) == (RUNS, 0)
+    assert found["talks"]["passed"] is True, "an order of episodes is not what it is for"
+
+
 def test_too_few_labels_decide_nothing(tmp_path: Path) -> None:
     build(tmp_path / "p", 30)
     with opened(tmp_path / "p") as night:
