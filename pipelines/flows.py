@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from filelock import FileLock, Timeout
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tracemill.errors import BusyError, StoreError
+from tracemill.errors import StoreError
 from tracemill.optimize import choosing
 from tracemill.pipelines import (
     branches,
@@ -27,7 +26,7 @@ from tracemill.pipelines import (
 )
 from tracemill.pipelines.endpoint import Endpoint, configured, open_endpoint
 from tracemill.pipelines.learning import Lesson
-from tracemill.pipelines.night import Night
+from tracemill.pipelines.night import Night, only_one
 from tracemill.records import Candidate, Decision
 
 
@@ -141,15 +140,8 @@ def nightly(night: Night) -> NightReport:
 
     BusyError where another nightly run of the project is going.
     """
-    lock = FileLock(night.config.path(".tracemill/nightly.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError(f"another nightly run of {night.config.root} is going; wait for it to end") from error
-    try:
+    with only_one(night.config):
         return _night(night)
-    finally:
-        lock.release()
 
 
 def _night(night: Night) -> NightReport:

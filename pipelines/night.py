@@ -9,13 +9,29 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
+from tracemill.errors import BusyError
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.progress import Tell, tell_nobody
 from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
 
 _UNSEALED = (Path(__file__).parent / "sql" / "unsealed_scores.sql").read_text(encoding="utf-8")
+
+
+@contextmanager
+def only_one(config: Config) -> Iterator[None]:
+    """The project's only nightly run while it lasts. BusyError where another is going."""
+    lock = FileLock(config.path(".tracemill/nightly.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(f"another nightly run of {config.root} is going; wait for it to end") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from tracemill.pipelines import branches, finding, gating, judging, learning, re
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
-from tracemill.pipelines.night import Night
+from tracemill.pipelines.night import Night, only_one
 from tracemill.records import Candidate, Decision
 
 
@@ -191,6 +191,8 @@ def nightly(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
 
 def run_flow(night: Night) -> Any:
     """The nightly flow in this process, on an orchestrator that stays on this machine and tells nobody."""
+    with only_one(night.config):
+        pass  # refused before an orchestrator is started; whoever comes in between is refused by the flow
     quiet_orchestrator(night.config, log_level="CRITICAL")  # what goes wrong is told once, by the command line
     try:
         from tracemill.pipelines import flows
