@@ -1,7 +1,6 @@
 """gepa and mipro through the settings: a model that writes instructions answers on an endpoint of its own."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ from typer.testing import CliRunner
 
 from tracemill.app import settings
 from tracemill.app.cli import app
-from tracemill.pipelines import branches, flows, ingesting, judging, learning
+from tracemill.pipelines import branches, flows, learning
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.warehouse import Lake
 
 pytest.importorskip("prefect")
 pytest.importorskip("dspy")
+
+pytestmark = pytest.mark.usefixtures("orchestrator")
 
 RULE = "Read what the ticket is about, then name billing, shipping, returns or account."
 QUEUES = {"invoice": "billing", "parcel": "shipping", "refund": "returns", "password": "account"}
@@ -46,14 +47,6 @@ def write(body: dict[str, Any]) -> str:
     if body.get("response_format") or "JSON" in last[-400:]:
         return json.dumps({field: FIELDS[field]})
     return f"[[ ## {field} ## ]]\n{FIELDS[field]}\n\n[[ ## completed ## ]]"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def orchestrator() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 searching = pytest.mark.parametrize("name", ["gepa", pytest.param("mipro", marks=pytest.mark.slow)])
@@ -128,15 +121,11 @@ def test_a_written_prompt_beats_production_and_its_writer_is_paid_from_the_same_
 
 
 @searching
-def test_the_budget_ends_a_search_and_counts_both_models(desk: Any, endpoint: Any, serve: Any, name: str) -> None:
+def test_the_budget_ends_a_search_and_counts_both_models(mined: Any, endpoint: Any, serve: Any, name: str) -> None:
     endpoint.answering = agent
     writer = serve(write)
     limit = {"gepa": 25, "mipro": 45}[name]  # both end after the writer was asked, and before the search is over
-    written = configured(desk, toml(name, endpoint, writer, max_calls=limit, max_tune_cases=20))
-    night = written.night()
-    ingesting.take_in_configured(night)
-    judging.score(night)
-    judging.mine(night)
+    night = configured(mined, toml(name, endpoint, writer, max_calls=limit, max_tune_cases=20)).night()
     (lesson,), _ = learning.choose(night)
     with open_endpoint(night) as served:
         _, detail = branches.search_prompts(night, lesson, served)
