@@ -9,7 +9,7 @@ from tracemill import client
 from tracemill.app import demo
 from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import demo_from_case, with_demonstrations
-from tracemill.pipelines import gating, ingesting, judging, laddering, learning, releasing, replaying
+from tracemill.pipelines import gating, laddering, learning, releasing, replaying
 from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
@@ -18,13 +18,9 @@ from tracemill.records import Candidate
 
 
 @pytest.fixture
-def night(desk: Any) -> Any:
+def night(mined: Any) -> Any:
     """A night whose logs are taken in, scored and mined."""
-    found = desk.night()
-    ingesting.take_in_configured(found)
-    judging.score(found)
-    judging.mine(found)
-    return found
+    return mined.night()
 
 
 def lesson_of(night: Night) -> Lesson:
