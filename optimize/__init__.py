@@ -5,6 +5,7 @@
 | `artifact` | `baseline`, `with_demonstrations`, `with_instructions`, `demo_from_case`: prompt artifacts as values |
 | `lint` | `lint`: what is wrong with an artifact before any model is asked |
 | `endpoint` | `HttpChatModel`: any OpenAI-compatible endpoint |
+| `providers` | `ProviderModel`: any model by LiteLLM's name |
 | `replay` | `Budget`, `Ledger`, `CachedModel`, `Replayer`: evaluation that pays for no answer twice |
 | `program` | `SiteProgram`, `RawChatAdapter`: a site as a DSPy program that sends production's bytes |
 | `engine` | `language_model`: a DSPy language model over any ChatModel |

@@ -1,0 +1,74 @@
+"""Models by LiteLLM's names, against a real server in a thread that speaks OpenAI's API."""
+
+import socket
+
+import pytest
+from chat_server import answer_of, echo, server
+
+from tracemill.errors import ConfigError, EndpointError
+from tracemill.records import ChatRequest
+
+pytest.importorskip("litellm")
+
+from tracemill.optimize.providers import ProviderModel
+
+
+def ask(text, **more):
+    return ChatRequest(model="openai/m", messages=({"role": "user", "content": text},), **more)
+
+
+def model(url, **more):
+    return ProviderModel("openai/m", api_key="k", base_url=f"{url}/v1", retries=2, **more)
+
+
+def test_answers_come_in_the_order_of_the_requests_with_what_they_cost():
+    with server(echo) as (url, seen):
+        done = model(url).complete([ask(f"q{n}", params={"temperature": 0.0}, seed=3) for n in range(8)])
+    assert [one.text for one in done] == [f"Q{n}" for n in range(8)]
+    assert all((one.tokens_in, one.tokens_out, one.finish_reason) == (10, 2, "stop") for one in done)
+    assert all(one.latency_ns > 0 and one.cost_usd in (None, 0.0) for one in done)
+    assert {one["auth"] for one in seen} == {"Bearer k"}
+    assert (seen[0]["body"]["model"], seen[0]["body"]["seed"], seen[0]["body"]["temperature"]) == ("m", 3, 0.0)
+
+
+def test_tool_calls_come_in_openai_shape():
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    reply = answer_of(None)
+    reply["choices"][0]["message"]["tool_calls"] = [call]
+    with server(lambda body, nth: (200, {}, reply)) as (url, _):
+        (done,) = model(url).complete([ask("q", tools=({"type": "function", "function": {"name": "look"}},))])
+    assert done.tool_calls[0]["function"] == {"name": "look", "arguments": "{}"}
+
+
+def test_what_is_busy_is_asked_again_and_what_is_wrong_is_not():
+    def script(body, nth):
+        text = body["messages"][-1]["content"]
+        if text == "busy" and nth == 0:
+            return 429, {}, {"error": {"message": "slow down"}}
+        if text == "wrong":
+            return 400, {}, {"error": {"message": "no such parameter"}}
+        return echo(body, nth)
+
+    with server(script) as (url, seen):
+        done = model(url).complete([ask("busy"), ask("wrong")])
+    assert done[0].text == "BUSY"
+    assert "no such parameter" in done[1].error
+    assert len(seen) == 3
+
+
+def test_a_dead_or_refusing_provider_is_named():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(EndpointError, match="openai/m"):
+        model(f"http://127.0.0.1:{port}").complete([ask("q")])
+    with (
+        server(lambda body, nth: (401, {}, {"error": {"message": "bad key"}})) as (url, _),
+        pytest.raises(EndpointError, match="openai/m"),
+    ):
+        model(url).complete([ask("q")])
+
+
+def test_a_name_without_a_provider_is_refused():
+    with pytest.raises(ConfigError, match="names no provider"):
+        ProviderModel("gpt")
