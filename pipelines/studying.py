@@ -19,7 +19,7 @@ def study(night: Night, lesson: Lesson, start: Artifact, evaluate: Evaluate) -> 
     """
     # By the groups' keyed names: a draw that neither time nor content decides.
     drawn = sorted(lesson.tune, key=lambda case: case.task_group)
-    with night.lake.reader(lesson.snapshot) as con:
+    with night.learner(lesson.snapshot) as con:
         said = notes.notes(con, lesson.train, sealed=night.config.combined.sealed)
         hints = notes.hints(con, lesson.site)
         ran = notes.versions(con, lesson.site)
