@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tracemill.chat import FAILED_ANSWER
 from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json, content_id
 from tracemill.rewards import additive
-from tracemill.rewards.credit.episodes import ERROR
 from tracemill.rewards.fitted import kept
 from tracemill.rewards.folds import Folds
 from tracemill.rewards.meaning import Embeds, Meaning
@@ -212,7 +212,7 @@ class Seen:
         cls, con: duckdb.DuckDBPyConnection, model: Learned, version: str, trajectories: list[str] | None
     ) -> "Seen":
         about = {"trajectories": trajectories, "name": model.name}
-        texts = {"version": version, "error": ERROR, "refuses": _REFUSES, "tells": _TELLS}
+        texts = {"version": version, "error": FAILED_ANSWER, "refuses": _REFUSES, "tells": _TELLS}
         table = query(con, "learned_features", {**about, **texts})
         ids = table["trajectory_id"].to_pylist()
         names = [name for name in table.column_names if name not in ("trajectory_id", "owner", "start_ns")]

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tracemill.chat import FAILED_ANSWER
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.rewards.rows import query, scores
@@ -24,8 +25,6 @@ VALUES: Mapping[str, float] = {
     "malformed": 0.0,
     "repeated": 0.0,
 }
-ERROR = r"(?i)^\W*(error|exception|traceback|fatal|invalid|failed|could not|cannot|no such|unknown|exitcode: [1-9])"
-"""How an answer begins that tells an error where the log has no status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,7 @@ class ToolSteps(Unfitted):
         return "tools"
 
     def score(self, con: duckdb.DuckDBPyConnection, *, now_ns: int) -> pa.Table:
-        calls = query(con, "tool_steps_calls", {"error": ERROR})
+        calls = query(con, "tool_steps_calls", {"error": FAILED_ANSWER})
         values = {**VALUES, **self.values}
         before = con.execute(
             "select target_id, evidence from scores where target_kind = 'step' and name = $name and version = $version",

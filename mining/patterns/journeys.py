@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tracemill.chat import FAILED_ANSWER
+
 Ints = npt.NDArray[np.int64]
 Small = npt.NDArray[np.int32]
 Hashes = npt.NDArray[np.uint64]
@@ -115,9 +117,17 @@ def asked(
 
 def episodes_of(con: duckdb.DuckDBPyConnection, *, days: int | None, gate: bool) -> None:
     """Makes the temporary table mined_episodes, of the learn pool or of both, and the macros of mining's queries."""
-    for statement in con.extract_statements((Path(__file__).parent / "sql/macros.sql").read_text(encoding="utf-8")):
-        con.execute(statement)
+    macros(con)
     run(con, "episodes", {"days": days, "gate": gate})
+
+
+def macros(con: duckdb.DuckDBPyConnection) -> None:
+    """Makes the macros of mining's queries."""
+    text = (Path(__file__).parent / "sql/macros.sql").read_text(encoding="utf-8")
+    # The body of a macro takes no parameters.
+    quoted = "'" + FAILED_ANSWER.replace("'", "''") + "'"
+    for statement in con.extract_statements(text.replace("$failed_answer", quoted)):
+        con.execute(statement)
 
 
 def read(con: duckdb.DuckDBPyConnection, *, days: int | None = None) -> Journeys:

@@ -8,14 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tracemill.chat import FAILED_ANSWER
 from tracemill.rewards.rows import query
 from tracemill.schema import CREDITS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-ERROR = r"(?i)^\W*(error|exception|traceback|fatal|invalid|failed|could not|cannot|no such|unknown|exitcode: [1-9])"
-"""How an answer begins that tells an error where the log has no status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,7 @@ class Calls:
 def judged(con: duckdb.DuckDBPyConnection, *, method: str, version: str) -> Calls:
     """Calls of all episodes with a combined reward, credited before or not."""
     about = {"method": method, "version": version}
-    table = query(con, "credit_calls", {**about, "error": ERROR})
+    table = query(con, "credit_calls", {**about, "error": FAILED_ANSWER})
     names = table["trajectory_id"].to_numpy(zero_copy_only=False)
     first = np.ones(len(names), dtype=bool)
     first[1:] = names[1:] != names[:-1]

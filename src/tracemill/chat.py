@@ -20,6 +20,11 @@ _JSON = json.JSONEncoder(ensure_ascii=False)
 ChatMessage = dict[str, Any]
 Part = dict[str, Any]
 
+FAILED_ANSWER = (
+    r"(?i)^\W*(error|exception|traceback|fatal|invalid|failed|could not|cannot|no such|unknown|exitcode: [1-9])"
+)
+"""How a tool's answer begins that tells an error where the log has no status (RE2, of its first 60 characters)."""
+
 _ROLES = {"developer": "system", "function": "tool", "model": "assistant", "ai": "assistant", "human": "user"}
 
 

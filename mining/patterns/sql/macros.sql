@@ -24,12 +24,9 @@ end;
 -- The same for calls that differ in digits, case, blanks and marks only. (A regular expression takes twice as long.)
 create or replace temp macro nearly(args) as translate(lower(left(args, 400)), e'0123456789 .,;:!?-_\n\t', '');
 create or replace temp macro went_wrong(status, error_type) as coalesce(status = 'error' or error_type is not null, false);
--- Of a tool whose log has no status its answer tells, as the reward models read it (rewards/tool_steps.py).
+-- Of a tool whose log has no status its answer tells, as the reward models read it (chat.FAILED_ANSWER).
 create or replace temp macro tool_failed(status, error_type, result) as case
     when went_wrong(status, error_type) then true
     when status = 'ok' then false
-    else coalesce(regexp_matches(
-        left(ltrim(result), 60),
-        '(?i)^\W*(error|exception|traceback|fatal|invalid|failed|could not|cannot|no such|unknown|exitcode: [1-9])'
-    ), false)
+    else coalesce(regexp_matches(left(ltrim(result), 60), $failed_answer), false)
 end;
