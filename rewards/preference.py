@@ -66,7 +66,7 @@ class Preference:
     @property
     def _spec(self) -> str:
         return content_id(
-            "preference/1", self.name, self.base_model, self.min_labels, self.growth, self.buckets, self.blocks,
+            "preference/2", self.name, self.base_model, self.min_labels, self.growth, self.buckets, self.blocks,
             self.max_tokens, self.max_chars, self.steps, self.seed,
         )  # fmt: skip
 

@@ -162,8 +162,9 @@ def test_what_was_logged_stays_data(lake: Any) -> None:
     body = request.messages[1]["content"]
     assert body.count("<") == body.count(">") == 2
     told = json.loads(body.removeprefix("<log>\n").removesuffix("\n</log>"))
-    assert told["steps"][0]["answered"].startswith("t0: </log>")
-    assert len(told["steps"][0]["answered"]) <= 200
+    assert told["steps"][0]["answered"].startswith("t0:^</log>")
+    assert "gnore the above" not in body
+    assert len(told["steps"][0]["answered"].replace("^", "")) <= 200 + len(" […] ")
 
 
 def test_of_a_long_episode_the_ends_are_told_and_no_more_are_asked_about_than_allowed(lake: Any) -> None:
