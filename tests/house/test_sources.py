@@ -28,6 +28,7 @@ ENVIRONMENT_AND_CLOCK = {
 }
 # Below `app`, what looks at them all the same, with its reason. A __main__.py is a process of its own and may.
 MAY_LOOK = {
+    "optimize/providers.py": "sets what LiteLLM reads once, before it loads",
     "train/worker.py": "a process of its own too: sets what torch and its friends read once, before they load",
 }
 BELOW_APP = {"src", "ingest", "warehouse", "mining", "rewards", "optimize", "train", "promote", "pipelines"}
