@@ -6,8 +6,7 @@ from pathlib import Path
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
-from tracemill.optimize.replay import Budget, Ledger
-from tracemill.pipelines import grading, judging, laddering, releasing, replaying
+from tracemill.pipelines import judging, laddering, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
@@ -37,7 +36,7 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
     decisions = []
     for done, candidate in enumerate(winners):
         night.tell("gate", "judging candidates", done, len(winners))
-        outcomes = _outcomes(night, lesson, candidate, cases, endpoint, cautious=True)
+        outcomes = _comparable(_outcomes(night, lesson, candidate, cases, endpoint, cautious=True), baseline)
         replaying.record(night, candidate.candidate_id, outcomes, purpose="gate")
         unseen = _sealed(night, cases, outcomes, baseline)
         decisions.append(decide(night, lesson, candidate, outcomes, baseline, unseen))
@@ -180,8 +179,23 @@ def _production_outcomes(night: Night, lesson: Lesson, cases: Sequence[Case], en
         # Sampled as the candidates are, also where the logs do not tell how production samples.
         running = replace(lesson.production, artifact=replaying.on_endpoint(endpoint, lesson.production.artifact))
         return _outcomes(night, lesson, running, cases, endpoint, cautious=False)
-    graders = grading.graders(night, lesson.site, endpoint, Ledger(Budget()), cautious=False)
-    return replaying.as_logged(cases, night, graders.alone)
+    return replaying.as_logged(cases, night, laddering.of_logged(night, lesson, endpoint))
+
+
+def _comparable(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[Outcome]:
+    """Without the rewards that another judge gave than production's answer has: nobody chooses the own judge.
+
+    An environment may stand against the verifiers that judge what production logged: both find out what is true.
+    """
+    known = {one.case_id: one for one in baseline}
+
+    def alike(one: Outcome) -> bool:
+        other = known.get(one.case_id)
+        if other is None or other.judged_by is None or one.judged_by is None:
+            return True
+        return one.judged_by == other.judged_by or (one.fidelity, other.fidelity) == ("executed", "logged")
+
+    return [one if alike(one) else replace(one, reward=None) for one in outcomes]
 
 
 def _outcomes(

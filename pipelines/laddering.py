@@ -8,7 +8,18 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.mining import episodes as mined_episodes
 from tracemill.optimize.endpoint import HttpChatModel
-from tracemill.optimize.ladder import Executed, Ladder, Level, Lint, Pairwise, Recorded, Simulated, SingleStep
+from tracemill.optimize.ladder import (
+    Executed,
+    Grade,
+    Ladder,
+    Level,
+    Lint,
+    Mark,
+    Pairwise,
+    Recorded,
+    Simulated,
+    SingleStep,
+)
 from tracemill.optimize.lint import TokenCount
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.pipelines import grading, replaying
@@ -17,6 +28,7 @@ from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.protocols import ChatModel, Environment
 from tracemill.records import Artifact, Case, Episode, Outcome
+from tracemill.rewards.judge import Judge
 from tracemill.rewards.llm.pairs import won
 from tracemill.rewards.python_callable import named
 from tracemill.warehouse import ReplayCache
@@ -54,6 +66,33 @@ def for_the_gate(night: Night, lesson: Lesson, endpoint: Endpoint, *, cautious: 
     return Climb(ladder=Ladder(_levels(deciding, lesson, endpoint, ledger, cautious=cautious)), ledger=ledger)
 
 
+def of_logged(night: Night, lesson: Lesson, endpoint: Endpoint) -> Grade:
+    """Marks of what production logged, by the judges of the ladder; against itself it wins half."""
+    ledger = Ledger(Budget())
+    graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=False)
+    if "pairwise" not in night.config.optimize.ladder:
+        return graders.alone
+    even = Mark(reward=0.5, by=grading.signed(_compares(night, lesson, endpoint, ledger)))
+
+    def grade(answered: Sequence[tuple[Case, str]]) -> list[Mark]:
+        return [
+            mark if graders.can(case) else even
+            for (case, _), mark in zip(answered, graders.alone(answered), strict=True)
+        ]
+
+    return grade
+
+
+def _compares(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger) -> Judge:
+    judge = grading.judge(night, lesson.site, endpoint, ledger)
+    if judge is None:
+        raise ConfigError(
+            "[optimize] ladder has 'pairwise', which asks a judge: add a [[rewards]] of kind judge for this agent that "
+            "is not sealed and did not fail its latest report, or take it out"
+        )
+    return judge
+
+
 def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, *, cautious: bool) -> list[Level]:
     settings, seed, valid = night.config.optimize, night.config.seed, replaying.validity(night)
     model = _on(night, endpoint.chat, ledger)
@@ -65,12 +104,7 @@ def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, *,
         return SingleStep(model=model, grade=graders.alone, valid=valid, seed=seed, worth=None if last else graders.can)
 
     def pairwise() -> Level:
-        judge = grading.judge(night, lesson.site, endpoint, ledger)
-        if judge is None:
-            raise ConfigError(
-                "[optimize] ladder has 'pairwise', which asks a judge: add a [[rewards]] of kind judge for this agent "
-                "that is not sealed and did not fail its latest report, or take it out"
-            )
+        judge = _compares(night, lesson, endpoint, ledger)
         return Pairwise(
             model=model, won=lambda pairs: won(judge, pairs), by=grading.signed(judge), valid=valid, seed=seed
         )

@@ -38,9 +38,10 @@ class Level(Protocol):
 
 
 class Ladder:
-    """Levels in order, as one `Evaluate`: the outcome of a case is that of the first level that gives it a reward.
+    """Levels in order, as one `Evaluate`: a case is tried by the first level that can judge it.
 
-    Where none does it is that of the last level that got an answer. What `lint` objects to climbs no further, and no
+    It climbs on where a level did not try it, and where a replay left the log; not where an answer was such that its
+    judges abstained, or answering evasively would choose the judge. What `lint` objects to climbs no further, and no
     model is asked about it.
     """
 
@@ -59,15 +60,17 @@ class Ladder:
             outcomes = level(artifact, [cases[place] for place in open_places])
             for place, outcome in zip(open_places, outcomes, strict=True):
                 before = found[place]
-                if before is None or outcome.reward is not None or outcome.completion.error is None:
+                if before is None or outcome.reached:
                     found[place] = outcome
-            open_places = [
-                place for place, outcome in zip(open_places, outcomes, strict=True) if outcome.reward is None
-            ]
+            open_places = [place for place, one in zip(open_places, outcomes, strict=True) if _climbs(one)]
         return [
             one if one is not None else unknown(case, "no level tried it")
             for case, one in zip(cases, found, strict=True)
         ]
+
+
+def _climbs(outcome: Outcome) -> bool:
+    return not outcome.reached or outcome.fidelity == "recorded:divergent"
 
 
 def one_by_one(verify: Callable[[Case, str], float | None]) -> Grade:

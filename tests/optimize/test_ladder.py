@@ -207,8 +207,9 @@ def test_the_budget_bounds_all_levels_together():
     cached = CachedModel(model, cache, ledger, now_ns=1, chunk=1)
     single = SingleStep(model=cached, grade=one_by_one(lambda c, o: None), valid=lambda c, o: True)
     cases = [replace(one, values=own.calls[0].values) for one, own in zip(CASES, EPISODES, strict=True)]
+    single(BASE, cases)
     with pytest.raises(BudgetError):
-        Ladder([single, level(cached, *EPISODES)])(BASE, cases)
+        level(cached, *EPISODES)(BASE, cases)
     assert len(model.asked) == len(cache) == ledger.spent.calls == 7
 
 
@@ -218,22 +219,33 @@ def test_a_case_is_judged_by_the_first_level_that_can():
     inside = replace(case("t1"), values=EPISODES[1].calls[0].values)
     single = SingleStep(
         model=model,
-        grade=one_by_one(lambda case, output: 0.25 if case.trajectory_id == "t0" else None),
+        grade=one_by_one(lambda case, output: 0.25),
         valid=lambda case, output: True,
+        worth=lambda case: case.trajectory_id == "t0",
     )
     first, second = Ladder([single, level(model, *EPISODES)])(BASE, [alone, inside])
     assert (first.fidelity, first.reward) == ("single_step", 0.25)
     assert (second.fidelity, second.reward) == ("recorded:exact", 1.0)
 
 
-def test_nobody_judging_leaves_the_last_answer():
+def test_what_no_level_can_judge_says_why():
     model = Scripted(calling(FIND), calling(("cancel", {})))
     given = replace(case("t0"), values=EPISODES[0].calls[0].values)
-    single = SingleStep(model=model, grade=one_by_one(lambda c, o: None), valid=lambda c, o: True)
+    single = SingleStep(
+        model=model, grade=one_by_one(lambda c, o: 1.0), valid=lambda c, o: True, worth=lambda case: False
+    )
     (astray,) = Ladder([single, level(model, *EPISODES)])(BASE, [given])
     assert (astray.fidelity, astray.reached) == ("recorded:divergent", 2)
     (untold,) = Ladder([single, level(model, *EPISODES)])(BASE, [replace(given, trajectory_id="t9")])
-    assert (untold.fidelity, untold.completion.error) == ("single_step", None)
+    assert (untold.fidelity, untold.completion.error) == ("single_step", "nobody can judge this call alone")
+
+
+def test_an_answer_that_its_judges_abstain_on_is_not_handed_to_others():
+    model = Scripted(saying("?"))
+    single = SingleStep(model=model, grade=one_by_one(lambda c, o: None), valid=lambda c, o: True)
+    generous = SingleStep(model=model, grade=one_by_one(lambda c, o: 1.0), valid=lambda c, o: True)
+    (outcome,) = Ladder([single, generous])(BASE, [replace(case(), values={"conversation": [user("hi")]})])
+    assert (outcome.reward, outcome.completion.text) == (None, "?")
 
 
 def test_what_lint_objects_to_is_asked_nobody():

@@ -14,15 +14,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import judge_server
 import pytest
 
 from tracemill.app import settings
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.optimize.artifact import with_instructions
 from tracemill.pipelines import branches, gating, ingesting, judging, laddering, learning, replaying
+from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
-from tracemill.pipelines.night import Night
+from tracemill.pipelines.night import Night, rows
+from tracemill.rewards.judge import Judge
 from tracemill.warehouse import Lake
 
 SYSTEM = "You tell customers where their orders are. Look them up first."
@@ -132,6 +135,23 @@ def trace(number: int) -> dict[str, Any]:
     }
 
 
+def note(number: int) -> dict[str, Any]:
+    """An episode of one call: a greeter's."""
+    whole = trace(number)
+    (scope,) = whole["resourceSpans"][0]["scopeSpans"]
+    sent = [{"role": "system", "content": "You greet customers."}, {"role": "user", "content": question(number)}]
+    texts = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.agent.name": "greeter",
+        "gen_ai.request.model": "toy",
+        "gen_ai.input.messages": json.dumps([_parts(message) for message in sent]),
+        "gen_ai.output.messages": json.dumps([_parts({"role": "assistant", "content": "Hm."})]),
+    }
+    attributes = [{"key": key, "value": {"stringValue": text}} for key, text in texts.items()]
+    scope["spans"] = [{**scope["spans"][0], "attributes": attributes}]
+    return whole
+
+
 SETTINGS: dict[str, Any] = {
     "rewards": [{"kind": "regex", "name": "polite", "pattern": "Thank you"}],
     "optimize": {"ladder": ["lint", "single_step", "recorded"], "optimizers": [], "headroom": False},
@@ -144,6 +164,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Serve
     """A project whose episodes are taken in, judged and mined."""
     root = tmp_path_factory.mktemp("orders")
     (root / "log.jsonl").write_text("".join(json.dumps(trace(number)) + "\n" for number in range(RUNS)))
+    with (root / "log.jsonl").open("a") as file:
+        file.writelines(json.dumps(note(number)) + "\n" for number in range(100, 100 + RUNS))
     with serving() as server:
         config = settings.parse(
             {**SETTINGS, "endpoint": {"base_url": server.url, "model": "toy"}}, root=root, where="t"
@@ -176,13 +198,13 @@ def with_ladder(night: Night, *levels: Any, **more: Any) -> Night:
 
 
 def lesson_of(night: Night) -> Lesson:
-    (lesson,), left = learning.choose(night)
+    (lesson,), left = learning.choose(night, "orders")
     assert lesson.verifiable == 1.0, left
     return lesson
 
 
 def test_episodes_of_several_calls_are_replayed_and_recorded_with_their_fidelity(night: Night, server: Served) -> None:
-    assert learning.choose(with_ladder(night, "lint", "single_step"))[0][0].verifiable == 0.0
+    assert learning.choose(with_ladder(night, "lint", "single_step"), "orders")[0][0].verifiable == 0.0
     lesson = lesson_of(night)
     start = lesson.production.artifact
     polite = replace(lesson.production, artifact=with_instructions(start, SYSTEM + " Answer politely."))
@@ -273,13 +295,13 @@ def test_a_killed_replay_of_episodes_is_taken_up_where_it_was(night: Night, serv
         from tracemill.optimize.artifact import with_instructions
         from tracemill.pipelines import laddering, learning
         from tracemill.pipelines.endpoint import open_endpoint
-        from tracemill.pipelines.night import Night
+        from tracemill.pipelines.night import Night, rows
         from tracemill.warehouse import Lake
         root, said = Path(sys.argv[1]), json.loads(sys.argv[2])
         config = settings.parse(said, root=root, where="t")
         with Lake.open(config.lake_path) as lake:
             night = Night(night_id="killed", config=config, lake=lake, clock=lambda: 1)
-            (lesson,), _ = learning.choose(night)
+            (lesson,), _ = learning.choose(night, "orders")
             artifact = with_instructions(lesson.production.artifact, sys.argv[3])
             with open_endpoint(night) as endpoint:
                 laddering.for_tuning(night, lesson, endpoint, lesson.production.artifact)(artifact, lesson.learn)
@@ -318,3 +340,75 @@ def test_the_prompt_branch_records_what_it_tried(night: Night, server: Served) -
         production.candidate_id,
     )
     assert found.to_pylist() == [{"fidelity": "recorded:exact", "reached": 2}]
+
+
+@pytest.fixture
+def judge() -> Iterator[Any]:
+    """A judge's server: rubrics and comparisons are for whoever says "done well"."""
+
+    def says(shown: Any) -> Any:
+        if "rubric" in shown.sections:
+            return judge_server.honest(shown)
+        ranked = sorted(shown.log["attempts"], key=lambda one: "done well" not in one["steps"][0]["said"])
+        return {"ranking": [one["label"] for one in ranked]}
+
+    with judge_server.judge_server(says) as running:
+        yield running
+
+
+def judged_by(night: Night, url: str, **more: Any) -> Night:
+    options = {"base_url": url, "model": "m", "criteria": {"done": "Was it done?"}, **more}
+    return replace(night, config=replace(night.config, rewards=(RewardConfig(kind="judge", options=options),)))
+
+
+def greets(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"role": "assistant", "content": "done well" if "warmly" in messages[0]["content"] else "Hm."}
+
+
+def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_same_account(
+    night: Night, server: Served, judge: Any
+) -> None:
+    server.answering = greets
+    asking = with_ladder(judged_by(night, judge.url), "lint", "single_step")
+    (untold,), _ = learning.choose(asking, "greeter")
+    assert untold.verifiable == 0.0, "nobody calibrated the judge"
+    with asking.lake.transaction("test") as tx:
+        made = replace(Judge(criteria={"done": "Was it done?"}), model="m")
+        curve = {"raw": [0.0, 1.0], "value": [0.1, 0.9]}
+        state = {"spec": made._spec, "n_train": 40, "salt": 0, "curves": [curve, curve]}
+        row = {"name": "judge", "version": "1", "kind": "judge", "state": json.dumps(state), "lineage": [], "at": 1}
+        tx.insert("reward_models", rows("reward_models", [row]))
+    (lesson,), _ = learning.choose(asking, "greeter")
+    start = lesson.production.artifact
+    assert lesson.verifiable == 1.0
+    with open_endpoint(asking) as endpoint:
+        climb = laddering.for_tuning(asking, lesson, endpoint, start)
+        plain, warm = (
+            climb(one, lesson.tune) for one in (start, with_instructions(start, "You greet customers warmly."))
+        )
+        spent = climb.ledger.spent
+        assert spent.calls == len(server.asked) + len(judge.asked)
+        again = laddering.for_tuning(asking, lesson, endpoint, start)
+        assert again(start, lesson.tune)[0].reward == plain[0].reward
+        assert again.ledger.spent.calls == 0
+        gate = gating.judge(asking, lesson, [replace(lesson.production, branch="prompt", artifact=with_instructions(
+            start, "You greet customers warmly."))], endpoint)  # fmt: skip
+    assert {round(one.reward or 0.0, 4) for one in plain} == {0.05}
+    assert {round(one.reward or 0.0, 4) for one in warm} == {0.85}, "a bound, not the value"
+    assert all((one.judged_by or "").startswith("judge:m/judge@") for one in warm)
+    assert gate[0].baseline_mean == pytest.approx(0.1)
+    sealed = replace(asking, config=replace(asking.config, combined=replace(asking.config.combined, sealed=("judge",))))
+    assert learning.choose(sealed, "greeter")[0][0].verifiable == 0.0
+
+
+def test_pairs_are_won_against_the_log(night: Night, server: Served, judge: Any) -> None:
+    server.answering = greets
+    asking = with_ladder(judged_by(night, judge.url, min_labels=99), "lint", "pairwise")
+    (lesson,), _ = learning.choose(asking, "greeter")
+    start = lesson.production.artifact
+    with open_endpoint(asking) as endpoint:
+        climb = laddering.for_tuning(asking, lesson, endpoint, start)
+        same, warm = (climb(one, lesson.tune) for one in (start, with_instructions(start, "You greet people warmly.")))
+    assert {(one.fidelity, one.reward) for one in same} == {("pairwise", 0.5)}
+    assert {(one.fidelity, one.reward) for one in warm} == {("pairwise", 1.0)}
+    assert len(judge.asked) == 2 * len(warm), "equal answers are a tie without asking"
