@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,28 +74,26 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DO_NOT"))}
 
 
-def test_nothing_leaves_the_machine(project: Path, tmp_path: Path) -> None:
-    guard = tmp_path / "guard"
-    guard.mkdir()
+@pytest.fixture
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """That of a user, with a guard in every Python process: nothing may leave the machine, however the test goes."""
+    guard = tmp_path_factory.mktemp("guard")
     (guard / "sitecustomize.py").write_text(GUARD)
-    notes = tmp_path / "notes.txt"
-    environment = {**clean_environment(), "PYTHONPATH": str(guard), "GUARD_NOTES": str(notes)}
+    notes = guard / "notes.txt"
+    guarded = {**clean_environment(), "PYTHONPATH": str(guard), "GUARD_NOTES": str(notes)}
     probe = "import socket\ntry: socket.getaddrinfo('example.invalid', 80)\nexcept OSError: pass"
-    subprocess.run([sys.executable, "-c", probe], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", probe], env=guarded, check=True)
     assert "example.invalid" in notes.read_text(), "the guard itself does not work"
     notes.unlink()
-
-    done = subprocess.run(command(project), env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["decisions"][0]["verdict"] == "PROMOTE"
+    yield guarded
     assert not notes.exists(), notes.read_text()
 
 
-def interrupt_at(project: Path, mark: str) -> tuple[int, str]:
+def interrupt_at(project: Path, mark: str, environment: dict[str, str]) -> tuple[int, str]:
     """Runs a night and presses Ctrl-C when it says `mark`; its exit code and what it said."""
     process = subprocess.Popen(
         command(project),
-        env=clean_environment(),
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -152,17 +151,17 @@ def nobody_left(project: Path) -> None:
         ),
     ],
 )
-def test_ctrl_c_loses_nothing_and_the_next_run_goes_on(project: Path, endpoint: Any, mark: str) -> None:
-    code, said = interrupt_at(project, mark)
+def test_ctrl_c_loses_nothing_the_next_run_goes_on_and_nothing_leaves_the_machine(
+    project: Path, endpoint: Any, environment: dict[str, str], mark: str
+) -> None:
+    code, said = interrupt_at(project, mark, environment)
     assert code == 130, said
     assert "Interrupted" in said
     assert "Traceback" not in said
     nobody_left(project)
 
     asked = len(endpoint.asked)
-    done = subprocess.run(
-        command(project), env=clean_environment(), capture_output=True, text=True, timeout=240, check=False
-    )
+    done = subprocess.run(command(project), env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["decisions"][0]["verdict"] == "PROMOTE"
@@ -177,18 +176,18 @@ def test_ctrl_c_loses_nothing_and_the_next_run_goes_on(project: Path, endpoint: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mark", ["train: loading", "train: sft steps"])
-def test_ctrl_c_while_weights_are_trained_loses_nothing(project: Path, tiny: Path, mark: str) -> None:
+def test_ctrl_c_while_weights_are_trained_loses_nothing(
+    project: Path, tiny: Path, environment: dict[str, str], mark: str
+) -> None:
     with (project / "tracemill.toml").open("a") as settings:
         settings.write(
             f'[train]\nbase_model = "{tiny}"\n[train.options.sft]\nsteps = 6\nbatch_size = 4\nsave_every = 2\n'
         )
-    code, said = interrupt_at(project, mark)
+    code, said = interrupt_at(project, mark, environment)
     assert code == 130, said
     assert "Traceback" not in said
     nobody_left(project)
-    done = subprocess.run(
-        command(project), env=clean_environment(), capture_output=True, text=True, timeout=400, check=False
-    )
+    done = subprocess.run(command(project), env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert {one["branch"] for one in report["candidates"]} == {"production", "prompt", "weights"}
@@ -197,14 +196,14 @@ def test_ctrl_c_while_weights_are_trained_loses_nothing(project: Path, tiny: Pat
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_a_bundle_is_published_leaves_a_channel_that_says_what_it_serves(project: Path) -> None:
-    code, said = interrupt_at(project, "publish: ")
+def test_ctrl_c_while_a_bundle_is_published_leaves_a_channel_that_says_what_it_serves(
+    project: Path, environment: dict[str, str]
+) -> None:
+    code, said = interrupt_at(project, "publish: ", environment)
     assert code == 130, said
     assert "Traceback" not in said
     nobody_left(project)
-    done = subprocess.run(
-        command(project), env=clean_environment(), capture_output=True, text=True, timeout=240, check=False
-    )
+    done = subprocess.run(command(project), env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     with Lake.open(project / ".tracemill" / "lake") as lake, lake.reader() as con:
         standing, verdict = con.execute(
@@ -214,12 +213,12 @@ def test_ctrl_c_while_a_bundle_is_published_leaves_a_channel_that_says_what_it_s
     assert (live.bundle_id, verdict) == (standing, "PROMOTE")
 
 
-def test_what_stops_a_night_is_told_in_one_line(project: Path) -> None:
+def test_what_stops_a_night_is_told_in_one_line(project: Path, environment: dict[str, str]) -> None:
     from filelock import FileLock
 
     with FileLock(project / ".tracemill" / "nightly.lock"):
         done = subprocess.run(
-            command(project), env=clean_environment(), capture_output=True, text=True, timeout=240, check=False
+            command(project), env=environment, capture_output=True, text=True, timeout=240, check=False
         )
     assert done.returncode == 2
     assert done.stderr == f"Error: another nightly run of {project} is going; wait for it to end\n"
