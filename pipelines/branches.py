@@ -64,6 +64,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         on_error=lambda name, error: failed.update({name: f"{type(error).__name__}: {error}"}),
         ledger=replay.ledger,
         standings=(standings := list[portfolio.Standing]()),
+        backing=portfolio.Backing(line=settings.min_users, demonstration=settings.min_demonstration_users),
     )
     spent = replay.ledger.spent
     detail: dict[str, Any] = {"candidates": len(candidates), "calls": spent.calls, "cached": spent.cached}

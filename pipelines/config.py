@@ -234,6 +234,10 @@ class OptimizeConfig:
     """A capable model that writes prompts for gepa and mipro, by its name at `reflection_url`."""
     reflection_url: str | None = None
     reflection_key_env: str | None = None
+    min_users: Count = 2
+    """A line of instructions that episodes of fewer distinct users taught is not used."""
+    min_demonstration_users: Count = 1
+    """The same for a demonstration: of users who asked the same and were answered right alike."""
     headroom: bool = True
     """Whether to look first if there is anything to gain, and to search for nothing where there is not."""
     max_tune_cases: Count = 48

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-from tracemill.ids import content_id
+from tracemill.ids import canonical_json, content_id
 from tracemill.optimize.ladder import Grade
 from tracemill.optimize.ladder.level import graded
 from tracemill.optimize.replay import Budget, output_of
@@ -106,6 +106,7 @@ def write_candidate(night: Night, candidate: Candidate, *, snapshot: int) -> Non
         "lineage": list(candidate.lineage),
         "tune_score": candidate.tune_score,
         "tune_n": candidate.tune_n,
+        "support": canonical_json([asdict(one) for one in candidate.support]) if candidate.support else None,
         "snapshot_id": snapshot,
         "night_id": night.night_id,
         "at": night.clock(),
