@@ -6,7 +6,8 @@ A simulated support desk (harness/simulated.py: what it gets right depends on th
 and length of its prompt) and a simulated model that writes prompts from what it is shown (harness/simulated_writer.py).
 A seed is a world with its own rules and logs: 120 cases to learn from, 40 to tune on, 300 held out. Every optimizer
 runs as in a night, through Study, Replayer, replay cache, ledger and lint, with one budget of calls that the task model
-and the writing model share, and with knobs that let it use them all; `portfolio` races them for one such budget.
+and the writing model share, and with knobs that let it use them all; `portfolio` races them for one such budget, with
+knobs for a third of it.
 `_silent` ones are shown no notes and no findings. COPRO and SIMBA of DSPy, which are not offered, run beside them.
 
     lift       held-out reward of the prompt with the best tuning score, minus production's, at the end
@@ -106,11 +107,11 @@ def search(name: str, world: World, given: Logs, calls: int, held_out: Callable[
         notes={} if silent else given.notes,
         hints=() if silent else given.hints,
     )
-    names = list(NAMES) if name == "portfolio" else [name]
+    names, share = (list(NAMES), calls // 3) if name == "portfolio" else ([name], calls)
     searches: list[Optimizer] = [
         tried.build(one, seed=world.seed, reflection=reflection, calls=calls)
         if one in TRIED
-        else build(one, seed=world.seed, reflection=reflection, **knobs(one, calls))
+        else build(one, seed=world.seed, reflection=reflection, **knobs(one, share))
         for one in names
     ]
     found: list[tuple[int, Candidate]] = []

@@ -87,7 +87,7 @@ def run(
     racing = [(one, Standing(optimizer=one.name)) for one in optimizers]
     if standings is not None:
         standings += [standing for _, standing in racing]
-    rounds = 1 + ceil(log2(len(racing))) if ledger is not None and racing else 1  # the last is of one alone
+    rounds = _rounds(len(racing), study, ledger)
     for number in range(rounds):
         later = (rounds - number - 1) * len(racing)
         for place, (optimizer, standing) in enumerate(racing):
@@ -105,6 +105,18 @@ def run(
     for _, standing in racing:
         standing.ended = "budget"
     return found.candidates
+
+
+def _rounds(n: int, study: Study, ledger: Ledger | None) -> int:
+    """Until one is alone; fewer where the first share would not pay for two prompts on all tuning cases: who could
+    show nothing yet would be dropped unheard.
+    """
+    if ledger is None or not n:
+        return 1
+    wanted = 1 + ceil(log2(n))
+    if ledger.budget.calls is None:
+        return wanted
+    return max(1, min(wanted, ledger.budget.calls // (2 * max(1, len(study.tune)) * n)))
 
 
 def _leg(

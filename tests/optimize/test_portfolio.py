@@ -51,6 +51,14 @@ def test_what_finds_nothing_makes_room_for_what_does():
     assert standings["slow"].calls > 2 * max(standings[name].calls for name in ("one", "two", "three"))
 
 
+def test_nobody_is_dropped_before_it_could_show_two_prompts():
+    late = Trying("late", ["first", RULE])
+    found, standings, _, _ = race([wasteful("one"), late, wasteful("two"), wasteful("three")], 12 * 9)
+    assert max(one.tune_score for one in found) == 1.0
+    assert standings["late"].ended == "done"
+    assert "dropped" not in [one.ended for one in standings.values()]
+
+
 def test_who_is_done_leaves_its_share_to_the_others():
     found, standings, _, calls = race([make("nearest"), wasteful(n=30)], 12 * 34)
     assert standings["nearest"] == Standing(optimizer="nearest", rounds=1, calls=24, best=1.0, ended="done")
