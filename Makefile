@@ -14,6 +14,8 @@ export PYTHON TORCH_INDEX
 
 # Tests of small models on shared cores lose more to spinning threads than they win.
 test test-all: export OMP_NUM_THREADS ?= 1
+# Of the dearest properties the fast tests look at a fourth of the examples (tests/few_examples.py).
+test-all: export TRACEMILL_EXAMPLES ?= all
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from few_examples import some
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -183,7 +184,9 @@ def test_a_long_trajectory_is_several_requests(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("target", ["atif", "otlp"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=some(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(episode=episodes())
 def test_exported_spans_come_back_as_they_were(target: str, episode: Episode) -> None:
     records = list(TARGETS[target].records(episode))

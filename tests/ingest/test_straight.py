@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from few_examples import some
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -192,7 +193,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("straight") / "log.jsonl"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=some(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=st.lists(requests(), min_size=1, max_size=2))
 def test_both_ways_give_the_same_rows(log: Path, lines: list[dict[str, Any]]) -> None:
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -261,7 +262,7 @@ MORE = mostly(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=some(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(line=requests(), more=MORE)
 def test_protobuf_gives_the_same_rows_both_ways(log: Path, line: dict[str, Any], more: dict[str, Any]) -> None:
     log = log.with_suffix(".pb")
@@ -351,7 +352,7 @@ def test_many_texts_are_judged_as_each_is(texts: list[str]) -> None:
     assert Redactor(KEY).changed(texts) == {text for text in texts if each.text(text) != text}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=some(200), deadline=None)
 @given(
     value=st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
