@@ -9,9 +9,9 @@ from tracemill.errors import ConfigError
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.pipelines.config import Config
-from tracemill.pipelines.endpoint import Endpoint, api_key, open_endpoint
+from tracemill.pipelines.endpoint import Endpoint, api_key, configured, open_endpoint
 from tracemill.pipelines.night import Night
-from tracemill.protocols import RewardModel
+from tracemill.protocols import ChatModel, RewardModel
 from tracemill.rewards.llm.asking import AsksModel
 from tracemill.warehouse import ReplayCache
 
@@ -31,7 +31,7 @@ def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> 
         return model
     endpoint = None
     if model.base_url is None:
-        if not (night.config.endpoint.base_url or night.config.endpoint.local):
+        if not configured(night):
             raise _nobody(model)
         endpoint = stack.enter_context(open_endpoint(night))
     return on(night, model, endpoint, Ledger(Budget(tokens=model.budget_tokens or None)))
@@ -39,6 +39,7 @@ def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> 
 
 def on(night: Night, model: A, endpoint: Endpoint | None, ledger: Ledger) -> A:
     """The model with its own endpoint to ask, or with this one where it has none. Calls are booked in `ledger`."""
+    chat: ChatModel
     if model.base_url is not None:
         chat = HttpChatModel(
             model.base_url,

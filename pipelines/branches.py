@@ -8,14 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from tracemill import train
-from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json, content_id
 from tracemill.optimize import choosing, headroom, optimizers, portfolio
-from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
 from tracemill.pipelines import laddering, replaying, studying
-from tracemill.pipelines.endpoint import Endpoint, api_key, ensure_adapter
+from tracemill.pipelines.endpoint import Endpoint, capable, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Branch, Candidate, Case, Outcome
@@ -80,14 +78,11 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
 
 def writer(night: Night, ledger: Ledger) -> PromptModel | None:
     """The capable model that `gepa` and `mipro` write prompts with; its calls count in the branch's budget."""
-    settings = night.config.optimize
-    if settings.reflection_model is None:
+    name = night.config.optimize.reflection_model
+    if name is None:
         return None
-    if settings.reflection_url is None:
-        raise ConfigError("[optimize] reflection_model needs reflection_url, an OpenAI-compatible endpoint")
-    chat = HttpChatModel(settings.reflection_url, api_key=api_key(night.environment, settings.reflection_key_env))
-    cached = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock())
-    return PromptModel(chat=cached, name=settings.reflection_model)
+    cached = CachedModel(capable(night, name), ReplayCache(night.lake), ledger, now_ns=night.clock())
+    return PromptModel(chat=cached, name=name)
 
 
 def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Candidate | None, Mapping[str, Any]]:

@@ -231,7 +231,7 @@ class OptimizeConfig:
     read_only_tools: tuple[str, ...] = ()
     """Tools that change nothing: a recorded replay may call them more often, earlier, or not at all."""
     reflection_model: str | None = None
-    """A capable model that writes prompts for gepa and mipro, by its name at `reflection_url`."""
+    """A capable model that writes prompts, by its name at `reflection_url`, else by LiteLLM's name."""
     reflection_url: str | None = None
     reflection_key_env: str | None = None
     min_users: Count = 2

@@ -8,19 +8,23 @@ from typing import Any
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.endpoint import HttpChatModel
+from tracemill.optimize.providers import ProviderModel
+from tracemill.pipelines.config import EndpointConfig
 from tracemill.pipelines.night import Night
+from tracemill.protocols import ChatModel
 from tracemill.records import Artifact
 from tracemill.train import serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A reachable OpenAI-compatible server."""
+    """A reachable OpenAI-compatible server, or a provider's model by LiteLLM's name."""
 
     base_url: str
+    """Of a provider the name of the model."""
     model: str | None
     """The base model's name there; None: whatever name a site's logs give."""
-    chat: HttpChatModel
+    chat: HttpChatModel | ProviderModel
     params: Mapping[str, Any]
     """For artifacts that do not say how to sample."""
     key: str | None = field(default=None, repr=False)
@@ -28,7 +32,8 @@ class Endpoint:
 
 def configured(night: Night) -> bool:
     """True where replays are possible at all."""
-    return bool(night.config.endpoint.base_url or night.config.endpoint.local)
+    settings = night.config.endpoint
+    return bool(settings.base_url or settings.local or _of_a_provider(settings))
 
 
 @contextmanager
@@ -39,8 +44,16 @@ def open_endpoint(night: Night) -> Iterator[Endpoint]:
     if settings.base_url is not None:
         yield _endpoint(night, settings.base_url, settings.model, key)
         return
+    if settings.local is None and settings.model is not None and _of_a_provider(settings):
+        chat = ProviderModel(
+            settings.model, api_key=key, concurrency=settings.concurrency, timeout_s=settings.timeout_s
+        )
+        yield Endpoint(base_url=settings.model, model=settings.model, chat=chat, params=settings.params, key=key)
+        return
     if settings.local is None:
-        raise ConfigError("no model to replay with: set base_url or local in [endpoint]")
+        raise ConfigError(
+            "no model to replay with: set base_url or local in [endpoint], or a model of a provider (openai/gpt-5.2)"
+        )
     with serving.start(
         night.config.model(settings.local),
         cache=night.config.work_path / "models",
@@ -49,6 +62,19 @@ def open_endpoint(night: Night) -> Iterator[Endpoint]:
         on_progress=lambda said: night.tell("endpoint", said),
     ) as server:
         yield _endpoint(night, server.base_url, settings.model or server.model, key)
+
+
+def _of_a_provider(settings: EndpointConfig) -> bool:
+    return settings.model is not None and "/" in settings.model
+
+
+def capable(night: Night, model: str) -> ChatModel:
+    """The model of `[optimize]` that writes prompts: at its own server, else its provider's."""
+    settings = night.config.optimize
+    key = api_key(night.environment, settings.reflection_key_env)
+    if settings.reflection_url is not None:
+        return HttpChatModel(settings.reflection_url, api_key=key)
+    return ProviderModel(model, api_key=key)
 
 
 def _endpoint(night: Night, base_url: str, model: str | None, key: str | None) -> Endpoint:
@@ -76,5 +102,11 @@ def api_key(environment: Mapping[str, str], variable: str | None) -> str | None:
 def ensure_adapter(endpoint: Endpoint, artifact: Artifact) -> None:
     """Makes the endpoint serve the artifact's adapter, where it has one; its name tells the weights."""
     name = artifact.prompt.get("adapter")
-    if name is not None and artifact.adapter_path is not None and name not in endpoint.chat.models():
+    if name is None or artifact.adapter_path is None:
+        return
+    if isinstance(endpoint.chat, ProviderModel):
+        raise ConfigError(
+            f"{endpoint.base_url} is a provider's model: it serves no adapters; give [endpoint] a base_url"
+        )
+    if name not in endpoint.chat.models():
         serving.load_adapter(endpoint.base_url, str(name), Path(artifact.adapter_path), api_key=endpoint.key)

@@ -7,7 +7,6 @@ from typing import Any
 
 from tracemill.errors import ConfigError
 from tracemill.mining import episodes as mined_episodes
-from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.optimize.ladder import (
     Executed,
     Grade,
@@ -23,7 +22,7 @@ from tracemill.optimize.ladder import (
 from tracemill.optimize.lint import TokenCount
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.pipelines import grading, replaying
-from tracemill.pipelines.endpoint import Endpoint, api_key
+from tracemill.pipelines.endpoint import Endpoint, capable
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.protocols import ChatModel, Environment
@@ -177,14 +176,13 @@ def _episodes(night: Night, lesson: Lesson) -> Callable[[Sequence[Case]], Mappin
 
 def _player(night: Night, endpoint: Endpoint, ledger: Ledger) -> tuple[ChatModel, str]:
     """Who plays tools and users: the model that writes prompts, else the endpoint's own."""
-    settings = night.config.optimize
-    if settings.reflection_model is not None and settings.reflection_url is not None:
-        chat = HttpChatModel(settings.reflection_url, api_key=api_key(night.environment, settings.reflection_key_env))
-        return _on(night, chat, ledger), settings.reflection_model
+    name = night.config.optimize.reflection_model
+    if name is not None:
+        return _on(night, capable(night, name), ledger), name
     if endpoint.model is None:
         raise ConfigError(
-            "[optimize] ladder has 'simulated', which asks a model to play tools and users: set reflection_model and "
-            "reflection_url in [optimize], or model in [endpoint]"
+            "[optimize] ladder has 'simulated', which asks a model to play tools and users: set reflection_model in "
+            "[optimize], or model in [endpoint]"
         )
     return _on(night, endpoint.chat, ledger), endpoint.model
 

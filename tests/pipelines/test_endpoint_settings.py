@@ -8,6 +8,7 @@ import pytest
 
 from tracemill.app import settings
 from tracemill.errors import ConfigError, EndpointError, PublishError
+from tracemill.optimize.providers import ProviderModel
 from tracemill.pipelines import endpoint as endpoints
 from tracemill.pipelines import releasing
 from tracemill.pipelines.config import PublishConfig
@@ -57,3 +58,19 @@ def test_a_price_makes_calls_cost(desk: Any, endpoint: Any, tmp_path: Path) -> N
         settings.parse({"endpoint": {"usd_per_million": [1]}}, root=tmp_path, where="test")
     with pytest.raises(ConfigError, match=r"usd_per_million"):
         settings.parse({"endpoint": {"usd_per_million": [1, -1]}}, root=tmp_path, where="test")
+
+
+def test_a_providers_model_is_an_endpoint_that_serves_no_adapters(desk: Any, tmp_path: Path) -> None:
+    pytest.importorskip("litellm")
+    raw = {"endpoint": {"model": "openai/gpt-5.2"}, "optimize": {"reflection_model": "anthropic/claude"}}
+    night = replace(desk.night(), config=settings.parse(raw, root=tmp_path, where="test"))
+    assert endpoints.configured(night)
+    with endpoints.open_endpoint(night) as opened:
+        assert (opened.model, opened.chat.models()) == ("openai/gpt-5.2", frozenset())
+        with pytest.raises(ConfigError, match="serves no adapters"):
+            endpoints.ensure_adapter(opened, Artifact(prompt={"adapter": "desk-1"}, adapter_path=str(tmp_path)))
+    assert isinstance(endpoints.capable(night, "anthropic/claude"), ProviderModel)
+    nobody = replace(night, config=settings.parse({"endpoint": {"model": "gpt"}}, root=tmp_path, where="test"))
+    assert not endpoints.configured(nobody)
+    with pytest.raises(ConfigError, match="a model of a provider"), endpoints.open_endpoint(nobody):
+        pass
