@@ -13,6 +13,7 @@ import pyarrow as pa
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.rewards import label_model
+from tracemill.rewards.code import code
 from tracemill.rewards.rows import scores
 
 NAME = "combined"
@@ -93,7 +94,7 @@ def combination(
         raise ConfigError(f"combined reward: negative weight for {', '.join(wrong)}; use 0 to leave a score out")
     given, failed = dict(weights or {}), dict(distrusted or {})
     version = content_id(
-        "combined/3", list(precedence), given, list(env_names), veto, list(weak), list(sealed), k, epsilon
+        code(__name__, "judged"), list(precedence), given, list(env_names), veto, list(weak), list(sealed), k, epsilon
     )
     params = {
         "name": NAME,

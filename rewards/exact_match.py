@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tracemill.ids import content_id
 from tracemill.records import Case
+from tracemill.rewards.code import code
 
 _BLANKS = re.compile(r"\s+")
 
@@ -26,7 +27,7 @@ class ExactMatch:
 
     @property
     def version(self) -> str:
-        return content_id("exact_match/1", self.name, self.attribute, self.strip, self.casefold, self.punctuation)
+        return content_id(code(__name__), self.name, self.attribute, self.strip, self.casefold, self.punctuation)
 
     def verify(self, case: Case, output: str) -> float | None:
         expected = case.expected

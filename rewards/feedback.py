@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.rows import query, scores
 from tracemill.rewards.unfitted import Unfitted
 
@@ -64,7 +65,7 @@ class Feedback(Unfitted):
     def version(self) -> str:
         scales = {name: list(scale) for name, scale in self.scales.items()}
         weighing = [list(self.user_names), float(self.user_cap), float(self.min_propensity)]
-        return content_id("feedback/2", self.name, scales, list(self.env_names), weighing, GOOD, BAD)
+        return content_id(code(__name__), self.name, scales, list(self.env_names), weighing, GOOD, BAD)
 
     @property
     def level(self) -> Literal["trajectory"]:

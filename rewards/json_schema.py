@@ -10,6 +10,7 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.records import Case
+from tracemill.rewards.code import code
 from tracemill.rewards.schemas import BadSchemaError, Validator, validator
 
 _FENCE = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
@@ -41,7 +42,7 @@ class JsonSchema:
 
     @property
     def version(self) -> str:
-        return content_id("json_schema/1", self.name, self._digest, self.whole)
+        return content_id(code(__name__), self.name, self._digest, self.whole)
 
     def verify(self, case: Case, output: str) -> float | None:
         text = output.strip()

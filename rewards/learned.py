@@ -18,6 +18,7 @@ from tracemill.chat import FAILED_ANSWER
 from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json, content_id
 from tracemill.rewards import additive
+from tracemill.rewards.code import code
 from tracemill.rewards.fitted import kept
 from tracemill.rewards.folds import Folds
 from tracemill.rewards.meaning import Embeds, Meaning
@@ -77,8 +78,8 @@ class Learned:
     def _spec(self) -> str:
         """What decides a state beside the labels."""
         return content_id(
-            "learned/1", self.name, self.min_labels, self.growth, self.buckets, self.blocks, self.bags, self.max_rows,
-            list(self.families), list(self.env_names), self.seed, None if self._reads is None else self._reads.name,
+            code(__name__), self.name, self.min_labels, self.growth, self.buckets, self.blocks, self.bags,
+            self.max_rows, list(self.families), list(self.env_names), self.seed, self._reads and self._reads.name,
         )  # fmt: skip
 
     @property

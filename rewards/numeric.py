@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.records import Case
+from tracemill.rewards.code import code
 
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:(?<=\d)\.\d*|\.\d+|(?<=\d))(?:[eE][-+]?\d+)?%?")
 _PICKS = ("last", "first", "only")
@@ -35,7 +36,7 @@ class Numeric:
 
     @property
     def version(self) -> str:
-        return content_id("numeric/1", self.name, self.attribute, self.abs_tol, self.rel_tol, self.pick)
+        return content_id(code(__name__), self.name, self.attribute, self.abs_tol, self.rel_tol, self.pick)
 
     def verify(self, case: Case, output: str) -> float | None:
         expected = case.expected

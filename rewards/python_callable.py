@@ -14,6 +14,7 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.records import Case
+from tracemill.rewards.code import code
 from tracemill.rewards.verifying import Judgement
 
 
@@ -40,7 +41,7 @@ class PythonCallable:
 
     @property
     def version(self) -> str:
-        return content_id("python/2", self.name, self.callable, self._digest)
+        return content_id(code(__name__), self.name, self.callable, self._digest)
 
     def verify(self, case: Case, output: str) -> float | None:
         return self.explain(case, output).value

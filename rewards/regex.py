@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.records import Case
+from tracemill.rewards.code import code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Regex:
 
     @property
     def version(self) -> str:
-        return content_id("regex/1", self.name, self.pattern, self.whole, self.forbid)
+        return content_id(code(__name__), self.name, self.pattern, self.whole, self.forbid)
 
     def verify(self, case: Case, output: str) -> float | None:
         hit = re.fullmatch(self.pattern, output) if self.whole else re.search(self.pattern, output)

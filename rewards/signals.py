@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.rows import query, scores
 from tracemill.rewards.unfitted import Unfitted
 from tracemill.rewards.words import SPOKEN, patterns
@@ -86,7 +87,7 @@ class Signals(Unfitted):
         said = patterns(self.languages, self.words)
         rules = [_ACCEPTING, _REJECTING, _MACHINES, _HANDING_OVER]
         weights = {**WEIGHTS, **self.weights}
-        return content_id("signals/1", self.name, times, said, weights, list(self.kept_names), rules)
+        return content_id(code(__name__), self.name, times, said, weights, list(self.kept_names), rules)
 
     @property
     def level(self) -> Literal["trajectory"]:

@@ -9,6 +9,7 @@ from tracemill.errors import ConfigError
 from tracemill.ids import content_id
 from tracemill.records import Case
 from tracemill.rewards import sqlite
+from tracemill.rewards.code import code
 
 _FENCE = re.compile(
     r"```[ \t]*(?:(?:sqlite|sql|mysql|postgresql|postgres)\b)?[ \t]*\n?(.*?)```", re.DOTALL | re.IGNORECASE
@@ -60,7 +61,7 @@ class SqlExecution:
 
     @property
     def version(self) -> str:
-        return content_id("sql_execution/1", self.name, self.database, self.gold, self.timeout_s, self.max_rows)
+        return content_id(code(__name__), self.name, self.database, self.gold, self.timeout_s, self.max_rows)
 
     def verify(self, case: Case, output: str) -> float | None:
         gold = case.task.get(self.gold)

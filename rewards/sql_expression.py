@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError, QueryError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.rows import scores
 from tracemill.rewards.unfitted import Unfitted
 
@@ -41,7 +42,7 @@ class SqlExpression(Unfitted):
 
     @property
     def version(self) -> str:
-        return content_id("sql_expression/1", self.name, self.expression, self.view, self.fold, self.level)
+        return content_id(code(__name__), self.name, self.expression, self.view, self.fold, self.level)
 
     @property
     def family(self) -> str:

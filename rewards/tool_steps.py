@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from tracemill.chat import FAILED_ANSWER
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.rows import query, scores
 from tracemill.rewards.schemas import BadSchemaError, Validator, validator
 from tracemill.rewards.unfitted import Unfitted
@@ -56,7 +57,7 @@ class ToolSteps(Unfitted):
 
     @property
     def version(self) -> str:
-        return content_id("tool_steps/2", self.name, {**VALUES, **self.values}, float(self.user_cap))
+        return content_id(code(__name__), FAILED_ANSWER, self.name, {**VALUES, **self.values}, float(self.user_cap))
 
     @property
     def level(self) -> Literal["step"]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.rows import query, scores
 from tracemill.rewards.unfitted import Unfitted
 
@@ -29,7 +30,7 @@ class ToolStatus(Unfitted):
 
     @property
     def version(self) -> str:
-        return content_id("tools/2", self.name, float(self.user_cap))
+        return content_id(code(__name__), self.name, float(self.user_cap))
 
     @property
     def level(self) -> Literal["trajectory"]:

@@ -11,6 +11,7 @@ from tracemill.chat import answer_text, to_openai
 from tracemill.ids import canonical_json, content_id
 from tracemill.protocols import Verifier
 from tracemill.records import Case
+from tracemill.rewards.code import code
 from tracemill.rewards.rows import query, scores
 from tracemill.rewards.unfitted import Unfitted
 
@@ -62,7 +63,7 @@ class VerifiedLogs(Unfitted):
 
     @property
     def version(self) -> str:
-        return content_id("logged/1", self.verifier.version, self.agent, self.skip_output)
+        return content_id(code(__name__), self.verifier.version, self.agent, self.skip_output)
 
     @property
     def level(self) -> Literal["trajectory"]:

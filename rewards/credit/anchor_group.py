@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.credit.episodes import Calls, Floats, Ints, credits, judged, numbered
 
 
@@ -32,7 +33,7 @@ class AnchorGroup:
 
     @property
     def version(self) -> str:
-        return content_id("credit-anchor-group/2", self.shrink)
+        return content_id(code(__name__), self.shrink)
 
     def assign(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         calls = judged(con, method=self.name, version=self.version)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.credit.episodes import credits, judged
 
 
@@ -24,7 +25,7 @@ class Discounted:
 
     @property
     def version(self) -> str:
-        return content_id("credit-discounted/1", self.gamma)
+        return content_id(code(__name__), self.gamma)
 
     def assign(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         calls = judged(con, method=self.name, version=self.version)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.credit.episodes import credits, judged
 
 
@@ -29,7 +30,7 @@ class ToolPotential:
 
     @property
     def version(self) -> str:
-        return content_id("credit-tool-potential/1", self.scale)
+        return content_id(code(__name__), self.scale)
 
     def assign(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         calls = judged(con, method=self.name, version=self.version)

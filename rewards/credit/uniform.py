@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.credit.episodes import credits, judged
 
 
@@ -18,7 +19,7 @@ class Uniform:
 
     @property
     def version(self) -> str:
-        return content_id("credit-uniform/1")
+        return content_id(code(__name__))
 
     def assign(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         calls = judged(con, method=self.name, version=self.version)

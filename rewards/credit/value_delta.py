@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from tracemill.errors import ConfigError
 from tracemill.ids import content_id
+from tracemill.rewards.code import code
 from tracemill.rewards.credit.episodes import Calls, Floats, Ints, credits, judged, numbered
 
 
@@ -35,7 +36,7 @@ class ValueDelta:
 
     @property
     def version(self) -> str:
-        return content_id("credit-value-delta/2", self.lam, self.folds, self.shrink)
+        return content_id(code(__name__), self.lam, self.folds, self.shrink)
 
     def assign(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         calls = judged(con, method=self.name, version=self.version)

@@ -13,7 +13,7 @@ from logged_case import case
 from tracemill.errors import ConfigError
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.protocols import RewardModel
-from tracemill.rewards import RewardSpec, build, build_verifier
+from tracemill.rewards import RewardSpec, build, build_verifier, code
 from tracemill.rewards.llm.asking import AsksModel
 from tracemill.rewards.registry import MODELS, VERIFIERS
 from tracemill.schema import SCORES
@@ -60,6 +60,9 @@ OTHER = {
 OTHER |= {"json_schema": {"whole": True}, "numeric": {"abs_tol": 1.0}, "python": {"callable": "contract_checks:never"}}
 OTHER |= {"regex": {"pattern": "x"}, "sql_execution": {"timeout_s": 1.0}}
 
+
+LOCKED = {"judge", "ranker", "preference"}
+"""Whoever is paid, or trained, for an answer is asked anew where the question changes, not where the code does."""
 
 PYTHON = """
 def short(output, case):
@@ -165,6 +168,44 @@ def test_the_version_follows_the_options_and_nothing_else(kind: str, root: Path)
     )
     (other,) = build([changed], root=root)
     assert one.version == same.version != other.version
+
+
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Makes every file of the room of this suffix read as if this stood at its end."""
+    unedited = code._read
+
+    def edit(suffix: str, more: str) -> None:
+        monkeypatch.setattr(code, "_read", lambda path: unedited(path) + (more if path.endswith(suffix) else ""))
+        code.code.cache_clear()
+
+    yield edit
+    code.code.cache_clear()
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_the_version_follows_the_code_and_no_comment(kind: str, root: Path, edited: Callable[[str, str], None]) -> None:
+    def version() -> str:
+        (model,) = build([CASES[kind]], root=root)
+        return model.version
+
+    before = version()
+    edited(".py", '\n\n# a remark\n"""Another."""\n')
+    assert version() == before
+    edited(".sql", "\n  -- a remark\n /* and\nanother */ ")
+    assert version() == before
+    edited(".py", "\n_ANOTHER = 1\n")
+    assert (version() == before) == (kind in LOCKED)
+    edited(".sql", "\nlimit 7")
+    assert (version() == before) == (kind in {*LOCKED, "sql_expression"})  # whose query is its option
+
+
+def test_what_is_not_of_a_model_does_not_change_its_version(root: Path, edited: Callable[[str, str], None]) -> None:
+    (regex, signals) = build([CASES["regex"], CASES["signals"]], root=root)
+    before = regex.version, signals.version
+    edited("/signals.sql", "\nlimit 7")
+    assert regex.version == before[0]
+    assert signals.version != before[1]
 
 
 @pytest.mark.parametrize("kind", CASES)
