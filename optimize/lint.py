@@ -16,9 +16,34 @@ _SECRET = re.compile(
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
     r"|(?i:\b(?:api[_-]?key|secret|password|passwd|access[_-]?token)\b\s*[=:]\s*['\"]?[^\s'\"]{8,})"
 )
-_CARD = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
+_CARD = re.compile(r"\b[2-6]\d(?:[ -]?\d){11,17}\b")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _PHONE = re.compile(r"(?<![\w+])\+\d(?:[ ()./-]{0,2}\d){7,14}\b")
+
+
+def _luhn(number: str) -> bool:
+    digits = [int(one) for one in number if one.isdigit()]
+    return sum(sum(divmod(one * (1 + place % 2), 10)) for place, one in enumerate(reversed(digits))) % 10 == 0
+
+
+def _mod97(account: str) -> bool:
+    text = account.replace(" ", "")
+    return int("".join(str(int(one, 36)) for one in text[4:] + text[:4])) % 97 == 1
+
+
+def _any(found: str) -> bool:
+    return True
+
+
+_PRIVATE: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+    ("a pseudonym", PSEUDONYM, _any),
+    ("an e-mail address", _EMAIL, _any),
+    ("a secret", _SECRET, _any),
+    # Order numbers look alike, and do not add up.
+    ("a card number", _CARD, _luhn),
+    ("a bank account", _IBAN, _mod97),
+    ("a telephone number", _PHONE, _any),
+)
 _URL = re.compile(
     r"(?:\b[a-z][a-z0-9+.-]{1,20}://|\bwww\.|\b(?:[a-z0-9-]{1,63}\.){1,5}[a-z]{2,24}/)[^\s)>\]\"']*", re.IGNORECASE
 )
@@ -93,13 +118,9 @@ def _shape(artifact: Artifact, baseline: Artifact) -> Iterator[str]:
 
 
 def _private(artifact: Artifact) -> Iterator[str]:
-    kinds = (
-        *(("a pseudonym", PSEUDONYM), ("an e-mail address", _EMAIL), ("a secret", _SECRET)),
-        *(("a card number", _CARD), ("a bank account", _IBAN), ("a telephone number", _PHONE)),
-    )
     for where, text in [*_constant(artifact), *_shown(artifact)]:
-        for what, pattern in kinds:
-            match = next((one for one in pattern.finditer(text) if pattern is not _CARD or _luhn(one[0])), None)
+        for what, pattern, real in _PRIVATE:
+            match = next((one for one in pattern.finditer(text) if real(one[0])), None)
             if match:
                 # The secret itself must not travel into logs and reports with the objection.
                 found = f": {match[0]}" if pattern is PSEUDONYM else ""
@@ -157,11 +178,6 @@ def _tokens(artifact: Artifact, baseline: Artifact, most: int, count: TokenCount
     most = max(most, sum(count(text) for text in _sent(baseline)))
     if size > most:
         yield f"the prompt has {size} tokens before its slots are filled; at most {most} may be"
-
-
-def _luhn(number: str) -> bool:
-    digits = [int(one) for one in number if one.isdigit()]
-    return sum(sum(divmod(one * (1 + place % 2), 10)) for place, one in enumerate(reversed(digits))) % 10 == 0
 
 
 def _undescribed(schema: Any) -> Any:

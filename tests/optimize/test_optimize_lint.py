@@ -83,7 +83,13 @@ def test_an_objection_does_not_repeat_the_secret():
 
 @pytest.mark.parametrize(
     "text",
-    ["Underscored words stay.", "Be rewardingly short.", "Order 1234 5678 9012 3456: yes/no.", "See e.g. a/b, 1.5/2."],
+    [
+        "Underscored words stay.",
+        "Be rewardingly short.",
+        "Order 4234 5678 9012 3456: yes/no.",
+        "Say AB12 CD34 EF56.",
+        "See e.g. a/b, 1.5/2.",
+    ],
 )
 def test_words_that_only_contain_a_grader_word_pass(text):
     assert lint(written(text), baseline=BASE) == []
