@@ -86,7 +86,7 @@ def test_an_objection_does_not_repeat_the_secret():
     [
         "Underscored words stay.",
         "Be rewardingly short.",
-        "Order 4234 5678 9012 3456: yes/no.",
+        "Order 4234 5678 9012 3457: yes/no.",
         "Say AB12 CD34 EF56.",
         "See e.g. a/b, 1.5/2.",
     ],
