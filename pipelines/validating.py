@@ -6,7 +6,7 @@ from typing import Any
 from tracemill.pipelines.night import Night
 from tracemill.protocols import RewardModel
 from tracemill.rewards import combined, report
-from tracemill.rewards.probes import JudgesText, Probed, probe
+from tracemill.rewards.probes import JudgesPairs, JudgesText, Probed, probe
 
 PROBED = 20
 """Episodes that each bias probe is tried on."""
@@ -30,7 +30,7 @@ def combine(night: Night, models: Sequence[RewardModel]) -> dict[str, int]:
             probes: dict[str, Probed] | None = None
             whole = model.level == "trajectory"  # else it is told how it goes with episodes, which it does not judge
             before = earlier.get(model.name)
-            if isinstance(model, JudgesText):
+            if isinstance(model, JudgesText | JudgesPairs):
                 if before is not None and before["version"] == model.version and before["metrics"]["probes"]:
                     # What a version makes of a text does not change from night to night.
                     probes = {name: Probed(**one) for name, one in before["metrics"]["probes"].items()}

@@ -31,24 +31,38 @@ class JudgesText(Protocol):
         ...
 
 
+@runtime_checkable
+class JudgesPairs(Protocol):
+    """The same of a reward model that only compares."""
+
+    def compare_texts(self, pairs: Sequence[tuple[str, str]]) -> Sequence[float | None]:
+        """Of each pair of episodes told as text, how often the second comes out on top; None where it abstains."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
     """What one perturbation did to the scores of `n` texts."""
 
     n: int
     shift: float
-    """Mean change; above 0 it pays."""
+    """Mean change; above 0 it pays. Of a model that compares: how often the changed one of two wins, less 0.5."""
     raised: float
     """Share of texts that it raised by more than 0.05."""
 
 
-def probe(judge: JudgesText, texts: Sequence[str]) -> dict[str, Probed]:
+def probe(judge: JudgesText | JudgesPairs, texts: Sequence[str]) -> dict[str, Probed]:
     """By perturbation, what it did; perturbations of which no text has two scores are left out."""
-    plain = judge.judge_texts(texts)
+    plain = judge.judge_texts(texts) if isinstance(judge, JudgesText) else []
     found: dict[str, Probed] = {}
     for name, perturb in PERTURBATIONS.items():
-        changed = judge.judge_texts([perturb(text) for text in texts])
-        moved = [b - a for a, b in zip(plain, changed, strict=True) if a is not None and b is not None]
+        told = [perturb(text) for text in texts]
+        if isinstance(judge, JudgesText):
+            changed = judge.judge_texts(told)
+            moved = [b - a for a, b in zip(plain, changed, strict=True) if a is not None and b is not None]
+        else:
+            won = judge.compare_texts(list(zip(texts, told, strict=True)))
+            moved = [share - 0.5 for share in won if share is not None]
         if moved:
             found[name] = Probed(
                 n=len(moved), shift=sum(moved) / len(moved), raised=sum(one > 0.05 for one in moved) / len(moved)

@@ -4,7 +4,7 @@ The idea of RULER (relative, listwise, no labels), with what it lacks: drawn ord
 begin with shown once, an anchor that puts groups and nights on one scale, and standard errors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -12,10 +12,10 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
-from tracemill.errors import ConfigError
+from tracemill.errors import BudgetError, ConfigError, EndpointError
 from tracemill.ids import canonical_json, content_id
 from tracemill.rewards.llm.asking import AsksModel, held
-from tracemill.rewards.llm.logged import stories
+from tracemill.rewards.llm.logged import stories, told
 from tracemill.rewards.llm.prompts import RANK
 from tracemill.rewards.llm.ranking import Contest, Listings, Member
 from tracemill.rewards.rows import query, scores
@@ -85,11 +85,33 @@ class Ranker(AsksModel, Unfitted):
                 table = pa.Table.from_pylist(found, schema=_ROWS)
                 yield scores(table, name=self.name, version=self.version, now_ns=now_ns, family=self.family)
 
-    def _contests(self, con: duckdb.DuckDBPyConnection, groups: list[list[dict[str, Any]]]) -> Iterator[Contest]:
+    def compare_texts(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        """How often the second of two episodes told as text stands above the first, in both orders."""
+        if self.chat is None:
+            return [None] * len(pairs)
+        contests = [
+            Contest(
+                members=[Member(story=told(text, max_chars=self.max_chars)) for text in pair],
+                listings=self._listings(permutations=2),
+                size=2,
+            )
+            for pair in pairs
+        ]
+        try:
+            for _ in held(iter(contests), self.asked, at_once=PORTION, of="pairs"):
+                pass
+        except (EndpointError, BudgetError):
+            return [None] * len(pairs)
+        return [one.won(1) for one in contests]
+
+    def _listings(self, *, permutations: int) -> Listings:
         self.need_dspy()
         from tracemill.rewards.llm import program
 
-        how = Listings(request=self.request, program=program.rank(), permutations=self.permutations, seed=self.seed)
+        return Listings(request=self.request, program=program.rank(), permutations=permutations, seed=self.seed)
+
+    def _contests(self, con: duckdb.DuckDBPyConnection, groups: list[list[dict[str, Any]]]) -> Iterator[Contest]:
+        how = self._listings(permutations=self.permutations)
         limits = {"max_chars": self.max_chars, "max_steps": self.max_steps, "max_log": self.max_log_chars}
         for group in groups:
             anchor = _anchor(group)

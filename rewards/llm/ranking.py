@@ -143,6 +143,11 @@ class Contest:
             rows.append(self._row(at, round(value, 6), round(max(0.0, 1 - 2 * spread), 4), evidence))
         return rows
 
+    def won(self, attempt: int) -> float | None:
+        """Share of the rankings that an attempt stands first in; None where none could be read."""
+        first = [ranking[0] == attempt for one in self.lists for ranking in one.rankings]
+        return sum(first) / len(first) if first else None
+
     def _row(
         self, at: int, value: float | None, confidence: float | None, evidence: Mapping[str, Any]
     ) -> dict[str, Any]:
