@@ -10,13 +10,18 @@ from tracemill.rewards.rows import query
 FLOOR = 0.3
 """Share of the questions that are spread over all targets alike, so that every one of them may be asked for."""
 
+AWAITED = 3.0
+"""How much more a label is worth that the gate waits for."""
+
 
 def targets(con: duckdb.DuckDBPyConnection) -> pa.Table:
     """target_id and worth of every trajectory that nobody was asked about yet, and the score that it has.
 
-    Worth is uncertainty of the combined score x disagreement of its judges x traffic (episodes of its task group).
+    Worth is uncertainty of the combined score x disagreement of its judges x traffic (episodes of its task group), and
+    `AWAITED` times that where the gate's last verdict on a call site of the episode is CONTINUE and its label would be
+    of a task group that the candidate was not judged on.
     """
-    return query(con, "label_targets")
+    return query(con, "label_targets", {"awaited": AWAITED})
 
 
 def propensities(worth: Floats, n: int, *, floor: float = FLOOR) -> Floats:
