@@ -5,9 +5,9 @@
 A simulated support desk (harness/simulated.py: what it gets right depends on the rules, demonstrations, contradictions
 and length of its prompt) and a simulated model that writes prompts from what it is shown (harness/simulated_writer.py).
 A seed is a world with its own rules and logs: 120 cases to learn from, 40 to tune on, 300 held out. Every optimizer
-runs as in a night, through Study, Replayer, replay cache, ledger and lint, with one budget of calls that the task model
-and the writing model share, and with knobs that let it use them all; `portfolio` races them for one such budget, with
-knobs for a third of it, `race_of_three` three of them.
+runs as in a night, through Study, SingleStep, replay cache, ledger and lint, with one budget of calls that the task
+model and the writing model share, and with knobs that let it use them all; `portfolio` races them for one such budget,
+with knobs for a third of it, `race_of_three` three of them.
 `_silent` ones are shown no notes and no findings. COPRO and SIMBA of DSPy, which are not offered, run beside them.
 
     lift       held-out reward of the prompt with the best tuning score, minus production's, at the end
@@ -34,8 +34,9 @@ from harness.simulated_writer import SimulatedWriter
 
 from tracemill.optimize import portfolio
 from tracemill.optimize.artifact import baseline
+from tracemill.optimize.ladder import SingleStep, one_by_one
 from tracemill.optimize.optimizers import build
-from tracemill.optimize.replay import Budget, CachedModel, Ledger, Replayer
+from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.optimize.search import PromptModel, tune_score
 from tracemill.protocols import Optimizer
 from tracemill.records import Artifact, Candidate
@@ -90,8 +91,9 @@ class Run:
     failed: tuple[str, ...]
 
 
-def replayer(world: World, ledger: Ledger) -> Replayer:
-    return Replayer(world, Rows(), ledger.budget, 0, world.reward, lambda case, output: bool(output), 1, ledger=ledger)
+def replayer(world: World, ledger: Ledger) -> SingleStep:
+    cached = CachedModel(world, Rows(), ledger, now_ns=1)
+    return SingleStep(model=cached, grade=one_by_one(world.reward), valid=lambda case, output: bool(output))
 
 
 def search(name: str, world: World, given: Logs, calls: int, held_out: Callable[[Artifact], float]) -> Run:

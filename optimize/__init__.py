@@ -6,7 +6,8 @@
 | `lint` | `lint`: what is wrong with an artifact before any model is asked |
 | `endpoint` | `HttpChatModel`: any OpenAI-compatible endpoint |
 | `providers` | `ProviderModel`: any model by LiteLLM's name |
-| `replay` | `Budget`, `Ledger`, `CachedModel`, `Replayer`: evaluation that pays for no answer twice |
+| `replay` | `Budget`, `Ledger`, `CachedModel`: no answer is paid for twice |
+| `ladder` | `Ladder` and its levels: how a candidate is scored before it is deployed |
 | `program` | `SiteProgram`, `RawChatAdapter`: a site as a DSPy program that sends production's bytes |
 | `engine` | `language_model`: a DSPy language model over any ChatModel |
 | `optimizers` | `OPTIMIZERS`: name -> factory; `build(name, seed=…, reflection=…, **knobs)` |

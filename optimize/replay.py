@@ -1,9 +1,9 @@
-"""Replay: an artifact on cases, cached by content, under a budget, with every paid answer kept."""
+"""What replays are paid with: calls cached by content, under a budget, with every paid answer kept."""
 
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import ceil
@@ -13,7 +13,7 @@ from tracemill import client
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.ids import canonical_json
 from tracemill.protocols import ChatModel
-from tracemill.records import Artifact, Case, ChatRequest, Completion, Outcome
+from tracemill.records import Artifact, Case, ChatRequest, Completion
 
 
 class ReplayCache(Protocol):
@@ -215,56 +215,6 @@ class CachedModel:
         finally:
             self.ledger.settle(len(todo), completions)
         return {key: completion for (key, _), completion in zip(todo, completions, strict=True)}
-
-
-class Replayer:
-    """The `Evaluate` of one run: renders, answers (cached, budgeted) and scores. Outcomes come in the order of cases.
-
-    An answer that failed has reward None and its error: nobody knows what it would have been. `verify` and `valid`
-    judge the answer's text; of a call that answered with tools only, the JSON of its tool calls.
-    """
-
-    def __init__(
-        self,
-        model: ChatModel,
-        cache: ReplayCache,
-        budget: Budget,
-        seed: int | None,
-        verify: Callable[[Case, str], float | None],
-        valid: Callable[[Case, str], bool | None],
-        now_ns: int,
-        *,
-        chunk: int = 32,
-        ledger: Ledger | None = None,
-    ) -> None:
-        """`ledger`: the account to draw on where several models share one; its budget then counts, not `budget`."""
-        self.ledger = ledger or Ledger(budget)
-        self._model = CachedModel(model, cache, self.ledger, now_ns=now_ns, chunk=chunk)
-        self._seed = seed
-        self._verify = verify
-        self._valid = valid
-
-    def __call__(self, artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
-        requests: dict[int, ChatRequest] = {}
-        broken: dict[int, Completion] = {}
-        for place, case in enumerate(cases):
-            try:
-                requests[place] = request_for(artifact, case, seed=self._seed)
-            except KeyError as error:
-                broken[place] = Completion(text=None, error=f"the case does not fill the prompt: {error.args[0]}")
-        answered = dict(zip(requests, self._model.complete(list(requests.values())), strict=True))
-        done = broken | answered
-        return [self._judge(case, done[place]) for place, case in enumerate(cases)]
-
-    def _judge(self, case: Case, completion: Completion) -> Outcome:
-        output = output_of(completion)
-        return Outcome(
-            case_id=case.case_id,
-            task_group=case.task_group,
-            completion=completion,
-            reward=None if output is None else self._verify(case, output),
-            valid=None if output is None else self._valid(case, output),
-        )
 
 
 def request_for(artifact: Artifact, case: Case, *, seed: int | None) -> ChatRequest:

@@ -5,8 +5,9 @@ import json
 from triage import BASE, QUEUES, RULE, TRAIN, TUNE, Agent, Rows, Writer, case_of, evaluator, study
 
 from tracemill.optimize.artifact import instructions
+from tracemill.optimize.ladder import SingleStep, one_by_one
 from tracemill.optimize.optimizers import build
-from tracemill.optimize.replay import Budget, Replayer
+from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
 from tracemill.records import Completion
 
@@ -145,7 +146,9 @@ def test_the_beam_goes_on_from_better_prompts():
             return json.dumps({"new_instruction": f"{prompt.strip()} {said}"})
 
     def best(rounds):
-        replay = Replayer(Halves(), Rows(), Budget(), 0, lambda c, o: float(o == c.expected), lambda c, o: True, 1)
+        cached = CachedModel(Halves(), Rows(), Ledger(Budget()), now_ns=1)
+        right = one_by_one(lambda c, o: float(o == c.expected))
+        replay = SingleStep(model=cached, grade=right, valid=lambda c, o: True)
         return max(one.tune_score for one in apo(Reader(), rounds=rounds).search(study(replay)))
 
     assert (best(1), best(2)) == (0.5, 1.0)

@@ -7,11 +7,11 @@ import pytest
 
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.optimize.artifact import baseline
+from tracemill.optimize.ladder import SingleStep, one_by_one
 from tracemill.optimize.replay import (
     Budget,
     CachedModel,
     Ledger,
-    Replayer,
     completion_from_json,
     completion_to_json,
     output_of,
@@ -94,16 +94,12 @@ def case_of(number, text=None, values=None):
 CASES = [case_of(n) for n in range(10)]
 
 
-def replayer(model, cache, budget=None, **knobs):
-    return Replayer(
-        model,
-        cache,
-        budget or Budget(),
-        0,
-        lambda case, output: 1.0 if output == "Q1" else None if output == "Q2" else 0.0,
-        lambda case, output: output.startswith("Q"),
-        7,
-        **{"chunk": 3, **knobs},
+def replayer(model, cache, budget=None, seed=0):
+    return SingleStep(
+        model=CachedModel(model, cache, Ledger(budget or Budget()), now_ns=7, chunk=3),
+        grade=one_by_one(lambda case, output: 1.0 if output == "Q1" else None if output == "Q2" else 0.0),
+        valid=lambda case, output: output.startswith("Q"),
+        seed=seed,
     )
 
 
@@ -122,8 +118,8 @@ def test_a_second_replay_calls_nothing_and_says_that_it_is_cached():
     again = replayer(Echo(dies_at=0), cache)
     outcomes = again(BASE, CASES)
     assert all(one.completion.cached and one.completion.latency_ns == 5 for one in outcomes)
-    assert again.ledger.spent.calls == 0
-    assert again.ledger.spent.cached == 10
+    assert again.model.ledger.spent.calls == 0
+    assert again.model.ledger.spent.cached == 10
     assert outcomes[0].completion.output_token_ids == (1,)
 
 
@@ -208,7 +204,7 @@ def test_calls_under_way_count_against_the_budget():
 def test_another_seed_is_another_question():
     cache, second = DictCache(), Echo()
     replayer(Echo(), cache)(BASE, CASES[:2])
-    Replayer(second, cache, Budget(), 1, lambda c, o: None, lambda c, o: None, 7)(BASE, CASES[:2])
+    replayer(second, cache, seed=1)(BASE, CASES[:2])
     assert second.calls == ["q0", "q1"]
     assert request_for(BASE, CASES[0], seed=1).seed == 1
 

@@ -5,8 +5,9 @@ from itertools import pairwise
 from typing import ClassVar
 
 from tracemill.optimize.artifact import baseline, with_instructions
+from tracemill.optimize.ladder import SingleStep, one_by_one
 from tracemill.optimize.optimizers import build
-from tracemill.optimize.replay import Budget, Replayer
+from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
 from tracemill.records import Case, Completion, Site, Template
 from tracemill.study import Study, Variant
@@ -117,16 +118,9 @@ def verify(case, output):
 
 
 def evaluator(model=None, budget=None, cache=None, ledger=None):
-    return Replayer(
-        model or Agent(),
-        Rows() if cache is None else cache,
-        budget or Budget(),
-        0,
-        verify,
-        lambda c, o: True,
-        1,
-        ledger=ledger,
-    )
+    rows = Rows() if cache is None else cache
+    cached = CachedModel(model or Agent(), rows, ledger or Ledger(budget or Budget()), now_ns=1)
+    return SingleStep(model=cached, grade=one_by_one(verify), valid=lambda c, o: True)
 
 
 EARLIER = Variant(
