@@ -50,11 +50,14 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         night.tell("optimize", f"{candidate.optimizer}: {score} on {candidate.tune_n} tuning cases")
 
     study = studying.study(night, lesson, start, evaluate)
+    room_found: Mapping[str, Any] = {}
     if settings.headroom:
         wanted = night.config.gate.wanted_effect
         room = headroom.measure(study, wanted=wanted, seed=night.config.seed, written=reflection is not None)
+        room_found = {"site_version": lesson.site.site_version, "headroom": room.gain and asdict(room.gain)}
         if not room.worth(wanted):
-            return [], {"status": "skipped", "skipped": room.sentence(wanted), "calls": replay.ledger.spent.calls}
+            skipped = {"status": "skipped", "skipped": room.sentence(wanted), "calls": replay.ledger.spent.calls}
+            return [], {**skipped, **room_found}
     candidates = portfolio.run(
         study,
         searches,
@@ -66,7 +69,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
     )
     spent = replay.ledger.spent
     detail: dict[str, Any] = {"candidates": len(candidates), "calls": spent.calls, "cached": spent.cached}
-    detail["usd"] = spent.usd
+    detail.update(room_found, usd=spent.usd)
     detail["race"] = [asdict(one) for one in standings]
     if failed:
         detail["failed"] = failed

@@ -315,6 +315,8 @@ class Config:
     lake: Annotated[LakeConfig, BeforeValidator(_whole)] = LakeConfig()
     seed: int = 0
     sites_per_night: Count = 1
+    agent_match: Pattern | None = None
+    """Regular expression: only sites of agents whose names it finds are learned from."""
     sources: tuple[SourceConfig, ...] = ()
     formats: Annotated[tuple[RowMapping, ...], AfterValidator(_distinct)] = ()
     """`[[formats]]`: logs that only this project has, as rows whose columns it names."""

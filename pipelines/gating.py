@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
-from tracemill.pipelines import judging, laddering, releasing, replaying
+from tracemill.pipelines import grading, judging, laddering, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
@@ -72,6 +72,8 @@ def _fresh(night: Night, lesson: Lesson, candidate: Candidate) -> bool:
 def gate_cases(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> tuple[Case, ...]:
     """Judged cases of the gate pool, at most `[gate] max_cases`, spread over task groups and newest first.
 
+    Where replays of some of them can be judged, only these: the others would say nothing of either side.
+
     Groups on which none of the winners was judged on an earlier night come before all others: evidence that goes on
     from night to night counts a group once.
     """
@@ -79,6 +81,8 @@ def gate_cases(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> tu
         cases = mined_cases.load(con, lesson.site, pool="gate")
     spent = _judged_on(night, winners)
     known = [case for case in reversed(cases) if case.reward is not None or case.correction is not None]
+    can = grading.verifiable(night, lesson.site)
+    known = [case for case in known if can(case)] or known
     known.sort(key=lambda case: case.task_group in spent)
     return replaying.spread(known, night.config.gate.max_cases)
 

@@ -1,5 +1,6 @@
 """What a night learns from: the sites worth it, production's artifact, and cases split into train and tune."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,13 @@ from tracemill.optimize import portfolio
 from tracemill.pipelines import clustering, grading
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Candidate, Case, Site
+
+_HEADROOMS = """
+SELECT detail ->> '$.site' AS site_id, detail ->> '$.site_version' AS site_version,
+    arg_max((detail ->> '$.headroom.high')::DOUBLE, ended_ns) AS high
+FROM runs WHERE stage = 'optimize' AND (detail ->> '$.headroom.high') IS NOT NULL
+GROUP BY ALL
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +46,11 @@ class Lesson:
 def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list[str]]:
     """The most valuable sites as lessons, and why the others were left out, one sentence each.
 
-    Value is traffic × failure × the share of cases whose replayed answer can be verified.
-    A site whose prompt or observations show the reward is never learned from, nor is a case that is too near one of the
-    gate's. Raises ContaminationError where that cannot be found out.
+    Value is traffic × what can be gained × the share of cases whose replayed answer can be verified ÷ the length of a
+    call, which tells its cost. What can be gained is the failure rate, or the headroom that was measured of this
+    version of the site where that is less. Sites of agents that `agent_match` does not find are left out. A site whose
+    prompt or observations show the reward is never learned from, nor is a case that is too near one of the gate's.
+    Raises ContaminationError where that cannot be found out.
     """
     if night.config.sites_per_night > 1 and "{agent}" not in night.config.gate.channel:
         raise ConfigError(
@@ -50,6 +60,8 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     worth: list[tuple[float, Site, list[Case], float]] = []
     lessons: list[Lesson] = []
     left: list[str] = []
+    wanted = None if night.config.agent_match is None or site_id is not None else re.compile(night.config.agent_match)
+    rooms = _headrooms(night)
     snapshot = night.lake.snapshot_id()
     keep = night.config.sites_per_night
     with night.learner(snapshot) as con:
@@ -58,6 +70,9 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             sites = [one_site(sites, site_id)]
         for site in sites:
             label = f"site {called(site)}"
+            if wanted is not None and not wanted.search(site.agent_name or ""):
+                left.append(f"{label}: agent_match is {night.config.agent_match!r}")
+                continue
             if "reward_leak" in site.flags:
                 left.append(f"{label}: its observations show the gold reward; never learned from")
                 continue
@@ -70,7 +85,8 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             failure = 1 - sum(judged) / len(judged) if judged else 1.0
             can = grading.verifiable(night, site)
             verifiable = sum(map(can, known)) / len(known)
-            worth.append((site.n_calls * failure * verifiable, site, known, verifiable))
+            gain = min(failure, rooms.get((site.site_id, site.site_version), failure))
+            worth.append((site.n_calls * gain * verifiable / _length(known), site, known, verifiable))
         worth.sort(key=lambda one: (-one[0], one[1].site_id))
         for _, site, known, verifiable in worth:
             if len(lessons) == keep:
@@ -90,6 +106,20 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             )
             lessons.append(lesson)
     return lessons, left
+
+
+def _headrooms(night: Night) -> dict[tuple[str, str], float]:
+    """The upper end of the headroom that was last measured, by site and version."""
+    rows = night.select(_HEADROOMS).to_pylist()
+    return {(row["site_id"], row["site_version"]): row["high"] for row in rows}
+
+
+def _length(cases: Sequence[Case]) -> float:
+    """Mean characters that a call sends and gets, at least one."""
+    sizes = [
+        sum(len(str(one.get("content"))) for one in case.logged_messages) + len(case.logged_output) for case in cases
+    ]
+    return max(1.0, sum(sizes) / len(sizes))
 
 
 def _clean(con: duckdb.DuckDBPyConnection, site: Site, known: list[Case], night: Night, left: list[str]) -> list[Case]:
