@@ -177,7 +177,7 @@ def test_site_health_is_one_row_per_version(told: Callable[[str], Any]) -> None:
 
 
 def test_who_has_many_episodes_does_not_decide_the_mean_of_a_version(told: Callable[[str], Any]) -> None:
-    # Three users of one good episode each; one user with 100 bad ones, of 10 calls each; hardly believed ones of a fifth.
+    # Three users of one good episode each; one with 100 bad ones, of 10 calls each; hardly believed ones of a fifth.
     about = {
         "transitions": "SELECT 'site' AS site_id, 'v' AS site_version, 't' || i AS trajectory_id, 'a' AS agent_name, "
         "'m' AS model, true AS trainable, 'ok' AS status, 1 AS tokens_in, 1 AS tokens_out, 0.1 AS cost_usd, "
