@@ -174,6 +174,8 @@ def _size(artifact: Artifact, baseline: Artifact, max_chars: int) -> Iterator[st
 
 
 def _tokens(artifact: Artifact, baseline: Artifact, most: int, count: TokenCount) -> Iterator[str]:
+    if sum(len(text.encode()) for text in _sent(artifact)) <= most:
+        return  # a token is a byte at least
     size = sum(count(text) for text in _sent(artifact))
     most = max(most, sum(count(text) for text in _sent(baseline)))
     if size > most:

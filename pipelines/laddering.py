@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 from tracemill.errors import ConfigError
@@ -30,6 +30,7 @@ from tracemill.records import Artifact, Case, Episode, Outcome
 from tracemill.rewards.judge import Judge
 from tracemill.rewards.llm.pairs import won
 from tracemill.rewards.python_callable import named
+from tracemill.train import models
 from tracemill.warehouse import ReplayCache
 
 _NO_EVIDENCE = ("lint", "simulated")
@@ -192,14 +193,12 @@ def _tokens(night: Night) -> TokenCount | None:
     settings = night.config.endpoint
     if settings.base_url is not None or settings.local is None:
         return None
-    name = night.config.model(settings.local)
-    folders = [Path(name), night.config.work_path / "models" / name]
-    file = next((path for folder in folders if (path := folder / "tokenizer.json").is_file()), None)
-    if file is None:
-        return None
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        return None
-    tokenizer: Any = Tokenizer.from_file(str(file))
-    return lambda text: len(tokenizer.encode(text).ids)
+    folder = models.resolve(night.config.model(settings.local), night.config.work_path / "models")
+
+    @cache
+    def tokenizer() -> Any:
+        from transformers import AutoTokenizer  # takes seconds, and only a long prompt is counted
+
+        return AutoTokenizer.from_pretrained(folder)
+
+    return lambda text: len(tokenizer().encode(text))

@@ -1,13 +1,15 @@
 """A site run for real: what an environment says is the reward, what goes wrong in it is none."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from flights import BASE, Scripted, calling, case, saying, user
+from flights import BASE, BOOK, BOOKED, FIND, Scripted, answer, calling, case, episode, saying, user
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import baseline
-from tracemill.optimize.ladder import Executed
+from tracemill.optimize.ladder import Executed, Simulated, one_by_one
+from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.protocols import Environment
 from tracemill.records import Site, Template
 
@@ -105,3 +107,102 @@ def test_a_prompt_without_a_conversation_goes_on_behind_it():
     assert [message["content"] for message in model.asked[-1].messages] == ["Do it", "go", "1 done"]
     (broken,) = level(model)(baseline(site), [case(values={}, task={"wanted": 2})])
     assert "'what'" in broken.completion.error
+
+
+class Rows(dict):
+    """A cache that outlives its run."""
+
+    def get(self, keys):
+        return {key: self[key] for key in keys if key in self}
+
+    def put(self, rows, model, now_ns):
+        self.update({key: text for key, text in rows.items() if key not in self})
+
+
+class Stage(Scripted):
+    """Acts by its script, and plays whom it is asked to play; breaks off where it is told to."""
+
+    def __init__(self, *script, after=None):
+        super().__init__(*script)
+        self.after = after
+
+    def _one(self, request):
+        if len(self.asked) == self.after:
+            raise KeyboardInterrupt
+        if "You play" in request.messages[0]["content"]:
+            self.asked.append(request)
+            return answer(saying("all sold out" if "a tool" in request.messages[0]["content"] else "Fine, thanks."))
+        return super()._one(request)
+
+
+LOG = (*BOOKED, user("And back?"), saying("No."))
+
+
+def simulated(model):
+    return Simulated(
+        model=model,
+        player=model,
+        player_name="m",
+        episodes=lambda cases: {"t": episode(LOG), "u": episode(BOOKED, name="u")},
+        grade=one_by_one(lambda case, output: float("sorry" in output)),
+        valid=lambda case, output: True,
+    )
+
+
+PLAYED = (calling(("find", {"to": "BGO"})), calling(FIND), saying("Which day?"), saying("I am sorry."))
+
+
+def test_a_played_episode_has_logged_results_where_there_are_some_and_as_many_users_words():
+    model = Stage(*PLAYED)
+    (outcome,) = simulated(model)(BASE, [case("t", step=3, steps=4)])
+    assert (outcome.fidelity, outcome.reward, outcome.reached) == ("simulated", 1.0, 4)
+    said = [(message["role"], message["content"]) for message in model.asked[-1].messages]
+    assert said[3] == ("tool", "all sold out")
+    assert said[5] == ("tool", "flight 7")
+    assert said[-1] == ("user", "Fine, thanks.")
+    tool, words = (json.loads(one.messages[1]["content"]) for one in model.asked if "You play" in str(one.messages[0]))
+    assert tool["examples"][0]["result"] == "flight 7"
+    assert words["examples"] == ["Oslo, please", "And back?"]
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_played_episode_that_was_killed_pays_for_the_rest_only(after):
+    cache = Rows()
+
+    def run(model):
+        return simulated(CachedModel(model, cache, Ledger(Budget(calls=6)), now_ns=1, chunk=1))(BASE, [case("t")])
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Stage(*PLAYED, after=after))
+    rest = Stage(*PLAYED)
+    assert run(rest)[0].reward == 1.0
+    assert len(rest.asked) == 6 - after
+
+
+def test_episodes_without_end_or_player_have_no_reward():
+    endless = Stage(*[calling(BOOK)] * 20)
+    (outcome,) = simulated(endless)(BASE, [case("u")])
+    assert (outcome.reward, outcome.reached, outcome.completion.error) == (None, 8, "it did not come to an end")
+
+    class Mute(Stage):
+        def _one(self, request):
+            done = super()._one(request)
+            return replace(done, text=None, error="HTTP 500") if "You play" in request.messages[0]["content"] else done
+
+    (outcome,) = simulated(Mute(*PLAYED))(BASE, [case("t")])
+    assert (outcome.reward, outcome.completion.error) == (None, "nobody played on: HTTP 500")
+
+
+@pytest.mark.parametrize("after", range(3))
+def test_an_executed_episode_that_was_killed_acts_again_and_pays_for_the_rest_only(after):
+    cache, script = Rows(), (saying("go"), saying("go"), saying("stop"))
+
+    def run(model):
+        cached = CachedModel(model, cache, Ledger(Budget(calls=3)), now_ns=1, chunk=1)
+        return level(cached)(BASE, [case(values=TALK, task={"wanted": 3})])
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Stage(*script, after=after))
+    rest = Stage(*script)
+    assert run(rest)[0].reward == 1.0
+    assert len(rest.asked) == 3 - after
