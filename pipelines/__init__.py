@@ -12,7 +12,9 @@ preferring  heads that learn which of two runs went better, a training job each
 crediting   what of an episode's outcome each of its calls is worth
 learning    what tonight is worth learning from, frozen at a snapshot
 branches    better prompts, better weights
-replaying   artifacts on cases: cached, budgeted, recorded
+grading     who judges a replayed answer: verifiers, else the calibrated judge
+laddering   which levels try a prompt of a site, on one cache and one account
+replaying   outcomes as rows of the lake, production's as the logs have them
 gating      verdicts on cases that learning never saw
 releasing   bundles, publishers, channels, the way back
 flows       the order of all that

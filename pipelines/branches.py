@@ -25,7 +25,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
     """Candidates of the prompt branch and what the search cost; each is a row before the next is tried."""
     settings = night.config.optimize
     if not lesson.verifiable:
-        return [], {"status": "skipped", "skipped": "no verifier can judge a replayed answer of this site"}
+        return [], {"status": "skipped", "skipped": "no level of the ladder can judge a replay of this site"}
     start = replaying.on_endpoint(endpoint, lesson.production.artifact)
     ensure_adapter(endpoint, start)
     replay = laddering.for_tuning(night, lesson, endpoint, start)

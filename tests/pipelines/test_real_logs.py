@@ -124,7 +124,7 @@ class TestTheNight:
     def test_the_branches_say_what_they_cannot_learn_from_tau_bench(self, night: dict[str, Any]) -> None:
         (prompt,) = night["tau_bench"]["optimize"]
         (weights,) = night["tau_bench"]["train"]
-        assert prompt == "no verifier can judge a replayed answer of this site"
+        assert prompt == "no level of the ladder can judge a replay of this site"
         dropped = {reason: int(n) for reason, n in re.findall(r"(\w+) (\d+)", weights.partition("dropped: ")[2])}
         assert dropped["too_long"] > 0
         assert dropped["tool_calls"] > 0
