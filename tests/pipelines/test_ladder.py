@@ -1,21 +1,18 @@
 """The ladder of a night: real lake, real endpoint, episodes of several calls with a tool in between."""
 
 import json
-import random
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import judge_server
 import pytest
+from order_desk import NOW, RUNS, SETTINGS, SYSTEM, Served, agent, called, note, serving, trace
 
 from tracemill.app import settings
 from tracemill.errors import BudgetError, ConfigError
@@ -27,136 +24,6 @@ from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
 from tracemill.rewards.judge import Judge
 from tracemill.warehouse import Lake
-
-SYSTEM = "You tell customers where their orders are. Look them up first."
-RUNS = 16
-WORDS = [a + b for a in ("ba", "ko", "mi", "ru", "sel", "tor") for b in ("nan", "dem", "lis", "pok", "ver", "zum")]
-NOW = 1_790_000_000_000_000_000
-
-
-def called(number: int, call_id: str) -> dict[str, Any]:
-    return {
-        "id": call_id,
-        "type": "function",
-        "function": {"name": "lookup", "arguments": json.dumps({"order": number})},
-    }
-
-
-def agent(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Looks the order up, then says where it is; where its prompt bids it so, politely."""
-    if messages[-1]["role"] == "tool":
-        thanks = "Thank you! " if "politely" in messages[0]["content"] else ""
-        return {"role": "assistant", "content": f"{thanks}It is {messages[-1]['content']}."}
-    number = int(messages[-1]["content"].rsplit(" ", 1)[1])
-    return {"role": "assistant", "content": None, "tool_calls": [called(number, "mine")]}
-
-
-@dataclass
-class Served:
-    url: str
-    answering: Callable[[list[dict[str, Any]]], dict[str, Any]] = agent
-    asked: list[list[dict[str, Any]]] = field(default_factory=list)
-
-
-@contextmanager
-def serving() -> Iterator[Served]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            state.asked.append(body["messages"])
-            choice = {"index": 0, "finish_reason": "stop", "message": state.answering(body["messages"])}
-            usage = {"prompt_tokens": 20, "completion_tokens": 5}
-            raw = json.dumps({"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = Served(url=f"http://127.0.0.1:{server.server_address[1]}/v1")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def question(number: int) -> str:
-    """Worded so differently that each is a task of its own."""
-    return " ".join(random.Random(number).sample(WORDS, 9))
-
-
-def _parts(message: dict[str, Any]) -> dict[str, Any]:
-    if message["role"] == "tool":
-        part = {"type": "tool_call_response", "id": message["tool_call_id"], "response": message["content"]}
-        return {"role": "tool", "parts": [part]}
-    parts: list[dict[str, Any]] = [{"type": "text", "content": message["content"]}] if message["content"] else []
-    for call in message.get("tool_calls", ()):
-        named = call["function"]
-        parts.append({"type": "tool_call", "id": call["id"], "name": named["name"], "arguments": named["arguments"]})
-    return {"role": message["role"], "parts": parts}
-
-
-def trace(number: int) -> dict[str, Any]:
-    """An order's episode: a call that looks it up, and one that answers."""
-    asked = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{question(number)} order {number}"}]
-    looked = {"role": "assistant", "content": None, "tool_calls": [called(number, f"c{number}")]}
-    found = {"role": "tool", "tool_call_id": f"c{number}", "content": f"in depot {number}"}
-    told = {"role": "assistant", "content": f"Depot {number}."}
-    spans = []
-    for step, (sent, said) in enumerate(((asked, looked), ([*asked, looked, found], told))):
-        begin = NOW + number * 10**9 + step * 10**6
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.agent.name": "orders",
-            "gen_ai.request.model": "toy",
-            "gen_ai.input.messages": json.dumps([_parts(message) for message in sent]),
-            "gen_ai.output.messages": json.dumps([{**_parts(said), "finish_reason": "stop"}]),
-        }
-        spans.append(
-            {
-                "traceId": f"{number + 1:032x}",
-                "spanId": f"{number * 10 + step + 1:016x}",
-                "name": "chat toy",
-                "startTimeUnixNano": str(begin),
-                "endTimeUnixNano": str(begin + 10**5),
-                "attributes": [{"key": key, "value": {"stringValue": text}} for key, text in attributes.items()],
-            }
-        )
-    return {
-        "resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [{"scope": {"name": "x"}, "spans": spans}]}]
-    }
-
-
-def note(number: int) -> dict[str, Any]:
-    """An episode of one call: a greeter's."""
-    whole = trace(number)
-    (scope,) = whole["resourceSpans"][0]["scopeSpans"]
-    sent = [{"role": "system", "content": "You greet customers."}, {"role": "user", "content": question(number)}]
-    texts = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.agent.name": "greeter",
-        "gen_ai.request.model": "toy",
-        "gen_ai.input.messages": json.dumps([_parts(message) for message in sent]),
-        "gen_ai.output.messages": json.dumps([_parts({"role": "assistant", "content": "Hm."})]),
-    }
-    attributes = [{"key": key, "value": {"stringValue": text}} for key, text in texts.items()]
-    scope["spans"] = [{**scope["spans"][0], "attributes": attributes}]
-    return whole
-
-
-SETTINGS: dict[str, Any] = {
-    "rewards": [{"kind": "regex", "name": "polite", "pattern": "Thank you"}],
-    "optimize": {"ladder": ["lint", "single_step", "recorded"], "optimizers": [], "headroom": False},
-    "train": {"min_rows": 4},
-}
 
 
 @pytest.fixture(scope="module")
