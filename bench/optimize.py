@@ -48,7 +48,8 @@ TRIED = ("copro", "simba")
 """Of DSPy, not offered (harness/tried.py)."""
 SILENT = ("gepa_silent", "apo_silent")
 """The same without notes and findings: what the feedback is worth."""
-T_975 = {4: 2.776, 9: 2.262, 19: 2.093, 29: 2.045, 39: 2.023}
+T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
+"""By degrees of freedom from 1; beyond, the expansion for large ones is exact to three digits."""
 
 
 def knobs(name: str, calls: int) -> dict[str, Any]:
@@ -165,7 +166,8 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return mean, mean, mean
-    wide = T_975.get(n - 1, 2.0 if n > 30 else 2.3) * statistics.stdev(values) / math.sqrt(n)
+    t = T_975[n - 2] if n - 2 < len(T_975) else 1.96 + 2.372 / (n - 1) + 2.82 / (n - 1) ** 2
+    wide = t * statistics.stdev(values) / math.sqrt(n)
     return mean, mean - wide, mean + wide
 
 
