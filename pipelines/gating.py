@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
-from tracemill.pipelines import grading, judging, laddering, releasing, replaying
+from tracemill.pipelines import grading, laddering, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
@@ -38,7 +38,7 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
         night.tell("gate", "judging candidates", done, len(winners))
         outcomes = _comparable(_outcomes(night, lesson, candidate, cases, endpoint, cautious=True), baseline)
         replaying.record(night, candidate.candidate_id, outcomes, purpose="gate")
-        unseen = _sealed(night, cases, outcomes, baseline)
+        unseen = _sealed(night, lesson, cases, outcomes, baseline, endpoint)
         decisions.append(decide(night, lesson, candidate, outcomes, baseline, unseen))
     night.tell("gate", "judging candidates", len(winners), len(winners))
     return decisions
@@ -139,18 +139,23 @@ def decide(
 
 
 def _sealed(
-    night: Night, cases: Sequence[Case], outcomes: Sequence[Outcome], baseline: Sequence[Outcome]
+    night: Night,
+    lesson: Lesson,
+    cases: Sequence[Case],
+    outcomes: Sequence[Outcome],
+    baseline: Sequence[Outcome],
+    endpoint: Endpoint,
 ) -> list[Guardrail]:
-    """What each sealed verifier makes of the same answers; none of those that cannot judge this site."""
+    """What each sealed reward model makes of the same answers; none of those that cannot judge this site."""
     found = (
         sealed.check(
             name,
             outcomes,
             baseline,
-            *(replaying.rejudged(side, cases, verify) for side in (outcomes, baseline)),
+            *(replaying.rejudged(side, cases, grade) for side in (outcomes, baseline)),
             max_gap=night.config.gate.max_sealed_gap,
         )
-        for name, verify in judging.sealed_verifiers(night.config).items()
+        for name, grade in grading.sealed(night, lesson.site, endpoint).items()
     )
     return [rail for rail in found if rail is not None]
 

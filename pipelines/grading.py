@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from tracemill import rewards
-from tracemill.optimize.ladder import Mark
-from tracemill.optimize.replay import Ledger
+from tracemill.optimize.ladder import Grade, Mark, one_by_one
+from tracemill.optimize.replay import Budget, Ledger
 from tracemill.pipelines import asking, fitting, judging
 from tracemill.pipelines.endpoint import Endpoint
 from tracemill.pipelines.night import Night
@@ -62,12 +62,30 @@ def graders(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger, *, cau
     )
 
 
+def sealed(night: Night, site: Site, endpoint: Endpoint) -> dict[str, Grade]:
+    """The sealed reward models that can judge a replayed answer, by name: for the gate only."""
+    found = {name: one_by_one(verify) for name, verify in judging.sealed_verifiers(night.config).items()}
+    for name in night.config.combined.sealed:
+        ledger = Ledger(Budget())
+        one = _judge(night, site, endpoint, ledger, [name])
+        if one is not None and one.state is not None:
+            found[name] = Graders(verifiers=(), judge=one, cautious=False).alone
+    return found
+
+
 def judge(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger) -> Judge | None:
     """The first judge of the settings for this site's agent that is neither sealed nor failed in its latest report."""
+    shut = night.config.combined.sealed
+    return _judge(
+        night, site, endpoint, ledger, [one.name for one in judging.specs(night.config) if one.name not in shut]
+    )
+
+
+def _judge(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger, names: Sequence[str]) -> Judge | None:
     with night.lake.reader() as con:
         reports = report.latest(con)
     for settings, model in zip(night.config.rewards, _models(night), strict=True):
-        if not _of(night, site, model) or not isinstance(model, Judge):
+        if not isinstance(model, Judge) or model.name not in names or not _of(site, model):
             continue
         asked = fitting.fitted(night, asking.on(night, model, endpoint, ledger), settings)
         latest = reports.get(model.name)
@@ -81,7 +99,8 @@ def verifiable(night: Night, site: Site) -> Callable[[Case], bool]:
     """Whether some level of `[optimize] ladder` could judge a replay of the case. Asks nobody."""
     levels = night.config.optimize.ladder
     verifiers = judging.open_verifiers(night.config)
-    judges = [model for model in _models(night) if isinstance(model, Judge) and _of(night, site, model)]
+    shut = night.config.combined.sealed
+    judges = [one for one in _models(night) if isinstance(one, Judge) and one.name not in shut and _of(site, one)]
     known = night.select("SELECT DISTINCT name FROM reward_models WHERE state IS NOT NULL")["name"].to_pylist()
     calibrated = "single_step" in levels and any(model.name in known for model in judges)
     whole = "recorded" in levels or "simulated" in levels
@@ -105,7 +124,5 @@ def _models(night: Night) -> list[object]:
     return [*rewards.build(judging.specs(night.config), root=night.config.root)]
 
 
-def _of(night: Night, site: Site, model: object) -> bool:
-    if not isinstance(model, Judge) or model.name in night.config.combined.sealed:
-        return False
+def _of(site: Site, model: Judge) -> bool:
     return model.agent is None or fnmatchcase(site.agent_name or "", model.agent)

@@ -8,7 +8,6 @@ from tracemill.ids import canonical_json, content_id
 from tracemill.optimize.ladder import Grade
 from tracemill.optimize.ladder.level import graded
 from tracemill.optimize.replay import Budget, output_of
-from tracemill.pipelines import judging
 from tracemill.pipelines.endpoint import Endpoint
 from tracemill.pipelines.night import Night, rows
 from tracemill.records import Artifact, Candidate, Case, Completion, Outcome
@@ -53,14 +52,13 @@ def as_logged(cases: Sequence[Case], night: Night, grade: Grade) -> list[Outcome
     )
 
 
-def rejudged(outcomes: Sequence[Outcome], cases: Sequence[Case], verify: judging.Verify) -> list[Outcome]:
-    """The same answers with the rewards that another verifier gives them."""
+def rejudged(outcomes: Sequence[Outcome], cases: Sequence[Case], grade: Grade) -> list[Outcome]:
+    """The same answers with the rewards that others give them."""
     of = {case.case_id: case for case in cases}
-    outputs = [output_of(one.completion) for one in outcomes]
-    return [
-        replace(one, reward=None if output is None else verify(of[one.case_id], output))
-        for one, output in zip(outcomes, outputs, strict=True)
-    ]
+    outputs = {place: output_of(one.completion) for place, one in enumerate(outcomes)}
+    known = {place: output for place, output in outputs.items() if output is not None}
+    marks = dict(zip(known, grade([(of[outcomes[place].case_id], out) for place, out in known.items()]), strict=True))
+    return [replace(one, reward=marks[place].reward if place in marks else None) for place, one in enumerate(outcomes)]
 
 
 def record(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purpose: str) -> int:

@@ -17,7 +17,7 @@ from order_desk import NOW, RUNS, SETTINGS, SYSTEM, Served, agent, called, note,
 from tracemill.app import settings
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.optimize.artifact import with_instructions
-from tracemill.pipelines import branches, gating, ingesting, judging, laddering, learning, replaying
+from tracemill.pipelines import branches, gating, grading, ingesting, judging, laddering, learning, replaying
 from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
@@ -266,6 +266,9 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
     assert gate[0].baseline_mean == pytest.approx(0.1)
     sealed = replace(asking, config=replace(asking.config, combined=replace(asking.config.combined, sealed=("judge",))))
     assert learning.choose(sealed, "greeter")[0][0].verifiable == 0.0
+    with open_endpoint(sealed) as endpoint:
+        pleasing = grading.sealed(sealed, lesson.site, endpoint)["judge"]
+    assert [one.reward for one in pleasing([(lesson.tune[0], "done well"), (lesson.tune[0], "Hm.")])] == [0.9, 0.1]
 
 
 def test_pairs_are_won_against_the_log(night: Night, server: Served, judge: Any) -> None:
