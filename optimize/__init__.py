@@ -10,6 +10,7 @@
 | `ladder` | `Ladder` and its levels: how a candidate is scored before it is deployed |
 | `program` | `SiteProgram`, `RawChatAdapter`: a site as a DSPy program that sends production's bytes |
 | `engine` | `language_model`: a DSPy language model over any ChatModel |
+| `evidence` | `quoted`, `feedback`, `known_problems`: what logs say, as data for a model that writes |
 | `optimizers` | `OPTIMIZERS`: name -> factory; `build(name, seed=…, reflection=…, **knobs)` |
 | `choosing` | `winner`: the one prompt that goes to the gate |
 | `provenance` | `supports`: which episodes, of how many users, stand behind each line |
