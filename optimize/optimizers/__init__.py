@@ -14,6 +14,7 @@ from tracemill.optimize.optimizers.labeled_few_shot import LabeledFewShot
 from tracemill.optimize.optimizers.logged import Logged
 from tracemill.optimize.optimizers.mipro import Mipro
 from tracemill.optimize.optimizers.nearest import Nearest
+from tracemill.optimize.optimizers.playbook import Playbook
 from tracemill.optimize.optimizers.random_search import RandomSearch
 from tracemill.optimize.search import PromptModel
 from tracemill.protocols import Optimizer
@@ -26,10 +27,11 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "gepa": Gepa,
     "mipro": Mipro,
     "apo": Apo,
+    "playbook": Playbook,
 }
 """By the name that configuration uses and candidates carry."""
 
-_WRITER = {"gepa": "reflection", "mipro": "prompt_model", "apo": "reflection"}
+_WRITER = {"gepa": "reflection", "mipro": "prompt_model", "apo": "reflection", "playbook": "reflection"}
 NEED_REFLECTION = frozenset(_WRITER)
 """Optimizers that do nothing without a capable model which writes instructions."""
 

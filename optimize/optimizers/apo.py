@@ -6,23 +6,19 @@ absent; an edit that loses a slot or breaks a rule of lint costs no replay; no p
 critiques, and its edits, are asked for together.
 """
 
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import md5
 from math import ceil
 from typing import Literal
 
-from tracemill import client
 from tracemill.errors import ConfigError
-from tracemill.optimize.artifact import instructions, with_instructions
-from tracemill.optimize.evidence import AS_DATA, GUIDANCE, Problems, feedback, inert, known_problems, quoted
-from tracemill.optimize.lint import lint
+from tracemill.optimize.artifact import with_instructions
+from tracemill.optimize.evidence import AS_DATA, GUIDANCE, Problems, inert, known_problems
 from tracemill.optimize.provenance import added
-from tracemill.optimize.replay import output_of
+from tracemill.optimize.reflection import Answered, Question, ask, batch_of, objections, shown_prompt, sorted_out, told
 from tracemill.optimize.search import PromptModel, apart, candidate, shuffled, tune_score, tuned
-from tracemill.records import Artifact, Candidate, Case, ChatRequest, Outcome
+from tracemill.records import Artifact, Candidate, Case
 from tracemill.study import Study
 
 _ROLE = "You improve the prompts of assistants from what went wrong."
@@ -56,7 +52,7 @@ class _Branch:
     """A parent with the failures that its edit is to heal."""
 
     parent: _Prompt
-    failures: tuple[tuple[Case, Outcome], ...]
+    failures: tuple[Answered, ...]
     problems: Problems
     number: int
 
@@ -111,7 +107,7 @@ class Apo:
         if not teaching or not study.tune:
             return
         problems = known_problems(study, new)
-        own = _objections(study, study.baseline, teaching)
+        own = objections(study, study.baseline, teaching)
         order = shuffled(study.tune, self.seed)
         some = order[: ceil(len(order) * self.screen)]
         beam = [_Prompt(artifact=study.baseline, score=tuned(study, study.baseline))]
@@ -119,7 +115,7 @@ class Apo:
         for number in range(self.rounds):
             found = []
             for branch, artifact in self._edited(study, self._branches(study, problems, beam, teaching, number)):
-                if artifact.to_json() in seen or _objections(study, artifact, teaching) - own:
+                if artifact.to_json() in seen or objections(study, artifact, teaching) - own:
                     continue
                 seen.add(artifact.to_json())
                 if _score(study, artifact, some) < _score(study, branch.parent.artifact, some):
@@ -133,9 +129,8 @@ class Apo:
         self, study: Study, problems: Problems, beam: Sequence[_Prompt], cases: Sequence[Case], number: int
     ) -> list[_Branch]:
         """The round's edits to be made: every parent answers the same cases, every edit reads its own draw."""
-        width = min(self.batch, len(cases))
-        batch = [cases[(number * width + place) % len(cases)] for place in range(width)]
-        failures = {place: _failures(study, one.artifact, batch) for place, one in enumerate(beam)}
+        batch = batch_of(cases, self.batch, number)
+        failures = {place: sorted_out(study, one.artifact, batch)[0] for place, one in enumerate(beam)}
         failing = [place for place in failures if failures[place]]
         branches = []
         for edit in range(self.edits if failing else 0):
@@ -169,45 +164,22 @@ class Apo:
     ) -> list[str | None]:
         """The asked-for field of each answer; None where the call failed or the answer has no such field."""
         assert self.reflection is not None  # __post_init__
-        requests = [
-            ChatRequest(
-                model=self.reflection.name,
-                messages=({"role": "system", "content": _ROLE}, {"role": "user", "content": text}),
-                params=dict(self.reflection.params),
-                # Two edits of one prompt that read the same failures are still two draws.
-                seed=self.seed * 10_000 + branch.number,
-                about=tuple(_marks(branch.parent.lineage | branch.shown)),
-            )
-            for branch, text in asks
+        questions = [
+            # Two edits of one prompt that read the same failures are still two draws.
+            Question(text=text, seed=self.seed * 10_000 + one.number, shown=one.parent.lineage | one.shown)
+            for one, text in asks
         ]
-        return [
-            None if one.error else _field(one.text or "", wanted) for one in self.reflection.chat.complete(requests)
-        ]
-
-
-def _failures(study: Study, artifact: Artifact, batch: Sequence[Case]) -> list[tuple[Case, Outcome]]:
-    """What earned less than all of its reward; what nobody can score is no failure."""
-    outcomes = study.evaluate(artifact, batch)
-    return [
-        (case, one) for case, one in zip(batch, outcomes, strict=True) if one.reward is not None and one.reward < 1.0
-    ]
+        values = [answer.get(wanted) for answer in ask(self.reflection, _ROLE, questions)]
+        return [value if isinstance(value, str) and value.strip() else None for value in values]
 
 
 def _score(study: Study, artifact: Artifact, cases: Sequence[Case]) -> float:
     return tune_score(cases, study.evaluate(artifact, cases))[0] or 0.0
 
 
-def _objections(study: Study, artifact: Artifact, teaching: Sequence[Case]) -> set[str]:
-    return set(lint(artifact, baseline=study.baseline, cases=teaching))
-
-
 def _criticise(study: Study, branch: _Branch) -> str:
-    parts = [_shown_prompt(branch.parent.artifact), "Answers that an assistant gave with this prompt:"]
-    for number, (case, outcome) in enumerate(branch.failures, start=1):
-        asked = client.question(study.baseline.prompt, case.values)
-        said = feedback(study, [case], outcome.reward, case.expected)
-        answered = quoted(output_of(outcome.completion) or "")
-        parts.append(f"{number}. Asked: {quoted(asked)}\nAnswered: {answered}\n{said}")
+    answers = told(study, branch.failures)
+    parts = [shown_prompt(branch.parent.artifact), "Answers that an assistant gave with this prompt:", *answers]
     known = branch.problems.text(branch.number)
     if known:
         parts.append(f"Known problems of this assistant:\n{known}")
@@ -215,25 +187,6 @@ def _criticise(study: Study, branch: _Branch) -> str:
 
 
 def _edit(branch: _Branch, critique: str) -> str:
-    told = f"What somebody who read its failures says:\n<critique>\n{inert(critique)}\n</critique>"
+    said = f"What somebody who read its failures says:\n<critique>\n{inert(critique)}\n</critique>"
     manner = _EDITS[branch.number % len(_EDITS)]
-    return "\n\n".join([_shown_prompt(branch.parent.artifact), told, manner, f"{GUIDANCE} {AS_DATA}", _WRITE])
-
-
-def _shown_prompt(artifact: Artifact) -> str:
-    return f"The prompt of an assistant:\n<prompt>\n{instructions(artifact) or ''}\n</prompt>"
-
-
-def _field(text: str, name: str) -> str | None:
-    """A field of the JSON object in an answer, whatever stands around the object."""
-    try:
-        found = json.loads(text[text.find("{") : text.rfind("}") + 1], strict=False)
-    except ValueError:
-        return None
-    value = found.get(name) if isinstance(found, dict) else None
-    return value if isinstance(value, str) and value.strip() else None
-
-
-def _marks(trajectories: frozenset[str]) -> list[str]:
-    """What is kept of these calls is erased with any of the episodes that they show."""
-    return sorted(md5(one.encode(), usedforsecurity=False).hexdigest() for one in trajectories)
+    return "\n\n".join([shown_prompt(branch.parent.artifact), said, manner, f"{GUIDANCE} {AS_DATA}", _WRITE])

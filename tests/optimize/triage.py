@@ -61,6 +61,7 @@ class Writer:
         "observations": "Short tickets.",
         "summary": "Support tickets and their queues.",
         "critique": "It does not say how a queue is chosen.",
+        "new_lines": [RULE],
     }
 
     def __init__(self, **replies):
