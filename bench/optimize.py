@@ -44,6 +44,8 @@ from tracemill.study import Study
 
 NAMES = ("labeled_few_shot", "random_search", "nearest", "mipro", "gepa", "apo")
 RACES = {"portfolio": NAMES, "race_of_three": ("nearest", "gepa", "apo")}
+ALONE = ("playbook",)
+"""Offered, and in no race yet."""
 TRIED = ("copro", "simba")
 """Of DSPy, not offered (harness/tried.py)."""
 SILENT = ("gepa_silent", "apo_silent")
@@ -61,6 +63,7 @@ def knobs(name: str, calls: int) -> dict[str, Any]:
         "mipro": {"candidates": 8, "trials": calls // 25},
         "gepa": {"metric_calls": 20 * calls},
         "apo": {"rounds": calls // 10},
+        "playbook": {"rounds": calls // 10},
     }
     return found[name]
 
@@ -186,7 +189,7 @@ def main() -> None:
     args = parser.parse_args()
     seeds = args.seeds or (3 if args.quick else 20)
     calls = args.calls or (400 if args.quick else 1000)
-    names = args.only or [*NAMES, *RACES, *SILENT, *TRIED]
+    names = args.only or [*NAMES, *ALONE, *RACES, *SILENT, *TRIED]
     print(machine())
     runs: dict[str, list[Run]] = {name: [] for name in names}
     production, ceiling = [], []

@@ -1,7 +1,8 @@
 """A simulated model that writes prompts: it can only write what the request lets it see.
 
 It reads every request the same way, whichever optimizer asks. A prompt in it is the desk's opening line with the lines
-that begin with "- " after it; where several are shown, the last one is what it starts from. All else is evidence, cut
+that begin with "- " after it, a playbook's heading and numbered list among them; where several are shown, the last one
+is what it starts from. All else is evidence, cut
 into windows at ticket numbers ("#0481"). For each kind of ticket that the evidence shows:
 
 * if a text there names the kind and a policy together (a complaint, a critique), it takes the policy over, with a
@@ -28,9 +29,9 @@ from itertools import pairwise
 from harness.simulated import BARE, CODES, OPENING, POLICIES, World, wording
 from tracemill.records import ChatRequest, Completion
 
-_PROMPT = re.compile(re.escape(OPENING) + r"(?:\s*\n[ \t]*- [^\n]*)*")
+_PROMPT = re.compile(re.escape(OPENING) + r"(?:\s*\n[ \t]*(?:- |What experience |\[\d+\] |</?p|Its p)[^\n]*)*")
 _WINDOW = re.compile(r"#\d{4}: ")
-_FIELDS = re.compile(r"\[\[ ## (\w+) ## \]\]|`(\w+)`|\"(\w+)\": \"…\"")
+_FIELDS = re.compile(r"\[\[ ## (\w+) ## \]\]|`(\w+)`|\"(\w+)\": \[?\"…\"")
 _EMPTY = (
     "Be thorough, polite and precise.",
     "Think carefully before you reply.",
@@ -78,7 +79,10 @@ class SimulatedWriter:
 
     def _field(
         self, rng: random.Random, name: str, prompt: str, rules: Mapping[int, str], shown: str
-    ) -> str | dict[str, str]:
+    ) -> str | dict[str, str] | list[str]:
+        if name == "new_lines":
+            said = {self._about(line) for line in prompt.split("\n")[1:]}
+            return self._added(rng, {kind: line for kind, line in rules.items() if self._about(line) not in said})
         if "prefix" in name:
             return "Code:"
         if "advice" in name:
