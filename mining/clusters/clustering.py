@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tracemill.ids import content_id
-from tracemill.mining.clusters import naming, partition, reading, tracking
+from tracemill.mining.clusters import emerging, naming, partition, reading, tracking
 from tracemill.mining.clusters.reading import Said, Texts
 from tracemill.mining.embedding import Embedder, Vectors, distinct
 from tracemill.mining.patterns import journeys
+from tracemill.mining.patterns.journeys import Bools
 from tracemill.schema import CLUSTER_MEMBERS, CLUSTERS
 
 Kind = Literal["intent", "failure"]
@@ -25,10 +26,11 @@ _CHUNK = 20_000
 _FEWEST = 5
 _SHARE = 0.005
 """A cluster has at least so many episodes, and this share of those that it is found among."""
-_BADLY, _MOVED = 0.05, 0.15
+_MOVED = 0.15
 """New texts do not fit any more where so many of them lie further off than the furthest twentieth of the old."""
 _BETTER = 1.15
 _SHOWN = 5
+_OTHERS = 2_000
 _SAME = 1e-4
 """Cosines that differ by less are not written again."""
 
@@ -105,19 +107,26 @@ class _Night:
         place_of = {row["cluster_id"]: i for i, row in enumerate(alive)}
         known_ep = np.array([place_of.get(one, -1) if one is not None else -1 for one in said.known_ep], dtype=np.int64)
         old = _centres(alive)
+        fresh = known_ep < 0
         if alive and np.count_nonzero(learn_n) > FITTED_ON:
-            open_texts = np.unique(said.text_ep[known_ep < 0])
-            place_t, alike_t = self._assign(open_texts, old)
-            if not self._moved(alike_t[said.text_ep[(known_ep < 0) & said.learn_ep]]):
-                fresh = known_ep < 0
-                place_ep = np.where(fresh, place_t[said.text_ep], known_ep)
-                alike_ep = np.where(fresh, alike_t[said.text_ep], said.similarity_ep)
-                return self._rows(alive, old, place_ep, alike_ep), self._members(alive, place_ep, alike_ep)
+            place_t, alike_t = self._assign(np.unique(said.text_ep[fresh]), old)
+            place_ep = np.where(fresh, place_t[said.text_ep], known_ep)
+            alike_ep = np.where(fresh, alike_t[said.text_ep], said.similarity_ep)
+            rows, found, place_ep, alike_ep = self._joined(alive, old, fresh, place_ep, alike_ep, learn_n)
+            if not self._moved(alike_ep[fresh & said.learn_ep]):
+                return self._rows(rows, found, place_ep, alike_ep), self._members(rows, place_ep, alike_ep)
         vectors, cleaned = self._embed(sample)
-        open_t = np.zeros(said.n_texts, dtype=bool)
-        open_t[said.text_ep[(known_ep < 0) & said.learn_ep]] = True
-        strange = not len(old) or self._moved(partition.nearest(vectors[open_t[sample]], old)[1])
-        found = self._centres(vectors, cleaned, learn_n[sample], old[:0] if strange else old)
+        if len(old):
+            spoken, alike = np.linalg.norm(vectors, axis=1) > 0.5, np.full(said.n_texts, np.nan)
+            alike[sample[spoken]] = partition.nearest(vectors[spoken], old)[1]
+            off, n = emerging.strangers(said, fresh, alike[said.text_ep])
+            at = np.searchsorted(sample, off)
+            texts = [cleaned[i] for i in at.tolist()]
+            old = emerging.joined(said, old, vectors[at], texts, learn_n[off], fewest=_fewest(n), seed=self.seed)
+            new = np.isin(sample, said.text_ep[fresh & said.learn_ep])
+            if self._moved(partition.nearest(vectors[new], old)[1]):
+                old = old[:0]
+        found = self._centres(vectors, cleaned, learn_n[sample], old)
         rows = self._continued(found)
         place_t, alike_t = self._assign(np.arange(said.n_texts), found, sample=sample, vectors=vectors)
         self._call(rows, cleaned, learn_n[sample], place_t[sample], alike_t[sample])
@@ -132,14 +141,8 @@ class _Night:
         The old ones, moved a little, are kept unless new ones tell texts apart much better: of many divisions that are
         as good, yesterday's is the one that people know.
         """
-        _, firsts, number = np.unique(np.array(cleaned, dtype=object), return_index=True, return_inverse=True)
-        said = np.bincount(number, weights=counts).astype(np.int64)
-        spoken = np.linalg.norm(vectors[firsts], axis=1) > 0.5
-        firsts, said = firsts[spoken], said[spoken]
-        # What everybody copies shall not make a cluster for its copies alone.
-        weights = np.sqrt(said)
-        fewest = max(_FEWEST, int(_SHARE * int(said.sum())))
-        some = vectors[firsts]
+        some, weights, said = partition.distinctly(vectors, cleaned, counts)
+        fewest = _fewest(int(said.sum()))
         fresh = partition.centres(some, weights, said, fewest=fewest, seed=self.seed)
         if len(old) and len(some):
             kept = partition.refined(some, weights, said, old, fewest=fewest)
@@ -150,15 +153,43 @@ class _Night:
                     or partition.silhouette(some, weights, fresh) < _BETTER * partition.silhouette(some, weights, kept)
                 )
             ):
-                return _in_order(kept)
-        return _in_order(fresh)
+                return partition.in_order(kept)
+        return partition.in_order(fresh)
 
-    def _moved(self, new: npt.NDArray[np.float32]) -> bool:
+    def _joined(
+        self,
+        rows: Sequence[dict[str, Any]],
+        old: Vectors,
+        fresh_ep: Bools,
+        place_ep: npt.NDArray[np.int64],
+        alike_ep: npt.NDArray[np.float64],
+        counts: npt.NDArray[np.int64],
+    ) -> tuple[Sequence[dict[str, Any]], Vectors, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Known clusters as they are, joined by those of what callers began to say lately: rows, centres, who is in
+        which, and how near."""
+        off, n = emerging.strangers(self.said, fresh_ep, np.where(place_ep >= 0, alike_ep, np.nan))
+        if not len(off):
+            return rows, old, place_ep, alike_ep
+        vectors, cleaned = self._embed(off)
+        found = emerging.joined(self.said, old, vectors, cleaned, counts[off], fewest=_fewest(n), seed=self.seed)
+        place_t, alike_t = np.full(self.said.n_texts, -1, dtype=np.int64), np.zeros(self.said.n_texts)
+        place_t[off], alike_t[off] = partition.nearest(vectors, found)
+        new = self._continued(found[len(old) :])
+        # What others say tells which words are theirs.
+        others = np.setdiff1d(np.flatnonzero(counts > 0)[:_OTHERS], off)
+        place_t[others], told = len(found), np.concatenate([off, others])
+        self._call(new, cleaned + self.texts.get(others), counts[told], place_t[told] - len(old), alike_t[told])
+        place_t[others] = -1
+        moved = place_t[self.said.text_ep] >= len(old)
+        place_ep = np.where(moved, place_t[self.said.text_ep], place_ep)
+        return [*rows, *new], found, place_ep, np.where(moved, alike_t[self.said.text_ep], alike_ep)
+
+    def _moved(self, new: npt.NDArray[Any]) -> bool:
         """Whether so many of the new texts lie off the centres that there must be others."""
-        old = self.said.similarity_ep[self.said.learn_ep & ~np.isnan(self.said.similarity_ep)]
-        if not len(new) or not len(old):
+        bar = emerging.limit(self.said)
+        if not len(new) or bar is None:
             return bool(len(new))
-        return bool(np.mean(new < np.quantile(old, _BADLY)) > _MOVED)
+        return bool(np.mean(new < bar) > _MOVED)
 
     def _embed(self, numbers: npt.NDArray[np.int64]) -> tuple[Vectors, list[str]]:
         """Vectors and cleaned texts of distinct texts (numbers in order)."""
@@ -222,10 +253,11 @@ class _Night:
         place: npt.NDArray[np.int64],
         alike: npt.NDArray[np.float32],
     ) -> None:
-        """Gives rows their terms and names; a name that a model gave stays."""
+        """Gives rows, the first of the places, their terms and names; a name that a model gave stays."""
         there = np.flatnonzero(place >= 0)
         texts = [cleaned[i] for i in there.tolist()]
-        said = naming.terms(texts, counts[there].tolist(), place[there].tolist(), len(rows))
+        n = max(len(rows), int(place.max(initial=-1)) + 1)
+        said = naming.terms(texts, counts[there].tolist(), place[there].tolist(), n)[: len(rows)]
         wanted = []
         for i, (row, terms) in enumerate(zip(rows, said, strict=True)):
             by_words = row.get("name") is None or row["name"] == naming.called(row["terms"] or [])
@@ -347,13 +379,12 @@ class _Night:
         return pa.concat_tables([moved, pa.Table.from_pylist(gone, schema=CLUSTER_MEMBERS)])
 
 
+def _fewest(n: int) -> int:
+    return max(_FEWEST, int(_SHARE * n))
+
+
 def _centres(rows: Sequence[dict[str, Any]]) -> Vectors:
     return np.array([row["centre"] for row in rows], dtype=np.float32) if rows else np.zeros((0, 1), dtype=np.float32)
-
-
-def _in_order(found: Vectors) -> Vectors:
-    """Centres in an order of their own, not in that of their finding."""
-    return found[np.lexsort(found.T[::-1])] if len(found) else found
 
 
 def _day(number: int) -> Any:

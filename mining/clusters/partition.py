@@ -1,5 +1,7 @@
 """Partition: centres of unit vectors (spherical k-means), and how many of them there are."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +36,21 @@ def nearest(vectors: Vectors, centres: Vectors) -> tuple[Ints, npt.NDArray[np.fl
         place[start : start + _ROWS] = found
         best[start : start + _ROWS] = alike[np.arange(len(found)), found]
     return place, best
+
+
+def distinctly(vectors: Vectors, cleaned: Sequence[str], counts: Ints) -> tuple[Vectors, npt.NDArray[np.float64], Ints]:
+    """Vectors of cleaned texts that say something, each once; how much they pull on centres, and how often each was
+    said: what everybody copies shall not make a cluster for its copies alone."""
+    _, firsts, number = np.unique(np.array(cleaned, dtype=object), return_index=True, return_inverse=True)
+    said = np.bincount(number, weights=counts).astype(np.int64)
+    spoken = np.linalg.norm(vectors[firsts], axis=1) > 0.5
+    firsts, said = firsts[spoken], said[spoken]
+    return vectors[firsts], np.sqrt(said), said
+
+
+def in_order(found: Vectors) -> Vectors:
+    """Centres in an order of their own, not in that of their finding."""
+    return found[np.lexsort(found.T[::-1])] if len(found) else found
 
 
 def centres(
