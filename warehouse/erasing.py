@@ -16,6 +16,7 @@ from tracemill.warehouse import engine
 from tracemill.warehouse.engine import CATALOG
 from tracemill.warehouse.layout import statement
 from tracemill.warehouse.place import Place
+from tracemill.warehouse.upkeep import flush
 
 Scope = Literal["user", "trace", "older_than"]
 _CHOICE = {"user": "erased_by_user", "trace": "erased_by_trace", "older_than": "erased_by_age"}
@@ -86,7 +87,7 @@ def _delete(con: duckdb.DuckDBPyConnection, table: str, parameters: Mapping[str,
 
 def purge(con: duckdb.DuckDBPyConnection) -> None:
     """Rewrite what holds deleted rows, end all history before now, and delete every file that is left over."""
-    con.execute(f"CALL ducklake_flush_inlined_data('{CATALOG}')")
+    flush(con)
     con.execute(f"CALL ducklake_rewrite_data_files('{CATALOG}', delete_threshold => 0.0)")
     versions = [row[0] for row in con.execute(statement("earlier_snapshots")).fetchall()]
     if versions:

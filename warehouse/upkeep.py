@@ -7,6 +7,7 @@ are there, and those of BIG never again. Merged files are sorted as the table is
 snapshot: history stays readable. DuckLake keeps the statistics of its files and tables itself.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from tracemill.warehouse.engine import CATALOG, sparingly
+from tracemill.warehouse.engine import CATALOG, quoted, sparingly
 from tracemill.warehouse.layout import statement
 
 _GRACE = timedelta(days=1)
@@ -25,6 +26,15 @@ _AT_ONCE = 4
 """So many files are made by merging at once."""
 _DELETED = 0.1
 """Of a file's rows. A file with deleted rows is not merged; with fewer it is worth no rewriting."""
+
+_METADATA = f"__ducklake_metadata_{CATALOG}"
+_TABLES_OF = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
+    "postgres": "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()",
+}
+"""How a kind of catalog tells its tables."""
+_INLINED = re.compile(r"ducklake_inlined_(?:data_(\d+)_\d+|delete_(\d+))")
+"""DuckLake's names for what it keeps in the catalog: rows by a table's id and layout, deletions by its id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +59,7 @@ def checkpoint(con: duckdb.DuckDBPyConnection, *, now_ns: int, keep_days: int, k
     expired = [int(row[0]) for row in con.execute(statement("expired_snapshots"), named).fetchall()]
     if expired:
         con.execute(f"CALL ducklake_expire_snapshots('{CATALOG}', versions => {expired})")
-    con.execute(f"CALL ducklake_flush_inlined_data('{CATALOG}')")
+    flush(con)
     merged = _compact(con)
     before = (now - _GRACE).isoformat(sep=" ")
     deleted = 0
@@ -69,6 +79,42 @@ def sweep(con: duckdb.DuckDBPyConnection, data: Path) -> None:
         path = Path(name)
         if path.name.startswith("ducklake-") and path.is_relative_to(data):
             path.unlink(missing_ok=True)
+
+
+def flush(con: duckdb.DuckDBPyConnection) -> None:
+    """Write the rows and deletions that stand in the catalog into files, in one transaction.
+
+    DuckLake is asked only about the tables that have some: it takes its time over each of them otherwise.
+    """
+    tables = inlined(con)
+    if not tables:
+        return
+    con.execute("BEGIN")
+    for table in tables:
+        con.execute(f"CALL ducklake_flush_inlined_data('{CATALOG}', table_name => {quoted(table)})")
+    con.execute("COMMIT")
+
+
+def inlined(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Tables with rows or deletions in the catalog; outside of transactions."""
+    [(kind,)] = con.execute(f"SELECT catalog_type FROM ducklake_settings('{CATALOG}')").fetchall()
+
+    def ask(query: str) -> list[str]:
+        # The catalog's own SQL: DuckDB lists none of its tables, and would look each of them up.
+        answer = con.execute(f"SELECT * FROM {kind}_query({quoted(_METADATA)}, {quoted(query)})")
+        return [str(row[0]) for row in answer.fetchall()]
+
+    kept = [name for name in ask(_TABLES_OF[kind]) if _INLINED.fullmatch(name)]
+    if not kept:
+        return []
+    filled = ask(" UNION ALL ".join(f"SELECT '{name}' AS name WHERE EXISTS (SELECT 1 FROM {name})" for name in kept))
+    ids = sorted({int(match[1] or match[2]) for name in filled if (match := _INLINED.fullmatch(name))})
+    tables = con.execute(
+        f"SELECT table_name FROM {_METADATA}.ducklake_table WHERE end_snapshot IS NULL AND table_id IN (FROM unnest(?))"
+        " ORDER BY table_id",
+        [ids],
+    )
+    return [str(row[0]) for row in tables.fetchall()]
 
 
 def _compact(con: duckdb.DuckDBPyConnection) -> int:

@@ -1,7 +1,10 @@
 """Many small ingests with a night's upkeep now and then: few files, the same rows, and no history lost."""
 
+import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from writer import write
 
 from tracemill.schema import TABLES
-from tracemill.warehouse import Lake, layout, sparingly, upkeep
+from tracemill.warehouse import Lake, engine, layout, sparingly, upkeep
 
 DAY_NS = 86_400 * 10**9
 NIGHTS, INGESTS = 3, 5
@@ -166,6 +169,44 @@ def test_small_files_with_a_deleted_row_each_do_not_pile_up(lake: Lake, rows_of:
     for snapshot in (None, before):
         with lake.reader(snapshot) as con:
             assert con.execute("SELECT count(*), count(attributes) FROM tasks").fetchall() == [(500, 10)]
+
+
+def in_the_catalog(lake: Lake) -> dict[str, int]:
+    """DuckLake's tables for rows and deletions that are in no file yet, and how many are in there, by SQLite itself."""
+    with closing(sqlite3.connect(lake.place.sqlite)) as con:
+        tables = con.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'ducklake_inlined_d%'")
+        names = [row[0] for row in tables if row[0] != "ducklake_inlined_data_tables"]
+        counts = {name: con.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_nothing_stays_in_the_catalog(lake: Lake, rows_of: Callable[..., pa.Table]) -> None:
+    for count in (500, 5):
+        with lake.transaction("rows for a file, and a few") as tx:
+            tx.insert("tasks", tasks(count, count, rows_of))
+    with lake.transaction("deleted from the file and from the few") as tx:
+        changed = [{"task_key": f"{number:06}", "attributes": "{}"} for number in (7, 700)]
+        tx.replace("tasks", rows_of("tasks", changed))
+    with engine.connect(lake.place, read_only=False) as con:
+        con.execute("ALTER TABLE tasks ADD COLUMN later INTEGER")
+        con.execute("INSERT INTO tasks (task_key, later) VALUES ('later', 1)")
+        con.execute("CREATE TABLE gone AS SELECT 1 AS one")
+        con.execute("DROP TABLE gone")
+        kinds = Counter(name.split("_")[2] for name in in_the_catalog(lake))
+        assert kinds["delete"] == 1
+        assert kinds["data"] >= 4  # two layouts of tasks, what was dropped, and the lake's own
+        before = lake.snapshot_id(), con.execute("SELECT task_key, attributes FROM tasks ORDER BY ALL").fetchall()
+    lake.checkpoint(now_ns=time.time_ns())
+    left = in_the_catalog(lake)
+    lake.checkpoint(now_ns=time.time_ns())
+    with engine.connect(lake.place, read_only=False) as con:
+        con.execute("CALL ducklake_flush_inlined_data('lake')")  # DuckLake itself, over every table
+        assert in_the_catalog(lake) == left
+        assert con.execute("SELECT count(*), sum(later) FROM tasks").fetchall() == [(506, 1)]
+    lake.close()  # a reader from before an upgrade of the lake looks for rows where they no longer are
+    for snapshot in (None, before[0]):
+        with lake.reader(snapshot) as con:
+            assert con.execute("SELECT task_key, attributes FROM tasks ORDER BY ALL").fetchall() == before[1]
 
 
 def test_upkeep_takes_more_memory_where_little_is_not_enough(
