@@ -32,7 +32,9 @@ _OF_WANTS = 0.2
 _SHOWN = 5
 _ASKED = 500
 _DAY_NS = 86_400 * 10**9
-_TASKS = "select any_value(task) from mined_episodes group by task_no order by task_no"
+_TASKS = (
+    "select any_value(task_cluster_id), any_value(task_site_id) from mined_episodes group by task_no order by task_no"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Found:
     """Rows of graph.VARIANTS: the commonest whole ways of each agent."""
     acts: Sequence[Mapping[str, Any]]
     """What the acts of graph and variants are: agent, kind, name, failed."""
-    tasks: Sequence[str] = ()
+    task_ids: Sequence[tuple[str | None, str | None]] = ()
     """What tells the task clusters of the graph apart: cluster of intents, site of the first call, as far as known."""
     episodes: int = 0
     judged: int = 0
@@ -89,7 +91,7 @@ def find(
         graph=follows,
         variants=graph.variants(read),
         acts=[read.describe(act) | {"agent": read.tools[act // 2].agent} for act in range(2 * len(read.tools))],
-        tasks=[one for (one,) in con.execute(_TASKS).fetchall()],
+        task_ids=con.execute(_TASKS).fetchall(),
         episodes=read.n,
         judged=int((read.failed_ep >= 0).sum()),
         failed=int((read.failed_ep == 1).sum()),

@@ -1,6 +1,6 @@
 """Logs to findings: what callers want, and what goes with failure, found in earlier data and confirmed by later."""
 
-from tracemill.mining import findings
+from tracemill.mining import findings, process
 from tracemill.mining.findings import Found
 from tracemill.pipelines import clustering
 from tracemill.pipelines.night import Night
@@ -14,9 +14,10 @@ def find(night: Night) -> Found:
     wanted = findings.Segments(named=keys.segments, without=keys.no_segments)
     with night.learner() as con:
         found = findings.find(con, night_id=night.night_id, now_ns=night.clock(), segments=wanted)
-    if found.findings.num_rows:
-        with night.lake.transaction(f"{night.night_id}: mine findings") as tx:
-            tx.replace("findings", found.findings)
+    with night.lake.transaction(f"{night.night_id}: mine findings") as tx:
+        tx.replace("findings", found.findings)
+        tx.refill("process_edges", process.edges(found))
+        tx.refill("process_variants", process.variants(found))
     night.tell("mine", "patterns", 1, 1)
     return found
 

@@ -24,7 +24,7 @@ _PREPARED = ("erased_links", "erased_sites", "erased_groups", "erased_outputs", 
 # In this order: messages go that no span refers to any more, so after the spans; clusters after their members.
 _TABLES = (
     *("replays", "evaluations", "findings", "candidates", "scores", "credits", "reward_models", "sites"),
-    *("cluster_members", "clusters", "task_groups"),
+    *("cluster_members", "clusters", "process_edges", "process_variants", "task_groups"),
     *("transitions", "trajectories", "span_parts", "spans", "trace_days", "messages"),
 )
 _TELLING = 4

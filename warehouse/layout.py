@@ -19,7 +19,7 @@ VERSION = 7
 4: stages of a night say which snapshot they read.
 5: transitions tell what their spans tell; more tables are kept in order.
 6: findings are confirmed on later data; clusters; reward models and their reports; families of judges.
-7: evaluations tell how far a replay came and who judged it.
+7: evaluations tell how far a replay came and who judged it; which act follows which.
 """
 
 COMPRESSION = "zstd"

@@ -127,6 +127,17 @@ def add(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> None:
         con.unregister("new_rows")
 
 
+def refill(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> int:
+    """Have the table hold these rows and no others. Identical rows stay. Returns how many rows that changed."""
+    stage(con, "kept", rows)
+    try:
+        condition = f"NOT EXISTS (SELECT 1 FROM kept s WHERE {same_key(table, 's', 't')})"
+        gone = _count(con, f'DELETE FROM "{table.name}" t WHERE {condition}')
+    finally:
+        con.unregister("kept")
+    return gone + replace(con, table, rows)
+
+
 def replace(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> int:
     """Add rows, or put them in place of those with the same key; of equal keys the last. Identical rows stay.
 

@@ -104,6 +104,15 @@ class Transaction:
             self._written()
             return rows.replace(self.con, target, rows.checked(table, target.schema, name, target.key))
 
+    def refill(self, name: str, table: pa.Table) -> int:
+        """Have table `name` hold these rows and no others; returns how many were new, different, or taken away."""
+        with engine.translated(self._place):
+            target = self._target(name)
+            if target.append_only:
+                raise StoreError(f"table {name} is only ever added to: use insert")
+            self._written()
+            return rows.refill(self.con, target, rows.checked(table, target.schema, name, target.key))
+
     def rebuild(self, trace_ids: Sequence[str]) -> pa.Table:
         """Make `trajectories` and `transitions` of exactly these traces anew from their spans.
 

@@ -12,11 +12,12 @@ from rich.text import Text
 from tracemill.app import project
 from tracemill.app.output import Output
 from tracemill.errors import ConfigError
+from tracemill.mining import process
 from tracemill.mining.findings import Found
 from tracemill.pipelines.night import Night
 
 _TOP = 10
-_CELL = 400
+_CELL, _ACT = 400, 40
 _RARELY = 0.02
 """How many times as often is no number to tell where hardly any other fails."""
 _SELECT = """
@@ -108,14 +109,14 @@ def report(found: Found) -> RenderableType:
         parts += [Text("\nWhere time goes", "bold"), _grid([(f"{one['share']:.0%}", _edge(one)) for one in slow])]
     ways = [way for way in found.variants.to_pylist() if way["n_judged"]][:5]
     if ways:
-        named = act_names(found)
+        named = process.act_names(found.acts, longest=_ACT)
         parts += [Text("\nCommonest ways", "bold"), _grid([(f"{way['share']:.0%}", _way(named, way)) for way in ways])]
     return Group(*parts)
 
 
 def data(found: Found) -> dict[str, Any]:
     """The report for programs."""
-    named = act_names(found)
+    named = process.act_names(found.acts, longest=_ACT)
     ways = [
         {
             "agent_name": way["agent_name"] or None,
@@ -127,7 +128,7 @@ def data(found: Found) -> dict[str, Any]:
     edges = [
         {
             "agent_name": row["agent_name"] or None,
-            "task": found.tasks[row["task"]] or None,
+            "task": " ".join(one for one in found.task_ids[row["task"]] if one) or None,
             "from": named[row["from_act"]],
             "to": named[row["to_act"]],
             **{name: row[name] for name in ("n", "n_success", "n_failure", "wait_s", "run_s")},
@@ -160,7 +161,7 @@ def bottlenecks(found: Found, most: int = 5) -> list[dict[str, Any]]:
     total = sum(wait + run for _, wait, run in times.values())
     if not total:
         return []
-    named = act_names(found)
+    named = process.act_names(found.acts, longest=_ACT)
     ordered = sorted(times.items(), key=lambda one: (-one[1][1] - one[1][2], one[0]))
     return [
         {
@@ -174,21 +175,6 @@ def bottlenecks(found: Found, most: int = 5) -> list[dict[str, Any]]:
         }
         for (agent, source, target), (n, wait, run) in ordered[:most]
     ]
-
-
-def act_names(found: Found) -> list[str]:
-    """Acts as words, by their number; -1 and -2, the last two, are start and end. Of one site the id is left out."""
-    sites: dict[str, set[str]] = {}
-    for one in found.acts:
-        if one["kind"] == "llm":
-            sites.setdefault(one["agent"], set()).add(one["name"])
-    names = []
-    for one in found.acts:
-        name = one["name"]
-        if one["kind"] == "llm":
-            name = f"model {name[:8]}" if name and len(sites[one["agent"]]) > 1 else "model"
-        names.append(f"{_short(name, 40)}{' (fails)' if one['failed'] else ''}")
-    return [*names, "end", "start"]
 
 
 def _edge(one: Mapping[str, Any]) -> str:

@@ -263,6 +263,30 @@ CLUSTER_MEMBERS = _schema(
     day=pa.date32(),
 )
 
+PROCESS_EDGES = _schema(
+    edge_id=pa.string(),  # content id of agent, task cluster and acts
+    agent_name=pa.string(),
+    cluster_id=pa.string(),  # the task cluster: the intent's cluster, NULL where the episode is in none,
+    site_id=pa.string(),  # and the episode's first call site
+    from_act=pa.string(),  # start, a tool, a model call; "(fails)" where it went wrong
+    to_act=pa.string(),  # the same; end
+    n=pa.int64(),  # how often to_act came next
+    n_success=pa.int64(),  # episodes with it that went well
+    n_failure=pa.int64(),  # episodes with it that failed
+    wait_s=pa.float64(),  # mean seconds between the two; NULL where undated
+    run_s=pa.float64(),  # mean seconds that to_act took
+)
+
+PROCESS_VARIANTS = _schema(
+    variant_id=pa.string(),  # content id of agent and acts
+    agent_name=pa.string(),
+    acts=_STRINGS,  # the whole way, in order
+    n=pa.int64(),  # episodes that went it
+    n_judged=pa.int64(),  # of them judged
+    n_failed=pa.int64(),  # of these failed
+    share=pa.float64(),  # of the agent's episodes
+)
+
 REWARD_MODELS = _schema(
     name=pa.string(),
     version=pa.string(),
@@ -473,6 +497,8 @@ TABLES: dict[str, Table] = {
         Table(name="findings", schema=FINDINGS, key=("finding_id",)),
         Table(name="clusters", schema=CLUSTERS, key=("cluster_id",)),
         Table(name="cluster_members", schema=CLUSTER_MEMBERS, key=("trajectory_id", "kind")),
+        Table(name="process_edges", schema=PROCESS_EDGES, key=("edge_id",)),
+        Table(name="process_variants", schema=PROCESS_VARIANTS, key=("variant_id",)),
         Table(name="reward_models", schema=REWARD_MODELS, key=("name", "version")),
         Table(name="reward_reports", schema=REWARD_REPORTS, key=("report_id",), append_only=True),
         Table(name="candidates", schema=CANDIDATES, key=("candidate_id",)),

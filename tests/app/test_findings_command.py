@@ -109,6 +109,10 @@ def test_mining_reports_what_goes_with_failure_and_findings_opens_it(made: Path,
     edges = [edge for edge in report["graph"] if edge["from"] == "cancel_order (fails)"]
     assert sum(edge["n_failure"] for edge in edges) > sum(edge["n_success"] for edge in edges)
     assert {edge["agent_name"] for edge in edges} == {"desk"}
+    sql = "SELECT from_act, to_act, n, n_failure FROM process_edges ORDER BY ALL"
+    asked = answer("sql", sql, project=made)
+    told = sorted([row["from"], row["to"], row["n"], row["n_failure"]] for row in report["graph"])
+    assert asked["rows"] == told
     listed = answer("findings", project=made)["findings"]
     assert finding["finding_id"] in {row["finding_id"] for row in listed}
     opened = answer("findings", "show", finding["finding_id"][:8], project=made)

@@ -82,6 +82,15 @@ def judge(night: Night) -> None:
     made: dict[str, list[dict[str, Any]]] = {
         "evaluations": [], "candidates": [], "releases": [], "replays": [], "findings": [], "credits": [], "scores": [],
         "reward_models": [], "clusters": [], "cluster_members": [],
+        # An agent of which nobody was erased, and a tool that is called like what names the user.
+        "process_edges": [
+            {"edge_id": "e-theirs", "to_act": "read"}, {"edge_id": "e-other", "agent_name": "other", "to_act": "read"},
+            {"edge_id": "e-named", "agent_name": "other", "to_act": f"call {ALICE}"},
+        ],
+        "process_variants": [
+            {"variant_id": "v-theirs", "acts": ["read"]}, {"variant_id": "v-other", "agent_name": "other", "acts": []},
+            {"variant_id": "v-named", "agent_name": "other", "acts": ["read", f"call {ALICE}"]},
+        ],
     }  # fmt: skip
     for who, word in (("alice", "xylophone"), ("bob", "parcel")):
         trace = TRACES[who]
@@ -152,7 +161,7 @@ def test_a_forgotten_user_is_in_no_byte_and_everybody_else_still_is(night: Night
     left = counted(night)
     assert {name: left[name] for name in done.counts if name not in ("quarantine", "sites")} == {
         "replays": 1, "evaluations": 1, "findings": 1, "candidates": 3, "scores": 3, "credits": 1, "task_groups": 1,
-        "reward_models": 2, "cluster_members": 2, "clusters": 2,
+        "reward_models": 2, "cluster_members": 2, "clusters": 2, "process_edges": 1, "process_variants": 1,
         "transitions": 1, "trajectories": 1, "span_parts": 0, "spans": 1, "trace_days": 1, "messages": 3,
     }  # fmt: skip
     (both,) = night.select("SELECT * FROM clusters WHERE cluster_id = 'c-both'").to_pylist()

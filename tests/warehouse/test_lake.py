@@ -170,6 +170,21 @@ def test_insert_keeps_the_first_row_of_a_key_and_replace_the_last(lake: Lake, ro
             tx.insert("tasks", pa.table({"task_key": ["x"], "task_group": ["g"], "attributes": [[1]]}))
 
 
+def test_a_refilled_table_holds_what_it_was_given_and_nothing_else(
+    lake: Lake, rows_of: Callable[..., pa.Table]
+) -> None:
+    with lake.transaction("first") as tx:
+        assert tx.refill("tasks", rows_of("tasks", [task("a", "1"), task("b", "1"), task("c", "1")])) == 3
+    with lake.transaction("second") as tx:
+        assert tx.refill("tasks", rows_of("tasks", [task("a", "1"), task("b", "2"), task("d", "1")])) == 3
+        left = tx.con.execute("SELECT task_key, attributes FROM tasks ORDER BY ALL").fetchall()
+        assert left == [("a", "1"), ("b", "2"), ("d", "1")]
+        with pytest.raises(StoreError, match="only ever added to: use insert"):
+            tx.refill("scores", rows_of("scores", []))
+        assert tx.refill("tasks", rows_of("tasks", [])) == 3
+    assert count(lake, "tasks") == 0
+
+
 def test_a_reader_of_a_snapshot_sees_the_lake_as_it_was(lake: Lake, rows_of: Callable[..., pa.Table]) -> None:
     snapshots = []
     for key in "abc":

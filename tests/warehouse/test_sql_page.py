@@ -56,7 +56,9 @@ def lived(
         ]
         verdict = {"verdict_id": "v", "candidate_id": "new", "baseline_id": "old", "verdict": "PROMOTE"}
         stage = {"stage": "optimize", "started_ns": 1, "ended_ns": 2, "status": "ok"}
+        edge = {"edge_id": "e", "from_act": "start", "to_act": "lookup (fails)", "n": 2, "n_success": 1, "n_failure": 1}
         with lake.transaction("gate") as tx:
+            tx.refill("process_edges", rows_of("process_edges", [edge]))
             candidates = [{"candidate_id": "old", "branch": "production"}, {"candidate_id": "new", "branch": "prompt"}]
             tx.insert("candidates", rows_of("candidates", [one | night | {"lineage": ["a"]} for one in candidates]))
             tx.insert("evaluations", rows_of("evaluations", evaluated))

@@ -24,7 +24,7 @@ newest as (
 chosen as (
     select r.trajectory_id, coalesce(r.session_id, r.trajectory_id) as session_id, coalesce(r.agent_name, '') as agent,
         r.user_key, r.task_group, r.pool, r.day, r.service, r.agent_version, r.start_ns, r.end_ns, r.cost_usd, r.outcome,
-        concat_ws(' ', i.cluster_id, p.site_id) as task,
+        concat_ws(' ', i.cluster_id, p.site_id) as task, i.cluster_id as task_cluster_id, p.site_id as task_site_id,
         coalesce(own.reward, whole.reward) as reward,
         case when own.reward is not null then own.sure when whole.reward is not null then whole.sure else 1 end as sure
     from trajectories r

@@ -1,0 +1,5 @@
+-- What is counted of an agent's episodes counts the erased, too: the next night counts anew. (Before the trajectories.)
+coalesce(agent_name, '') IN (
+    SELECT coalesce(r.agent_name, '') FROM trajectories r JOIN temp.erased_traces e ON e.trace_id = r.trajectory_id
+)
+OR coalesce(regexp_matches(concat_ws(' ', from_act, to_act), $pattern), false)
