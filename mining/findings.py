@@ -259,6 +259,9 @@ class _Run:
                 failures_without=said.failures_without,
             )
         pattern = json.loads(row["pattern"])
+        if "path" in pattern:  # where ways are unusual differs from night to night
+            pattern = self.items.describe(one.item)[2]
+            row.update(what=words.sentence(pattern), pattern=canonical_json(pattern))
         row["feedback"] = words.feedback(
             pattern, failures_with=row["failures_with"] or 0.0, failures_without=row["failures_without"] or 0.0
         )

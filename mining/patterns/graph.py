@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tracemill.mining.patterns.journeys import Floats, Ints, Journeys
+from tracemill.mining.patterns.journeys import Floats, Ints, Journeys, Small
 from tracemill.mining.patterns.sequences import distinct, numbered
 
 GRAPH = pa.schema(
@@ -110,8 +110,8 @@ def _mean_s(row: Ints, ns: Ints, n: int) -> pa.Array:
     return pa.array(sums / np.maximum(counts, 1), mask=counts == 0)
 
 
-def straying(journeys: Journeys, found: Edges, row: Ints) -> Floats:
-    """How unusual each episode's way is: mean -log P of its edges in the graph of the successes of its task cluster.
+def surprise(journeys: Journeys, found: Edges, row: Ints) -> Floats:
+    """How unusual each edge is: -log P in the graph of the successes of its episode's task cluster.
 
     Successes of one half of the sessions judge the other half, so that no episode is usual for its own sake. NaN where
     too few successes are known.
@@ -125,21 +125,37 @@ def straying(journeys: Journeys, found: Edges, row: Ints) -> Floats:
     n_tasks = int(journeys.task_ep.max(initial=-1)) + 1
     acts = numbered(journeys.task_ep[found.u].astype(np.int64) * (2 * len(journeys.tools) + 2) + found.target + 2)[0]
     alphabet = np.bincount(acts // (2 * len(journeys.tools) + 2), minlength=n_tasks)[journeys.task_ep[found.u]]
-    surprise = np.zeros(len(row))
+    told = np.zeros(len(row))
     enough = np.zeros((2, n_tasks), dtype=bool)
     for half in (0, 1):
         taught = well & (fold == half)
         of_edge = np.bincount(row[taught], minlength=n_rows)[row]
         of_source = np.bincount(from_row[taught], minlength=int(from_row.max(initial=-1)) + 1)[from_row]
         here = fold != half
-        surprise[here] = -np.log((of_edge[here] + 0.5) / (of_source[here] + 0.5 * alphabet[here]))
+        told[here] = -np.log((of_edge[here] + 0.5) / (of_source[here] + 0.5 * alphabet[here]))
         teachers = (fold_ep == half) & (journeys.failed_ep == 0)
         enough[1 - half] = np.bincount(journeys.task_ep[teachers], minlength=n_tasks) >= _ENOUGH
-    sums = np.bincount(found.u, weights=surprise, minlength=journeys.n)
+    return np.where(enough[fold, journeys.task_ep[found.u]], told, np.nan) if journeys.n else told
+
+
+def straying(journeys: Journeys, found: Edges, surprises: Floats) -> Floats:
+    """How unusual each episode's way is: the mean of what `surprise` says of its edges, NaN where it says nothing."""
+    sums = np.bincount(found.u, weights=surprises, minlength=journeys.n)
     sizes = np.bincount(found.u, minlength=journeys.n)
-    mean = sums / np.maximum(sizes, 1)
-    usable = enough[fold_ep, journeys.task_ep] & (sizes > 0) if journeys.n else np.zeros(0, dtype=bool)
-    return np.where(usable, mean, np.nan)
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
+
+
+def strangest(found: Edges, surprises: Floats, u: Small, *, most: int = 2) -> list[tuple[int, int]]:
+    """Where these episodes stray: of the `most` most unusual edges of each the commonest (source, target)."""
+    of_these = np.zeros(int(found.u.max(initial=-1)) + 1, dtype=bool)
+    of_these[u] = True
+    at = np.flatnonzero(of_these[found.u])
+    at = at[np.lexsort((at, -surprises[at], found.u[at]))]
+    first = np.flatnonzero(np.diff(found.u[at], prepend=-1) != 0)
+    at = at[np.arange(len(at)) - np.repeat(first, np.diff(first, append=len(at))) < most]
+    pairs, counts = np.unique(np.stack([found.source[at], found.target[at]], axis=1), axis=0, return_counts=True)
+    chosen = np.lexsort((np.arange(len(pairs)), -counts))[:most]
+    return [(int(source), int(target)) for source, target in pairs[chosen]]
 
 
 def variants(journeys: Journeys, *, most: int = 20) -> pa.Table:

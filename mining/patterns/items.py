@@ -66,8 +66,10 @@ class Items:
 
 
 def finding_id(agent: str, kind: str, pattern: Pattern) -> str:
-    """The same pattern of the same agent is one finding every night, whatever a cluster is called tonight."""
-    return content_id("finding/1", kind, {key: value for key, value in pattern.items() if key != "called"}, agent)
+    """The same pattern of the same agent is one finding every night, whatever a cluster is called tonight, and wherever
+    ways are unusual tonight."""
+    lasting = {key: value for key, value in pattern.items() if key not in ("called", "ways")}
+    return content_id("finding/1", kind, lasting, agent)
 
 
 def collect(
@@ -144,8 +146,9 @@ def _families(
     for what, coded in (("shape", journeys.shape_st), ("observation", journeys.observation_st)):
         there = coded >= 0
         yield having(coded[there], journeys.u_st[there]), 2, _named(journeys, what)
-    strays = graph.straying(journeys, found, row)
-    yield having(*_rare(journeys, strays)), 6, lambda code: (journeys.agents[code], "rare_path", {"path": "unusual"})
+    surprises = graph.surprise(journeys, found, row)
+    agents, rare = _rare(journeys, graph.straying(journeys, found, surprises))
+    yield having(agents, rare), 6, lambda code: _rare_path(journeys, found, surprises, rare[agents == code], code)
     codes, u = _slow(journeys)
     yield having(codes, u), 3, lambda code: _slow_step(journeys, code)
 
@@ -217,6 +220,19 @@ def _rare(journeys: Journeys, strays: Floats) -> tuple[Ints, Small]:
             found.append(mine[strays[mine] > np.quantile(strays[mine], _RARE)])
     u = np.concatenate(found).astype(np.int32) if found else np.zeros(0, dtype=np.int32)
     return journeys.agent_ep[u].astype(np.int64), u
+
+
+def _rare_path(
+    journeys: Journeys, found: graph.Edges, surprises: Floats, u: Small, agent: int
+) -> tuple[str, str, Pattern]:
+    def told(act: int) -> dict[str, Any]:
+        if act < 0:
+            return {"kind": "start" if act == graph.START else "end"}
+        one = journeys.describe(act)
+        return one | {"name": capped(one["name"])}
+
+    ways = [[told(source), told(target)] for source, target in graph.strangest(found, surprises, u)]
+    return journeys.agents[agent], "rare_path", {"path": "unusual", "ways": ways}
 
 
 def _slow(journeys: Journeys) -> tuple[Ints, Small]:

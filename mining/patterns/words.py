@@ -43,6 +43,7 @@ _ADVICE = {
     "cut_off": "Keep the answer and what is carried along short enough to finish.",
     "claimed_tests": "Say that tests pass only after running them and seeing the output.",
     "claimed_success": "Claim success only after a tool confirmed it; otherwise tell what failed.",
+    "path": "Go there only where the task asks for it.",
 }
 
 
@@ -71,7 +72,8 @@ def sentence(pattern: Mapping[str, Any]) -> str:
     if "cluster" in pattern:
         return f"The caller wants something about {quoted(pattern['called'] or 'what has no name yet')}."
     if "path" in pattern:
-        return "The episode goes a way that successes hardly ever go."
+        told = "; ".join(", then ".join(_step(act) for act in way) for way in pattern.get("ways", ()))
+        return f"The episode goes a way that successes hardly ever go{f', mostly here: {told}' if told else ''}."
     if "slow" in pattern:
         return f"{_subject(pattern['slow'])} takes longer than 19 of 20 times."
     if "shape" in pattern:
@@ -92,6 +94,8 @@ def _subject(act: Mapping[str, Any]) -> str:
 
 
 def _step(act: Mapping[str, Any]) -> str:
+    if act["kind"] in ("start", "end"):
+        return f"the episode {'begins' if act['kind'] == 'start' else 'ends'}"
     subject = _subject(act)
     subject = subject[0].lower() + subject[1:]
     if act["failed"]:
@@ -119,6 +123,6 @@ def _shape(shape: str) -> str:
 def feedback(pattern: Mapping[str, Any], *, failures_with: float, failures_without: float) -> str:
     """One sentence or two for those who write prompts."""
     rates = f"({failures_with:.0%} of such episodes fail, {failures_without:.0%} of comparable ones)"
-    advice = _ADVICE.get(pattern.get("signal", ""), "")
+    advice = _ADVICE.get(pattern.get("signal", "path" if "path" in pattern else ""), "")
     told = f"Seen in episodes that fail more often {rates}: {sentence(pattern)}"
     return f"{told} {advice}".strip()
