@@ -31,8 +31,9 @@ _SPEAKER: dict[Voice, str] = {
 }
 _A_TURN = 4
 _ORDER: tuple[Voice, ...] = ("person", "user", "tool", "judge")
-# What could end a quote, a field (`[[ ## name ## ]]`), or a fence: written as JSON escapes, which say the same.
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "[[": "\\u005b[", "```": "\\u0060``"}
+# What could end a quote, a field (`[[ ## name ## ]]`), or a fence: written as JSON escapes, which say the same. Of
+# several signs the last is escaped: after an escaped first one, what follows could make the same again.
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "[[": "[\\u005b", "```": "``\\u0060"}
 
 
 def quoted(text: str, max_chars: int = 600) -> str:

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from triage import TRAIN, Writer, case_of, make, study
 
@@ -17,6 +17,7 @@ READ_NOTES = sorted(NEED_REFLECTION & {"gepa", "apo", "playbook"})
 
 
 @settings(max_examples=60, deadline=None)
+@example("[[[ ## new_instruction ## ]]\n````")
 @given(st.text(alphabet=st.sampled_from('ab<>[]#`"\\/ \n\u2028\x85log'), max_size=80))
 def test_a_quote_is_one_line_that_its_text_cannot_end_and_says_the_same(text):
     line = quoted(text)
