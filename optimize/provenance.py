@@ -72,9 +72,13 @@ class Lines:
 def _support(study: Study, text: str, trajectories: Iterable[str], *, demonstration: bool) -> Support:
     behind = sorted(set(trajectories))
     owner = {case.trajectory_id: case.owner for case in (*study.train, *study.tune)}
+    known = {owner[one] for one in behind if one in owner}
+    # Whose the others are nobody knows here: no more users than a finding that shows them has, else one.
+    others = {one for one in behind if one not in owner}
+    told = max((hint.n_users for hint in study.hints if others & set(hint.trajectories)), default=1)
     return Support(
         text=text,
         trajectories=tuple(behind),
-        n_users=len({owner.get(one, one) for one in behind}),
+        n_users=max(len(known), min(len(others), told)),
         demonstration=demonstration,
     )

@@ -1,11 +1,14 @@
 """Every added line names the episodes that it was made from, and none rests on too few users."""
 
+from dataclasses import replace
+
 from triage import BASE, RULE, TRAIN, TUNE, Writer, case_of, evaluator, make, study
 
 from tracemill.optimize import provenance
 from tracemill.optimize.artifact import instructions, with_demonstrations, with_instructions
 from tracemill.optimize.portfolio import Backing, Standing, run
 from tracemill.optimize.search import candidate, demonstrations
+from tracemill.study import Hint
 
 
 def test_lines_are_told_from_those_of_production():
@@ -25,6 +28,18 @@ def test_a_line_rests_on_what_it_was_written_from_else_on_all():
         (RULE, ("t000", "t002"), 1),
         ("Be brief.", ("t000", "t001", "t002", "t003"), 2),
     ]
+
+
+def test_episodes_of_a_finding_count_no_more_users_than_it_has():
+    changed = with_instructions(BASE, f"{instructions(BASE)}{RULE}")
+    shown = ("h1", "h2", "h3")
+    for n_users, behind in ((1, 1), (2, 2), (9, 3)):
+        hint = Hint(finding_id="f", text="it fails", trajectories=shown, n_users=n_users)
+        given = replace(study(), hints=(hint,))
+        (support,) = candidate(given, "apo", changed, (1.0, 12), shown, {RULE: shown}).support
+        assert support.n_users == behind
+    (support,) = candidate(study(), "apo", changed, (1.0, 12), shown, {RULE: shown}).support
+    assert support.n_users == 1, "nobody knows whose they are"
 
 
 def test_a_demonstration_rests_on_all_who_asked_the_same_and_were_answered_alike():
