@@ -76,3 +76,17 @@ def test_without_a_reward_that_decides_the_sealed_judge_still_knows_what_is_wors
     assert found.passed is False
     assert "gap" not in found.detail
     assert found.baseline == pytest.approx(0.875)
+
+
+def test_what_is_hidden_from_the_sealed_judge_does_not_pass_for_what_it_finds_good() -> None:
+    seen = shares(12)
+    hidden = [None if i >= 30 else reward for i, reward in enumerate(seen)]
+    found = rail(shares(14), seen, hidden, seen)
+    assert found is not None
+    assert found.passed is False
+    assert "it can judge 30 answers of the candidate and 40 of production" in found.detail
+    few = [None if i >= 37 else reward for i, reward in enumerate(seen)]
+    for candidate, production in ((few, seen), (hidden, hidden), (seen, hidden)):
+        honest = rail(shares(14), seen, candidate, production)
+        assert honest is not None
+        assert honest.passed is True
