@@ -1,21 +1,42 @@
 """What a command shows: one JSON object, or text with progress; progress bars on a terminal, plain lines elsewhere."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 
 from tracemill.pipelines.progress import Tell
 
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor or turns its text around; a log may hold it."""
 INTERRUPTED = "Interrupted. What was done is kept; run the same command again to continue.\n"
 
 
+def plain(text: object) -> str:
+    """Logged text without what could steer the terminal it is shown on."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", str(text).replace("\r\n", "\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """Something drawn whose texts are plain: prompts, findings and rows hold what logs said."""
+
+    drawn: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for one in console.render(self.drawn, options):
+            yield one if one.control else Segment(plain(one.text), one.style)
+
+
 class Output:
-    """stdout carries the result alone; progress and remarks go to stderr."""
+    """stdout carries the result alone; progress and remarks go to stderr. No text of a log steers the terminal."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -28,13 +49,13 @@ class Output:
             sys.stdout.write(json.dumps(data, default=str, ensure_ascii=False) + "\n")
         elif isinstance(text, str):
             # Unwrapped and verbatim: a command in it can be copied, a [table] of the settings is no markup.
-            self.stdout.print(text, markup=False, soft_wrap=True)
+            self.stdout.print(plain(text), markup=False, soft_wrap=True)
         elif text is not None:
-            self.stdout.print(text, crop=False)
+            self.stdout.print(_Plain(text), crop=False)
 
     def remark(self, text: str) -> None:
         """A sentence beside the answer."""
-        self.stderr.print(text, markup=False, soft_wrap=True)
+        self.stderr.print(plain(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self) -> Iterator[Tell]:

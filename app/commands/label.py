@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from tracemill.app import project
 from tracemill.app.commands.data import count
-from tracemill.app.output import Output
+from tracemill.app.output import Output, plain
 from tracemill.errors import ConfigError
 from tracemill.pipelines import labelling
 from tracemill.pipelines.labelling import Answer, Asked
@@ -24,8 +23,6 @@ _HELP = "y good   n bad   0 to 1 in between   c TEXT the right output   s skip  
 _CHARS = 1_500
 _MESSAGES = 30
 _COLOURS = {"user": "cyan", "assistant": "green", "tool": "magenta", "system": "dim"}
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What moves a terminal's cursor or turns its text around; a log may hold it."""
 
 
 def label(
@@ -160,11 +157,6 @@ def _texts(turn: Mapping[str, Any]) -> Iterator[str]:
             yield json.dumps(part.get("response"), ensure_ascii=False)
         elif kind == "refusal":
             yield str(part.get("content"))
-
-
-def plain(text: object) -> str:
-    """Logged text without what could steer the terminal it is shown on."""
-    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", str(text).replace("\r\n", "\n"))
 
 
 def cut(text: str) -> str:

@@ -31,7 +31,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lineage=("trajectory-1", "trajectory-2"),
         support=(
             Support(text=RULE, trajectories=("trajectory-1", "trajectory-2"), n_users=2),
-            Support(text="my parcel → delivery", trajectories=("trajectory-1",), n_users=1, demonstration=True),
+            Support(
+                text="my \x1b]0;owned\x07\x1b[2Jparcel → delivery",
+                trajectories=("trajectory-1",),
+                n_users=1,
+                demonstration=True,
+            ),
         ),
     )
     with opened(root) as night:
@@ -68,7 +73,9 @@ def test_a_person_can_read_it(project: Path) -> None:
     line = next(one for one in shown.splitlines() if RULE in one)
     assert line.split()[:4] == ["2", "trajecto", "trajecto", "+"]
     assert "not from logs" in shown
-    assert "my parcel → delivery" in shown
+    assert "parcel → delivery" in shown
+    assert not {"\x1b", "\x07"} & set(shown), "what a log says does not steer the terminal"
+    assert "]0;owned" in shown
 
 
 def test_an_unknown_candidate_is_told(project: Path) -> None:
