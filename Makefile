@@ -14,6 +14,8 @@ export PYTHON TORCH_INDEX
 
 # Tests of small models on shared cores lose more to spinning threads than they win.
 test test-all: export OMP_NUM_THREADS ?= 1
+# What one process has compiled, the children that tests start and the next run need not compile again.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
 # Of the dearest properties the fast tests look at a fourth of the examples (tests/few_examples.py).
 test-all: export TRACEMILL_EXAMPLES ?= all
 
