@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tracemill.ids import canonical_json
-from tracemill.mining.patterns import confirming, graph, items, journeys, words
+from tracemill.mining.patterns import confirming, graph, items, journeys, signals, words
 from tracemill.mining.patterns.confirming import Candidate, Confirmation
 from tracemill.mining.patterns.contrast import Whose, strata
 from tracemill.mining.patterns.discovering import Bar, Judged, Rule, discover
@@ -80,12 +80,14 @@ def find(
         read,
         items.collect(read, edges, row, at_least=_KNOWN_BY, segmented=segments),
         strata(read.task_ep, read.length_ep),
+        strata(read.task_ep, signals.without_repeats(read)),
         bars[0] if len(wants) else bar,
         night_id,
         now_ns,
     ).rows()
     # What callers want is the task: it is compared with the agent's other tasks.
-    hard = _Run(read, wants, strata(read.agent_ep, read.length_ep), bars[1], night_id, now_ns, clusters=True).rows()
+    tasks = strata(read.agent_ep, read.length_ep)
+    hard = _Run(read, wants, tasks, tasks, bars[1], night_id, now_ns, clusters=True).rows()
     return Found(
         findings=pa.concat_tables([rows, hard]),
         graph=follows,
@@ -118,13 +120,14 @@ class _Run:
         read: Journeys,
         found: Items,
         stratum_ep: Small,
+        once_ep: Small,
         bar: Bar,
         night_id: str,
         now_ns: int,
         *,
         clusters: bool = False,
     ) -> None:
-        self.clusters, self.stratum_ep = clusters, stratum_ep
+        self.clusters, self.stratum_ep, self.once_ep = clusters, stratum_ep, once_ep
         self.read, self.items, self.bar, self.night_id, self.now_ns = read, found, bar, night_id, now_ns
         self.failed_ep: Floats = read.failed_ep.astype(np.float64)
         self.whose = Whose.of(read.session_ep, read.user_ep, read.agent_ep, read.sure_ep)
@@ -145,6 +148,7 @@ class _Run:
         said = confirming.confirm(
             [one.candidate for one in opened],
             stratum_ep=self.stratum_ep,
+            once_ep=self.once_ep,
             failed_ep=self.failed_ep,
             whose=self.whose,
             agent_ep=self.read.agent_ep,
@@ -203,6 +207,7 @@ class _Run:
             earlier[self.items.members(one.item)] = False  # they are explained
         judged = Judged(
             stratum_ep=self.stratum_ep,
+            once_ep=self.once_ep,
             failed_ep=np.maximum(self.failed_ep, 0.0),
             weight_ep=self.whose.weights(earlier),
             agent_ep=self.read.agent_ep,
@@ -224,7 +229,8 @@ class _Run:
 
     def _candidate(self, item: int, **figures: Any) -> Candidate:
         members = self.items.members(item)
-        return Candidate(members=members, agent=int(self.read.agent_ep[members[0]]), **figures)
+        agent, repeating = int(self.read.agent_ep[members[0]]), bool(self.items.repeating[item])
+        return Candidate(members=members, agent=agent, repeating=repeating, **figures)
 
     def _new(self, rule: Rule) -> dict[str, Any]:
         agent, kind, pattern = self.items.describe(rule.item)

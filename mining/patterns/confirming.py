@@ -30,6 +30,8 @@ class Candidate:
     n_with: float
     failures_with: float
     failures_without: float
+    repeating: bool = False
+    """See Items.repeating."""
     settled: bool = False
     """It is believed already: it is not tested, but explains its episodes to those after it."""
 
@@ -56,8 +58,8 @@ def needed(candidate: Candidate, *, level: float, most: float) -> float:
 
 
 def confirm(
-    candidates: Sequence[Candidate], *, stratum_ep: Small, failed_ep: Floats, whose: Whose, agent_ep: Small,
-    began_ep: Ints, bar: Bar,
+    candidates: Sequence[Candidate], *, stratum_ep: Small, once_ep: Small, failed_ep: Floats, whose: Whose,
+    agent_ep: Small, began_ep: Ints, bar: Bar,
 ) -> list[Confirmation]:  # fmt: skip
     """Tests the candidates one-sided at once (Holm). Each is tested on episodes that none ahead of it explains.
 
@@ -77,8 +79,9 @@ def confirm(
         later &= began_ep > (candidate.after if candidate.after is not None else -1)
         weight = whose.weights(later)
         starts = np.array([0, len(candidate.members)], dtype=np.int64)
+        strata = once_ep if candidate.repeating else stratum_ep
         tested = test_patterns(
-            starts, candidate.members, stratum_ep=stratum_ep, failed_ep=np.maximum(failed_ep, 0.0), weight_ep=weight
+            starts, candidate.members, stratum_ep=strata, failed_ep=np.maximum(failed_ep, 0.0), weight_ep=weight
         )
         enough = needed(candidate, level=bar.level / max(1, len(candidates)), most=max(20.0, candidate.n_with / 2))
         ahead[candidate.members] = True

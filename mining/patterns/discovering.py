@@ -1,6 +1,6 @@
 """Discovery: which items go with failure in the earlier data, reduced to a few that say different things."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class Judged:
     """The episodes that something is tested on: `weight_ep` is 0 for all others."""
 
     stratum_ep: Small
+    once_ep: Small
+    """The same for patterns that repeat calls: their length is that without repeats."""
     failed_ep: Floats
     weight_ep: Floats
     agent_ep: Small
@@ -54,11 +56,22 @@ class Judged:
         """These less some episodes."""
         weight = self.weight_ep.copy()
         weight[members] = 0.0
-        return Judged(stratum_ep=self.stratum_ep, failed_ep=self.failed_ep, weight_ep=weight, agent_ep=self.agent_ep)
+        return replace(self, weight_ep=weight)
 
     def test(self, items: Items) -> Tested:
+        whole = self._test(items, self.stratum_ep)
+        if not items.repeating.any():
+            return whole
+        at = np.flatnonzero(items.repeating)
+        once = self._test(items.take(at), self.once_ep)
+        columns = {one.name: getattr(whole, one.name).copy() for one in fields(Tested)}
+        for name, values in columns.items():
+            values[at] = getattr(once, name)
+        return Tested(**columns)
+
+    def _test(self, items: Items, stratum_ep: Small) -> Tested:
         return test_patterns(
-            items.starts, items.u, stratum_ep=self.stratum_ep, failed_ep=self.failed_ep, weight_ep=self.weight_ep
+            items.starts, items.u, stratum_ep=stratum_ep, failed_ep=self.failed_ep, weight_ep=self.weight_ep
         )
 
 

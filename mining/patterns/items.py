@@ -5,14 +5,14 @@ Grams of moves (one to three in a row, and two with one or two between), shapes 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tracemill.ids import content_id
 from tracemill.mining.patterns import graph
-from tracemill.mining.patterns.journeys import Floats, Ints, Journeys, Small, query
+from tracemill.mining.patterns.journeys import Bools, Floats, Ints, Journeys, Small, query
 from tracemill.mining.patterns.segments import Segments, segments
 from tracemill.mining.patterns.sequences import Having, digits, distinct, grams
 from tracemill.mining.patterns.signals import CODES, SIGNALS, signals
@@ -24,6 +24,7 @@ _RARE = 0.95
 _SLOW = 0.95
 _TIMED = 40
 """A tool is slow only where so many of its calls show how long it takes."""
+_REPEATING = frozenset({"loop", "thrash"})
 _GRAMS = ((), (1,), (1, 1), (2,), (3,))
 
 
@@ -39,6 +40,8 @@ class Items:
     simplicity: Small
     """Lower is simpler; of equals the simpler is told."""
     describers: tuple[Callable[[int], tuple[str, str, Pattern]], ...]
+    repeating: Bools
+    """Whether it is to call again what was called: it makes its episodes long by itself."""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -62,6 +65,7 @@ class Items:
             codes=self.codes[chosen],
             simplicity=self.simplicity[chosen],
             describers=self.describers,
+            repeating=self.repeating[chosen],
         )
 
 
@@ -76,7 +80,12 @@ def collect(
     journeys: Journeys, found: graph.Edges, row: Ints, *, at_least: int, segmented: Segments | None = None
 ) -> Items:
     """All items that at least so many episodes have."""
-    return _together(list(_families(journeys, found, row, at_least, segmented or Segments())))
+    items = _together(list(_families(journeys, found, row, at_least, segmented or Segments())))
+    # Signals are the first family.
+    signal = items.codes[items.family == 0] // _signal_base(journeys)
+    repeating = items.repeating.copy()
+    repeating[items.family == 0] = np.array([kind in _REPEATING for _, kind in SIGNALS])[signal]
+    return replace(items, repeating=repeating)
 
 
 def wanted(journeys: Journeys, *, at_least: int) -> Items:
@@ -104,6 +113,7 @@ def _together(families: Sequence["_Family"]) -> Items:
         codes=np.concatenate([having.codes for having, _, _ in families]),
         simplicity=np.repeat([simple for _, simple, _ in families], sizes).astype(np.int32),
         describers=tuple(describer for _, _, describer in families),
+        repeating=np.zeros(int(sum(sizes)), dtype=bool),
     )
 
 
@@ -155,7 +165,7 @@ def _families(
 
 def _signalled(journeys: Journeys) -> tuple[Ints, Small]:
     """Signals with their tools, and for loops of whatever tool without: signal, agent or tool as digits."""
-    base = max(1, len(journeys.tools) + len(journeys.agents))
+    base = _signal_base(journeys)
     codes: list[Ints] = []
     episodes: list[Small] = []
     for name, u, tool in signals(journeys):
@@ -168,8 +178,12 @@ def _signalled(journeys: Journeys) -> tuple[Ints, Small]:
     return np.concatenate(codes).astype(np.int64), np.concatenate(episodes)
 
 
+def _signal_base(journeys: Journeys) -> int:
+    return max(1, len(journeys.tools) + len(journeys.agents))
+
+
 def _signal(journeys: Journeys, code: int) -> tuple[str, str, Pattern]:
-    signal, about = divmod(code, max(1, len(journeys.tools) + len(journeys.agents)))
+    signal, about = divmod(code, _signal_base(journeys))
     name, kind = SIGNALS[signal]
     if about < len(journeys.agents):
         return journeys.agents[about], kind, {"signal": name}

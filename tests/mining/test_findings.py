@@ -9,7 +9,7 @@ import pytest
 from mined_episodes import DAY, T0, Call, Log, some
 
 from tracemill.mining.findings import Found, Segments, find
-from tracemill.mining.patterns import graph, items, journeys, signals, words
+from tracemill.mining.patterns import graph, journeys, signals, words
 
 
 def traffic(
@@ -342,27 +342,6 @@ def test_an_episode_strays_that_goes_where_no_other_success_went(lake: Any) -> N
     # A success is not usual for being one: it is judged by the successes of the other half.
     assert int(np.argmax(strays)) == int(odd[1:])
     assert strays[0] < 0.5 < 2 < strays[int(odd[1:])]
-
-
-def test_an_unusual_way_says_where_it_is_unusual(lake: Any) -> None:
-    log, rng = Log(lake), random.Random(5)
-    for i in range(700):
-        calls: list[Call] = [(name, {"id": i}, False) for name in ("a", "b", "c", "d")]
-        strays = rng.random() < 0.06
-        if strays:
-            calls[1], calls[2] = calls[2], calls[1]
-        log.episode(calls, failed=rng.random() < (0.8 if strays else 0.1))
-    read = journeys.read(lake.con)
-    edges = graph.edges(read)
-    found = items.collect(read, edges, graph.follows(read, edges)[1], at_least=5)
-    (path,) = [told for told in map(found.describe, range(len(found))) if told[1] == "rare_path"]
-    said = words.sentence(path[2])
-    assert said == (
-        "The episode goes a way that successes hardly ever go, mostly here: "
-        'the tool "a" is called, then the tool "c" is called; the tool "c" is called, then the tool "b" is called.'
-    )
-    assert said in words.feedback(path[2], failures_with=0.8, failures_without=0.1)
-    assert items.finding_id(*path) == items.finding_id(path[0], path[1], {"path": "unusual"})
 
 
 @pytest.mark.parametrize(
