@@ -194,7 +194,8 @@ def _production_outcomes(night: Night, lesson: Lesson, cases: Sequence[Case], en
 def _comparable(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[Outcome]:
     """Without the rewards that another judge gave than production's answer has: nobody chooses the own judge.
 
-    An environment may stand against the verifiers that judge what production logged: both find out what is true.
+    An environment may stand against the verifiers that judge what production logged: both find out what is true. Not
+    against a model: what that says, and that an answer is as good as itself, is on another scale.
     """
     known = {one.case_id: one for one in baseline}
 
@@ -202,7 +203,9 @@ def _comparable(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> lis
         other = known.get(one.case_id)
         if other is None or other.judged_by is None or one.judged_by is None:
             return True
-        return one.judged_by == other.judged_by or (one.fidelity, other.fidelity) == ("executed", "logged")
+        if (one.fidelity, other.fidelity) == ("executed", "logged"):
+            return not other.judged_by.startswith("judge:")
+        return one.judged_by == other.judged_by
 
     return [one if alike(one) else replace(one, reward=None) for one in outcomes]
 

@@ -8,6 +8,7 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.mining import episodes as mined_episodes
 from tracemill.optimize.ladder import (
+    Closes,
     Executed,
     Grade,
     Ladder,
@@ -70,13 +71,16 @@ def of_logged(night: Night, lesson: Lesson, endpoint: Endpoint) -> Grade:
     """Marks of what production logged, by the judges of the ladder; against itself it wins half."""
     ledger = Ledger(Budget())
     graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=False)
-    if "pairwise" not in night.config.optimize.ladder:
+    levels = night.config.optimize.ladder
+    if "pairwise" not in levels:
         return graders.alone
+    # What a replay is judged by hangs on which level comes first.
+    first = "single_step" in levels[: levels.index("pairwise")]
     even = Mark(reward=0.5, by=grading.signed(_compares(night, lesson, endpoint, ledger)))
 
     def grade(answered: Sequence[tuple[Case, str]]) -> list[Mark]:
         return [
-            mark if graders.can(case) else even
+            mark if first and graders.can(case) else even
             for (case, _), mark in zip(answered, graders.alone(answered), strict=True)
         ]
 
@@ -123,7 +127,8 @@ def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, *,
             made: Environment = make(**options)
         except Exception as error:
             raise ConfigError(f"{where} with {options}: {type(error).__name__}: {error}") from error
-        del made  # only to see early whether the options are right; each episode has its own
+        if isinstance(made, Closes):
+            made.close()  # only to see early whether the options are right; each episode has its own
         return Executed(
             model=model,
             make=lambda: make(**options),

@@ -13,7 +13,7 @@
 All that ask a model ask the same `replay.CachedModel`: cached by content, within one budget.
 """
 
-from tracemill.optimize.ladder.executed import Executed
+from tracemill.optimize.ladder.executed import Closes, Executed
 from tracemill.optimize.ladder.level import Grade, Ladder, Level, Mark, one_by_one
 from tracemill.optimize.ladder.lint import Lint
 from tracemill.optimize.ladder.pairwise import Pairwise
@@ -22,6 +22,7 @@ from tracemill.optimize.ladder.simulated import Simulated
 from tracemill.optimize.ladder.single_step import SingleStep
 
 __all__ = [
+    "Closes",
     "Episodes",
     "Executed",
     "Grade",

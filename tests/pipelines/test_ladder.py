@@ -22,6 +22,7 @@ from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
+from tracemill.records import Completion, Outcome
 from tracemill.rewards.judge import Judge
 from tracemill.warehouse import Lake
 
@@ -269,6 +270,12 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
     with open_endpoint(sealed) as endpoint:
         pleasing = grading.sealed(sealed, lesson.site, endpoint)["judge"]
     assert [one.reward for one in pleasing([(lesson.tune[0], "done well"), (lesson.tune[0], "Hm.")])] == [0.9, 0.1]
+    # What production logged is judged as replays are: by pairs, unless a level before them judges the case.
+    logged = [(lesson.tune[0], "done well")]
+    with open_endpoint(asking) as endpoint:
+        for levels, reward in ((("pairwise", "single_step"), 0.5), (("single_step", "pairwise"), 0.9)):
+            (mark,) = laddering.of_logged(with_ladder(asking, *levels), lesson, endpoint)(logged)
+            assert mark.reward == reward
 
 
 def test_pairs_are_won_against_the_log(night: Night, server: Served, judge: Any) -> None:
@@ -282,3 +289,21 @@ def test_pairs_are_won_against_the_log(night: Night, server: Served, judge: Any)
     assert {(one.fidelity, one.reward) for one in same} == {("pairwise", 0.5)}
     assert {(one.fidelity, one.reward) for one in warm} == {("pairwise", 1.0)}
     assert len(judge.asked) == 2 * len(warm), "equal answers are a tie without asking"
+
+
+def test_an_environment_stands_against_verifiers_and_not_against_a_model() -> None:
+    def outcome(fidelity: Any, judged_by: str) -> Outcome:
+        return Outcome(
+            case_id="t/0",
+            task_group="g",
+            completion=Completion(text="x"),
+            reward=0.8,
+            valid=True,
+            fidelity=fidelity,
+            judged_by=judged_by,
+        )
+
+    ran = outcome("executed", "sql_shell:SqlShell")
+    for by, reward in (("exact_match@1", 0.8), ("judge:m/judge@1", None)):
+        (kept,) = gating._comparable([ran], [outcome("logged", by)])
+        assert kept.reward == reward
