@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json
-from tracemill.optimize.ladder.level import Valid, summed, unknown
+from tracemill.optimize.ladder.level import Valid, kept_with, summed, unknown
 from tracemill.optimize.ladder.tape import spoken
 from tracemill.optimize.replay import output_of, request_for
 from tracemill.protocols import ChatModel, Environment
@@ -155,9 +155,9 @@ class _Run:
         except KeyError as error:
             self.fault = f"the case does not fill the prompt: {error.args[0]}"
             return
-        self.request = (
-            request if isinstance(talk, list) else replace(request, messages=(*request.messages, *self.turns))
-        )
+        if not isinstance(talk, list):
+            request = replace(request, messages=(*request.messages, *self.turns))
+        self.request = kept_with(self.case, request)
 
 
 def _told(error: Exception) -> str:

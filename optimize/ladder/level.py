@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import md5
 from typing import Protocol
 
 from tracemill.optimize.replay import output_of
-from tracemill.records import Artifact, Case, Completion, Fidelity, Outcome
+from tracemill.records import Artifact, Case, ChatRequest, Completion, Fidelity, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +122,15 @@ def unknown(case: Case, why: str, *, fidelity: Fidelity = "single_step") -> Outc
         fidelity=fidelity,
         reached=0,
     )
+
+
+def kept_with(case: Case, request: ChatRequest) -> ChatRequest:
+    """The request as one whose kept answer is forgotten with the case's episode.
+
+    Of an episode's answers `evaluations` holds the last one only, by which the others would not be found.
+    """
+    name = case.trajectory_id.encode("utf-8", "surrogatepass")
+    return replace(request, about=(md5(name, usedforsecurity=False).hexdigest(),))
 
 
 def summed(completions: Sequence[Completion]) -> Completion:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tracemill.chat import answer_text
-from tracemill.optimize.ladder.level import Grade, Valid, graded, summed, unknown
+from tracemill.optimize.ladder.level import Grade, Valid, graded, kept_with, summed, unknown
 from tracemill.optimize.ladder.tape import Tape, turns
 from tracemill.optimize.replay import request_for
 from tracemill.protocols import ChatModel
@@ -152,6 +152,7 @@ class _Replay:
     def _ask(self) -> None:
         values = self.values if self.talk is None else {**self.values, "conversation": list(self.talk)}
         try:
-            self.request = request_for(self.artifact, replace(self.case, values=values), seed=self.seed)
+            request = request_for(self.artifact, replace(self.case, values=values), seed=self.seed)
+            self.request = kept_with(self.case, request)
         except KeyError as error:
             self.broken = f"the case does not fill the prompt: {error.args[0]}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tracemill.ids import canonical_json
-from tracemill.optimize.ladder.level import Grade, Valid, graded, summed, unknown
+from tracemill.optimize.ladder.level import Grade, Valid, graded, kept_with, summed, unknown
 from tracemill.optimize.ladder.recorded import Episodes, final_case
 from tracemill.optimize.ladder.tape import Turn, key_of, name_of, spoken, turns
 from tracemill.optimize.replay import output_of, request_for
@@ -117,7 +117,8 @@ class _Play:
             return
         values = {**self.turns[0].values, "conversation": list(self.talk)}
         try:
-            self.request = request_for(self.artifact, replace(self.case, values=values), seed=self.seed)
+            request = request_for(self.artifact, replace(self.case, values=values), seed=self.seed)
+            self.request = kept_with(self.case, request)
         except KeyError as error:
             self.broken = f"the case does not fill the prompt: {error.args[0]}"
 
@@ -179,12 +180,13 @@ class _Play:
         shown = {"examples": [_cut(one) for one in examples], **more, "talk": [_cut(one) for one in talk[-12:]]}
         # One line of JSON: no text of a log can end it.
         data = json.dumps(shown, ensure_ascii=True, sort_keys=True)
-        return ChatRequest(
+        request = ChatRequest(
             model=self.player,
             messages=({"role": "system", "content": told}, {"role": "user", "content": data}),
             params={"temperature": 0.0, "max_tokens": 600},
             seed=self.seed,
         )
+        return kept_with(self.case, request)
 
 
 def _cut(data: object) -> object:

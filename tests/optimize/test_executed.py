@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from hashlib import md5
 
 import pytest
 from flights import BASE, BOOK, BOOKED, FIND, Scripted, answer, calling, case, episode, saying, user
@@ -58,6 +59,7 @@ def test_an_episode_goes_on_with_what_the_environment_says_until_it_is_over():
     (outcome,) = level(model, made)(BASE, [case(values=TALK, task={"wanted": 3})])
     assert (outcome.fidelity, outcome.reward, outcome.reached, outcome.judged_by) == ("executed", 1.0, 3, "counter")
     assert outcome.completion.text == "stop"
+    assert {one.about for one in model.asked} == {(md5(b"t").hexdigest(),)}
     assert outcome.completion.tokens_in == 30
     assert made[0].closed
     said = [message["content"] for message in model.asked[-1].messages]
@@ -163,6 +165,7 @@ def test_a_played_episode_has_logged_results_where_there_are_some_and_as_many_us
     tool, words = (json.loads(one.messages[1]["content"]) for one in model.asked if "You play" in str(one.messages[0]))
     assert tool["examples"][0]["result"] == "flight 7"
     assert words["examples"] == ["Oslo, please", "And back?"]
+    assert {one.about for one in model.asked} == {(md5(b"t").hexdigest(),)}, "its answers are forgotten with it"
 
 
 @pytest.mark.parametrize("after", range(6))
