@@ -3,8 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,6 +91,51 @@ class HttpChatModel:
             if all(one.down for one in tries):
                 raise EndpointError(self.url, tries[0].completion.error or "no answer")
         return [one.completion for one in tries]
+
+    def each(self, requests: Iterable[ChatRequest], n: int, answered: Callable[[int, Completion], None]) -> None:
+        """As `complete`, without a batch's end to wait for: `answered` hears of each answer and its request's place.
+
+        A request is drawn when its call may begin, one at a time, at most `n` in all. Both are asked in threads; what
+        they raise is raised here when the calls under way are done, and no further one begins. EndpointError as soon
+        as the first `concurrency` calls failed so.
+        """
+        source, drawing, stop = enumerate(requests), threading.Lock(), threading.Event()
+        nobody_there, batch, tries = threading.Event(), self._pace.batch(), list[_Try]()
+
+        def work() -> None:
+            try:
+                while not stop.is_set():
+                    with drawing:
+                        place, request = next(source, (0, None))
+                    if request is None:
+                        return
+                    try:
+                        one = self._call(http, request, nobody_there, batch)
+                    except BaseException as error:
+                        answered(place, Completion(text=None, error=f"{type(error).__name__}: {error}"))
+                        raise
+                    tries.append(one)
+                    answered(place, one.completion)
+                    if one.down and len(tries) >= min(n, self._concurrency) and all(one.down for one in tries):
+                        stop.set()
+            except BaseException:
+                stop.set()
+                raise
+
+        workers = min(self._concurrency, n)
+        with (
+            _Connections(self.url, self._headers, self._timeout) as http,
+            ThreadPoolExecutor(max(1, workers), thread_name_prefix="chat") as pool,
+        ):
+            working = [pool.submit(work) for _ in range(workers)]
+            try:
+                wait(working)
+            finally:
+                stop.set()
+        for one in working:
+            one.result()
+        if tries and all(one.down for one in tries):
+            raise EndpointError(self.url, tries[0].completion.error or "no answer")
 
     def models(self) -> frozenset[str]:
         """Names that the server lists; empty where it gives no list."""

@@ -3,11 +3,11 @@
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import ceil
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tracemill import client
 from tracemill.errors import BudgetError, ConfigError
@@ -25,6 +25,15 @@ class ReplayCache(Protocol):
 
     def put(self, rows: Mapping[str, str], model: str, now_ns: int) -> int | None:
         """Durable when it returns. A key that is there already keeps its first answer."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A ChatModel that tells each answer when it is there (endpoint.HttpChatModel.each)."""
+
+    def each(self, requests: Iterable[ChatRequest], n: int, answered: Callable[[int, Completion], None]) -> None:
+        """Draws at most `n` requests and tells the answer to each that it drew, with the request's place."""
         ...
 
 
@@ -171,13 +180,23 @@ class Ledger:
 
 
 class CachedModel:
-    """A ChatModel that asks the cache first, then the model in chunks, and keeps every answer once its chunk is in.
+    """A ChatModel that asks the cache first, then the model, and keeps every answer.
 
-    A killed run loses at most a chunk. Failed calls are not kept. Safe to call from several threads.
+    A killed run loses what came in within the last `keep_every_s`, or the chunk under way where the model is not
+    `Streaming` and answers chunks only. Failed calls are not kept. Safe to call from several threads.
     Raises BudgetError when the ledger admits no further call; answers until then are in the cache.
     """
 
-    def __init__(self, model: ChatModel, cache: ReplayCache, ledger: Ledger, *, now_ns: int, chunk: int = 32) -> None:
+    def __init__(
+        self,
+        model: ChatModel,
+        cache: ReplayCache,
+        ledger: Ledger,
+        *,
+        now_ns: int,
+        chunk: int = 32,
+        keep_every_s: float = 1.0,
+    ) -> None:
         if chunk < 1:
             raise ConfigError(f"chunk is {chunk}: give at least 1")
         self.ledger = ledger
@@ -185,6 +204,7 @@ class CachedModel:
         self._cache = cache
         self._now_ns = now_ns
         self._chunk = chunk
+        self._keep_every_s = keep_every_s
         self._lock = threading.Lock()
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
@@ -195,23 +215,72 @@ class CachedModel:
         self.ledger.count_cached(sum(key in answers for key in keys))
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in answers}
         todo = list(missing.items())
+        if todo and isinstance(self._model, Streaming):
+            answers.update(self._streamed(self._model, todo))
+            todo = []
         while todo:
             granted = self.ledger.take(min(len(todo), self._chunk))
             now, todo = todo[:granted], todo[granted:]
             answers.update(self._ask(now))
         return [answers[key] for key in keys]
 
+    def _streamed(self, model: Streaming, todo: Sequence[tuple[str, ChatRequest]]) -> dict[str, Completion]:
+        answers: dict[str, Completion] = {}
+        failed: list[Exception] = []
+        kept, over = 0, threading.Event()
+
+        def drawn() -> Iterator[ChatRequest]:
+            for _, request in todo:
+                if failed:
+                    return
+                self.ledger.take(1)
+                yield request
+
+        def answered(place: int, completion: Completion) -> None:
+            answers[todo[place][0]] = completion
+            self.ledger.settle(1, [completion])
+
+        def keep() -> None:
+            nonlocal kept
+            there = list(answers)  # in the order that they came in; nothing is ever taken out
+            self._keep([(requests[key], answers[key]) for key in there[kept:]])
+            kept = len(there)
+
+        def keep_on() -> None:
+            try:
+                while not over.wait(self._keep_every_s):
+                    keep()
+            except Exception as error:  # noqa: BLE001 - raised below, in the caller's thread
+                failed.append(error)
+
+        requests = dict(todo)
+        keeper = threading.Thread(target=keep_on, name="replay-cache", daemon=True)
+        keeper.start()
+        try:
+            model.each(drawn(), len(todo), answered)
+        finally:
+            over.set()
+            keeper.join()
+            if not failed:
+                keep()
+        if failed:
+            raise failed[0]
+        return answers
+
+    def _keep(self, done: Sequence[tuple[ChatRequest, Completion]]) -> None:
+        rows: dict[str, dict[str, str]] = {}
+        for request, completion in done:
+            if completion.error is None:
+                rows.setdefault(request.model, {})[request.replay_key] = completion_to_json(completion)
+        with self._lock:
+            for model, answers in rows.items():
+                self._cache.put(answers, model, self._now_ns)
+
     def _ask(self, todo: Sequence[tuple[str, ChatRequest]]) -> dict[str, Completion]:
         completions: list[Completion] = []
         try:
             completions = self._model.complete([request for _, request in todo])
-            keep: dict[str, dict[str, str]] = {}
-            for (key, request), completion in zip(todo, completions, strict=True):
-                if completion.error is None:
-                    keep.setdefault(request.model, {})[key] = completion_to_json(completion)
-            with self._lock:
-                for model, rows in keep.items():
-                    self._cache.put(rows, model, self._now_ns)
+            self._keep([(request, one) for (_, request), one in zip(todo, completions, strict=True)])
         finally:
             self.ledger.settle(len(todo), completions)
         return {key: completion for (key, _), completion in zip(todo, completions, strict=True)}

@@ -23,6 +23,13 @@ from tracemill.warehouse import ReplayCache
 
 def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], Mapping[str, Any]]:
     """Candidates of the prompt branch and what the search cost; each is a row before the next is tried."""
+    with replaying.Recording(night, purpose="tune") as recording:
+        return _search(night, lesson, endpoint, recording)
+
+
+def _search(
+    night: Night, lesson: Lesson, endpoint: Endpoint, recording: replaying.Recording
+) -> tuple[list[Candidate], Mapping[str, Any]]:
     settings = night.config.optimize
     if not lesson.verifiable:
         return [], {"status": "skipped", "skipped": "no level of the ladder can judge a replay of this site"}
@@ -40,7 +47,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
         outcomes = replay(artifact, cases)
         branch: Branch = "production" if artifact == start else "prompt"
         candidate_id = replace(lesson.production, branch=branch, artifact=artifact).candidate_id
-        replaying.record(night, candidate_id, outcomes, purpose="tune")
+        recording.add(candidate_id, outcomes)
         night.tell("optimize", "model calls", replay.ledger.spent.calls, settings.max_calls)
         return outcomes
 

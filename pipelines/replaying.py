@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from typing import Any, Self
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.optimize.ladder import Grade
@@ -61,9 +62,49 @@ def rejudged(outcomes: Sequence[Outcome], cases: Sequence[Case], grade: Grade) -
     return [replace(one, reward=marks[place].reward if place in marks else None) for place, one in enumerate(outcomes)]
 
 
+class Recording:
+    """A search's outcomes on their way to `evaluations`, some hundred at a time: a transaction costs more than those.
+
+    Use as a context: what is left is written on leaving, errors included. A killed run lacks at most the rows of
+    prompts whose answers are in the replay cache: taken up again it writes them.
+    """
+
+    def __init__(self, night: Night, *, purpose: str, at_once: int = 400) -> None:
+        self._night = night
+        self._purpose = purpose
+        self._at_once = at_once
+        self._waiting: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+    def add(self, candidate_id: str, outcomes: Sequence[Outcome]) -> None:
+        self._waiting += _evaluations(self._night, candidate_id, outcomes, purpose=self._purpose)
+        if len(self._waiting) >= self._at_once:
+            self._write()
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            _insert(self._night, waiting, self._purpose)
+
+
 def record(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purpose: str) -> int:
     """Writes outcomes as rows of `evaluations`; the same outcome of the same night is one row."""
-    values = [
+    return _insert(night, _evaluations(night, candidate_id, outcomes, purpose=purpose), purpose)
+
+
+def _insert(night: Night, values: list[dict[str, Any]], purpose: str) -> int:
+    table = rows("evaluations", values)
+    with night.lake.transaction(f"{night.night_id}: evaluations {purpose}") as tx:
+        return tx.insert("evaluations", table)
+
+
+def _evaluations(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purpose: str) -> list[dict[str, Any]]:
+    return [
         {
             "evaluation_id": content_id(night.night_id, candidate_id, outcome.case_id, purpose),
             "candidate_id": candidate_id,
@@ -87,8 +128,6 @@ def record(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purp
         }
         for outcome in outcomes
     ]
-    with night.lake.transaction(f"{night.night_id}: evaluations {purpose}") as tx:
-        return tx.insert("evaluations", rows("evaluations", values))
 
 
 def write_candidate(night: Night, candidate: Candidate, *, snapshot: int) -> None:
