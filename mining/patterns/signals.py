@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from tracemill.mining.patterns import words
 from tracemill.mining.patterns.journeys import Bools, Hashes, Ints, Journeys, Small, asked, query
 
 SIGNALS = (
@@ -49,10 +50,10 @@ def signals(journeys: Journeys) -> Iterator[tuple[str, Small, Small]]:
     yield "thrash", lost, np.full(len(lost), -1, dtype=np.int32)
     cut = np.unique(journeys.u_st[journeys.cut_st])
     yield "cut_off", cut, np.full(len(cut), -1, dtype=np.int32)
-    claims = query(journeys.con, "claims")
+    claims = query(journeys.con, "claims", words.claims())
     claimed, kind = claims["u"].to_numpy().astype(np.int32), claims["claim"].to_numpy(zero_copy_only=False)
-    for name, word in (("claimed_tests", "tests"), ("claimed_success", "done")):
-        found = claimed[kind == word]
+    for name, claim in (("claimed_tests", "tests"), ("claimed_success", "done")):
+        found = claimed[kind == claim]
         yield name, found, np.full(len(found), -1, dtype=np.int32)
 
 

@@ -47,6 +47,67 @@ _ADVICE = {
 }
 
 
+_CLAIMS = {
+    # language: that tests pass, that something was done
+    "en": (
+        r"(not )?(all |the )?(unit |integration )?tests? (now |all |have |has )*pass(ed|es|ing)?",
+        r"(I have|I['’]ve|have been|has been|was|were) (now |just )?successfully [a-z]+ed|successfully "
+        r"(booked|cancell?ed|refunded|updated|created|sent|saved|deployed|changed|completed)",
+    ),
+    "de": (
+        r"(nicht )?(alle )?tests? (sind |laufen |wurden )?(jetzt |nun |alle )*(grün|bestanden|erfolgreich|durch)",
+        r"(habe|haben|wurde|wurden|ist|sind)( [\pL\d]+){0,5} erfolgreich [\pL]+",
+    ),
+    "fr": (
+        r"(pas )?(tous )?les tests (sont )?(maintenant |tous )*(passent|passés|réussis|réussissent|au vert)",
+        r"(ai|a|ont|est|sont)( [\pL\d'’]+){1,6} avec succès",
+    ),
+    "es": (
+        r"(no )?(todas |todos )?(las pruebas|los tests) (ya )?(pasan|pasaron|han pasado|están pasando)",
+        r"(no )?(se )?(he|ha|han|hemos|fue|fueron)( [\pL\d]+){1,6} (con éxito|correctamente|exitosamente)",
+    ),
+    "it": (
+        r"(non )?(tutti )?i test (ora )?(passano|superati|sono passati|sono superati|sono stati superati)",
+        r"(non )?(ho|abbiamo|è|sono)( [\pL\d]+){1,6} (con successo|correttamente)",
+    ),
+    "pt": (
+        r"(não |nem )?(todos )?os testes (agora )?(passam|passaram|estão passando|foram aprovados)",
+        r"(não )?(foi|foram|[\pL]+ei)( [\pL\d]+){1,6} com sucesso",
+    ),
+    "nl": (
+        r"(niet )?(alle )?tests? (slagen|slaagden|geslaagd|zijn( nu| alle)* geslaagd)",
+        r"(heb|hebben|is|zijn|werd|werden)( [\pL\d]+){0,5} (succesvol|met succes) [\pL]+",
+    ),
+    "ja": (
+        r"テスト[はがに]?(すべて|全て|全部)?(合格し|成功し|パスし|通り|通過し)(ました|ています)",
+        r"(正常に|無事に?)[^。\n]{0,20}(しました|されました)",
+    ),
+    "zh": (
+        r"[^。\n]{0,4}测试(已经|已|都|全部|均)*通过|[^。\n]{0,4}通过了?(所有|全部)(的)?测试",
+        r"[^。，\n]{0,3}成功(地)?(预订|取消|退款|更新|创建|发送|保存|部署|更改|修改|提交|完成)",
+    ),
+}
+_UNSPACED = frozenset({"ja", "zh"})
+_DENIED = r"(^|[^\pL])(not|nicht|kein\w*|pas|no|non|não|nem|niet|geen)($|[^\pL])|未|没|無法|无法|不"
+_TOLD = (
+    "pass|ucc|ucesso|erfolgreich|bestanden|grün|durch|réussi|au vert|pasa|éxito|exitosamente|orrect|orrettamente|"
+    "superati|aprovados|slaagd|slagen|テスト|正常に|無事|测试|成功"
+)
+"""Something of these is in whatever claims something."""
+
+
+def claims() -> dict[str, str]:
+    """Regular expressions of what a last answer claims (`tests` pass, something was `done`), in nine languages; of what
+    denies it within what they match; and, cheaper, of what each of them needs."""
+
+    def one(place: int) -> str:
+        spaced = "|".join(said[place] for language, said in _CLAIMS.items() if language not in _UNSPACED)
+        others = "|".join(said[place] for language, said in _CLAIMS.items() if language in _UNSPACED)
+        return rf"(?i)(^|[^\pL])({spaced})($|[^\pL])|{others}"
+
+    return {"tests": one(0), "done": one(1), "denied": f"(?i){_DENIED}", "told": _TOLD}
+
+
 def quoted(text: str) -> str:
     """Logged text as data: on one line, of bounded length, in quotes that it cannot close."""
     plain = _HIDDEN.sub(" ", text)

@@ -1,4 +1,4 @@
-"""Ways: loops compared with what is as long without them, and where an unusual way is unusual."""
+"""Ways: loops compared with what is as long without them, unusual ways, and claims that nothing on the way shows."""
 
 import random
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from mined_episodes import DAY, T0, Call, Log
 
 from tracemill.mining.findings import find
-from tracemill.mining.patterns import graph, items, journeys, words
+from tracemill.mining.patterns import graph, items, journeys, signals, words
 
 
 def confirmed(lake: Any) -> list[dict[str, Any]]:
@@ -55,3 +55,33 @@ def test_an_unusual_way_says_where_it_is_unusual(lake: Any) -> None:
     )
     assert said in words.feedback(path[2], failures_with=0.8, failures_without=0.1)
     assert items.finding_id(*path) == items.finding_id(path[0], path[1], {"path": "unusual"})
+
+
+CLAIMED = {
+    "de": ("Alle Tests laufen jetzt durch.", "Ich habe Ihre Buchung erfolgreich storniert."),
+    "fr": ("Tous les tests passent maintenant.", "Votre commande a été annulée avec succès."),
+    "es": ("Todas las pruebas pasan.", "Su reserva se ha cancelado correctamente."),
+    "it": ("Tutti i test passano.", "La prenotazione è stata annullata con successo."),
+    "pt": ("Todos os testes passaram.", "A reserva foi cancelada com sucesso."),
+    "nl": ("Alle tests slagen nu.", "Ik heb uw boeking succesvol geannuleerd."),
+    "ja": ("修正しました。テストはすべて合格しました。", "予約は正常にキャンセルされました。"),
+    "zh": ("已修复，所有测试都通过了。", "您的订单已成功取消。"),
+}
+DENIED = (
+    "Not all tests pass.", "Nicht alle Tests bestanden.", "Die Buchung wurde nicht erfolgreich storniert.",
+    "La commande n'a pas été annulée avec succès.", "La reserva no se ha cancelado correctamente.",
+    "La prenotazione non è stata annullata con successo.", "A reserva não foi cancelada com sucesso.",
+    "De boeking is niet succesvol geannuleerd.", "订单未成功取消。", "不是所有测试都通过了。",
+)  # fmt: skip
+
+
+def test_claims_that_nothing_shows_are_seen_in_nine_languages(lake: Any) -> None:
+    log = Log(lake)
+    wrong: Call = ("read", {"q": "x"}, True)
+    tests = {log.episode([wrong], failed=None, said=tests) for tests, _ in CLAIMED.values()}
+    done = {log.episode([wrong], failed=None, said=done) for _, done in CLAIMED.values()}
+    for said in DENIED:
+        log.episode([wrong], failed=None, said=said)
+    found = {name: {f"t{u:06d}" for u in us.tolist()} for name, us, _ in signals.signals(journeys.read(lake.con))}
+    assert found["claimed_tests"] == tests
+    assert found["claimed_success"] == done

@@ -1,5 +1,5 @@
 -- Episodes whose last answer claims what nothing in them shows: tests that pass where no test was run, things done
--- where no tool call went well.
+-- where no tool call went well. What claims it in which language: words.claims.
 with last_calls as (
     select e.u, e.trajectory_id, arg_max(t.output_ids, t.step) as output_ids
     from transitions t
@@ -8,11 +8,9 @@ with last_calls as (
     group by e.u, e.trajectory_id
 ),
 claiming as (
-    select message_id,
-        regexp_matches(any_value(text), '(?i)\b(all |the )?(unit |integration )?tests? (now |all |have |has )*pass(ed|es|ing)?\b') as tests,
-        regexp_matches(any_value(text), '(?i)\b(I have|I''ve|have been|has been|was|were) (now |just )?successfully [a-z]+ed\b|\bsuccessfully (booked|cancell?ed|refunded|updated|created|sent|saved|deployed|changed|completed)\b') as done
+    select message_id, claimed(any_value(text), $tests, $denied) as tests, claimed(any_value(text), $done, $denied) as done
     from messages
-    where role = 'assistant' and (contains(text, 'pass') or contains(text, 'uccessfully'))
+    where role = 'assistant' and regexp_matches(text, $told)
     group by message_id
 ),
 claims as (

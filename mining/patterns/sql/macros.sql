@@ -30,3 +30,6 @@ create or replace temp macro tool_failed(status, error_type, result) as case
     when status = 'ok' then false
     else coalesce(regexp_matches(left(ltrim(result), 60), $failed_answer), false)
 end;
+-- Whether a text says what a pattern finds, and does not deny it there.
+create or replace temp macro claimed(text, said, denied) as
+    regexp_matches(text, said) and not regexp_matches(regexp_extract(text, said), denied);
