@@ -86,7 +86,9 @@ class Lake:
         """Whether a lake was made there. Raises StoreError where a shared catalog does not answer."""
         place = located(where)
         if place.catalog is None:
-            return place.root.exists()
+            # A folder that is still empty is one that a process is about to make a lake in.
+            data = place.local_data
+            return place.sqlite.is_file() or (data is not None and data.is_dir() and any(data.iterdir()))
         place.root.mkdir(parents=True, exist_ok=True)
         with engine.translated(place):
             try:
