@@ -1,6 +1,7 @@
 """What reward models learned is kept with what it came from, once, and goes with it."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ NOW = 1_790_000_000_000_000_000
 N = 60
 
 
-@pytest.fixture
-def night(tmp_path: Path) -> Iterator[Night]:
-    """Runs of a call and a tool each, rated where they are; those of failing tools badly."""
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Night, dict[str, int]]]:
+    """Runs of a call and a tool each, rated where they are, those of failing tools badly; and what a night wrote."""
+    root = tmp_path_factory.mktemp("fitting") / "project"
+    root.mkdir()
     records = []
     for at in range(N):
         trace = {"traceId": f"{at + 1:032x}", "startTimeUnixNano": str(NOW + at), "endTimeUnixNano": str(NOW + at + 1)}
@@ -29,16 +32,16 @@ def night(tmp_path: Path) -> Iterator[Night]:
             attributes = [{"key": key, "value": {"stringValue": value}} for key, value in told.items()]
             span_id = f"{at:08x}{kind.encode().hex()[:8]}"
             records.append({**trace, "spanId": span_id, "name": name, "status": status, "attributes": attributes})
-    log = tmp_path / "log.jsonl"
+    log = root / "log.jsonl"
     log.write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": records}]}]}) + "\n")
-    config = settings.load(tmp_path)
+    config = settings.load(root)
     learned = RewardConfig(kind="learned", options={"min_labels": 10, "buckets": 2, "blocks": 2, "bags": 1})
     config = replace(config, rewards=(RewardConfig(kind="feedback"), RewardConfig(kind="tools"), learned))
     with Lake.create(config.lake_path) as lake:
         night = Night(night_id="n", config=config, lake=lake, clock=lambda: NOW)
         ingesting.take_in(night, [log])
         rate(night)
-        yield night
+        yield night, dict(judging.score(night))
 
 
 def rate(night: Night) -> None:
@@ -51,8 +54,9 @@ def rate(night: Night) -> None:
         tx.insert("scores", rows("scores", given))
 
 
-def test_a_night_fits_keeps_and_uses_what_labels_teach(night: Night) -> None:
-    assert judging.score(night)["learned"] == N
+def test_a_night_fits_keeps_and_uses_what_labels_teach(judged: tuple[Night, dict[str, int]]) -> None:
+    night, written = judged
+    assert written["learned"] == N
     (kept,) = night.select("SELECT * FROM reward_models").to_pylist()
     assert (kept["name"], kept["kind"], kept["n_train"]) == ("learned", "learned", N)
     assert sorted(kept["lineage"]) == [f"{at + 1:032x}" for at in range(N)]
@@ -65,14 +69,23 @@ def test_a_night_fits_keeps_and_uses_what_labels_teach(night: Night) -> None:
     assert min(good) > 0.5 > max(bad)
 
 
-def test_a_second_night_without_more_labels_changes_nothing(night: Night) -> None:
-    judging.score(night)
+def test_a_second_night_without_more_labels_changes_nothing(judged: tuple[Night, dict[str, int]]) -> None:
+    night, _ = judged
     assert judging.score(night)["learned"] == 0
     assert night.select("SELECT * FROM reward_models").num_rows == 1
 
 
-def test_what_learned_from_the_forgotten_is_fitted_anew_without_them(night: Night, tmp_path: Path) -> None:
-    judging.score(night)
+def test_what_learned_from_the_forgotten_is_fitted_anew_without_them(
+    judged: tuple[Night, dict[str, int]], tmp_path: Path
+) -> None:
+    of, _ = judged
+    shutil.copytree(of.config.root, tmp_path / "project")
+    config = replace(of.config, root=tmp_path / "project")
+    with Lake.open(config.lake_path) as lake:
+        forgotten(replace(of, config=config, lake=lake), tmp_path)
+
+
+def forgotten(night: Night, tmp_path: Path) -> None:
     (before,) = night.select("SELECT version FROM reward_models")["version"].to_pylist()
     landing = tmp_path / "landing"
     landing.mkdir()

@@ -215,7 +215,7 @@ def test_two_ingests_at_once_queue_and_readers_see_whole_batches(
         while any(thread.is_alive() for thread in threads):
             assert con.execute(HALF).fetchall() == []
             seen.add(con.execute("SELECT count(*) FROM spans").fetchone())
-            time.sleep(0.05)
+            time.sleep(0.15)
     other.close()
     assert ended == [(0, ""), (0, "")]
     assert len(seen) > 1, "the reader must have looked while the others were at work"

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from few_examples import some
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -163,7 +164,7 @@ def test_a_step_is_worth_its_worst_call(lake: Any) -> None:
     assert (row["value"], row["target_kind"], row["family"]) == (0.25, "step", "tools")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["ok", "error", "late", "none"]), min_size=1, max_size=8))
 def test_shaped_rewards_of_an_episode_add_up_to_nothing(new_lake: Any, run: list[str]) -> None:
     lake = new_lake()
