@@ -22,7 +22,7 @@ def notes(
     Of a note on a whole episode each of its cases hears. Text is as logged, at most 1,000 characters. `sealed`: judges
     that nothing is learned from.
     """
-    poor = [case for case in cases if case.reward is None or (case.reward_low or 0.0) < _WORTH]
+    poor = [case for case in cases if case.reward is None or (case.sure_reward or 0.0) < _WORTH]
     if not poor:
         return {}
     wanted = sorted({case.trajectory_id for case in poor})

@@ -5,17 +5,19 @@ with wanted as (
 ),
 calls as (
     select trajectory_id, step, start_ns, seq, input_ids,
-        lead(input_ids) over (partition by trajectory_id order by step) as later_ids
+        -- Of the same site: other agents of the episode are spoken to by agents.
+        lead(input_ids) over (partition by trajectory_id, site_id order by step) as later_ids
     from transitions semi join wanted using (trajectory_id)
 ),
 judged as (
-    select split_part(target_id, '/', 1) as trajectory_id,
-        case when target_kind = 'step' then try_cast(split_part(target_id, '/', 2) as integer) end as step,
+    select if(target_kind = 'step', regexp_replace(target_id, '/[0-9]+$', ''), target_id) as trajectory_id,
+        case when target_kind = 'step' then try_cast(regexp_extract(target_id, '/([0-9]+)$', 1) as integer) end as step,
         source, name, value, label, evidence
     from scores
     where target_kind in ('trajectory', 'step') and source in ('human', 'user', 'llm', 'model')
         and name not in ('correction', 'combined', 'combined_low') and not list_contains($sealed, name)
-        and split_part(target_id, '/', 1) in (select trajectory_id from wanted)
+        and if(target_kind = 'step', regexp_replace(target_id, '/[0-9]+$', ''), target_id)
+            in (select trajectory_id from wanted)
     qualify row_number() over (
         partition by target_kind, target_id, name, user_key, source order by "at" desc nulls last, score_id
     ) = 1
@@ -42,7 +44,7 @@ came as (
     select trajectory_id, step,
         unnest(list_filter(later_ids, lambda one: not list_contains(input_ids, one))) as message_id
     from calls
-    where later_ids is not null
+    where list_has_all(later_ids, input_ids)  -- else it is another conversation
 )
 select trajectory_id, step, case source when 'human' then 'person' else 'user' end as voice, label as text
 from judged

@@ -72,6 +72,21 @@ def test_what_a_user_said_next_is_a_note_on_the_answer_before(lake: Any) -> None
     assert "t0/1" not in found
 
 
+def test_what_another_conversation_begins_with_is_nothing_that_a_user_said_next(lake: Any) -> None:
+    for i in range(4):
+        for step, text in enumerate((f"my parcel {i}", f"your bill {i}")):
+            lake.call(f"run/{i}", turn(text), "billing", step=step, at=100 + 10 * i + step)
+        lake.trajectory(f"run/{i}", group=f"g{i}", n_llm_calls=2)
+        lake.score(f"run/{i}", "combined", 0.0)
+    lake.score("run/0", "review", 0.0, source="human", label="too short")
+    lake.score("run/1/1", "stars", 0.0, kind="step", source="user", label="wrong queue")
+    assert known(lake) == {
+        "run/0/0": (Note(voice="person", text="too short"),),
+        "run/0/1": (Note(voice="person", text="too short"),),
+        "run/1/1": (Note(voice="user", text="wrong queue"),),
+    }
+
+
 def test_sealed_judges_are_never_heard_and_long_notes_are_cut(desk: Any) -> None:
     desk.score("t0", "combined", 0.0)
     evidence = json.dumps({"criteria": {"polite": {"met": 0.0}}})
