@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import md5
 from typing import Any
 
 from tracemill.ids import content_id
@@ -124,13 +125,19 @@ def _muted() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class RelayedModel:
-    """A ChatModel whose calls are made in the thread that iterates over the search."""
+    """A ChatModel whose calls are made in the thread that iterates over the search.
+
+    What it answers is forgotten with any episode that the search learns from: DSPy does not tell which it shows.
+    """
 
     prompt_model: PromptModel
-    dialogue: Dialogue
+    bench: "Bench"
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
-        answers: list[Completion] = self.dialogue.call(lambda: self.prompt_model.chat.complete(requests))
+        names = (one.encode("utf-8", "surrogatepass") for one in self.bench.sources)
+        about = tuple(sorted(md5(one, usedforsecurity=False).hexdigest() for one in names))
+        asked = [replace(request, about=about) for request in requests]
+        answers: list[Completion] = self.bench.dialogue.call(lambda: self.prompt_model.chat.complete(asked))
         return answers
 
 
@@ -196,6 +203,11 @@ class Bench:
         known = set(trajectories)
         self._seen |= known
         self._lines.looked_at(known)
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The episodes that the search may show to a model that writes, and those that it was shown besides."""
+        return frozenset(self._seen) | {case.trajectory_id for case in self._train_cases}
 
     def source(self, values: Mapping[str, Any]) -> str:
         """The trajectory that a demonstration with these values was taken from."""

@@ -73,9 +73,10 @@ def _support(study: Study, text: str, trajectories: Iterable[str], *, demonstrat
     behind = sorted(set(trajectories))
     owner = {case.trajectory_id: case.owner for case in (*study.train, *study.tune)}
     known = {owner[one] for one in behind if one in owner}
-    # Whose the others are nobody knows here: no more users than a finding that shows them has, else one.
+    # Whose the others are nobody knows here: no more users than a finding that shows them has, else one. Where the
+    # logs name nobody, each counts as itself.
     others = {one for one in behind if one not in owner}
-    told = max((hint.n_users for hint in study.hints if others & set(hint.trajectories)), default=1)
+    told = max((hint.n_users or len(others) for hint in study.hints if others & set(hint.trajectories)), default=1)
     return Support(
         text=text,
         trajectories=tuple(behind),

@@ -79,7 +79,7 @@ def replayed_program(artifact: Artifact, bench: Bench) -> SiteProgram:
 
 def writer(prompt_model: PromptModel, bench: Bench) -> dspy.LM:
     """The model that writes instructions, called in the thread that iterates over the search."""
-    relayed = RelayedModel(prompt_model, bench.dialogue)
+    relayed = RelayedModel(prompt_model, bench)
     return language_model(PromptModel(chat=relayed, name=prompt_model.name, params=prompt_model.params))
 
 

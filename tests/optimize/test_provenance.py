@@ -33,7 +33,7 @@ def test_a_line_rests_on_what_it_was_written_from_else_on_all():
 def test_episodes_of_a_finding_count_no_more_users_than_it_has():
     changed = with_instructions(BASE, f"{instructions(BASE)}{RULE}")
     shown = ("h1", "h2", "h3")
-    for n_users, behind in ((1, 1), (2, 2), (9, 3)):
+    for n_users, behind in ((1, 1), (2, 2), (9, 3), (0, 3)):
         hint = Hint(finding_id="f", text="it fails", trajectories=shown, n_users=n_users)
         given = replace(study(), hints=(hint,))
         (support,) = candidate(given, "apo", changed, (1.0, 12), shown, {RULE: shown}).support
