@@ -27,7 +27,7 @@ from tracemill.schema import TABLES
 from tracemill.warehouse import Lake
 
 NOW = 1_790_000_000_000_000_000
-UNIT = 40_000
+UNIT = 60_000
 LOCAL = IngestConfig()
 TWO = IngestConfig(engine="processes", workers=2)
 RAY = IngestConfig(engine="ray", workers=2)
@@ -82,7 +82,7 @@ def alone(empty: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     report, rows = taken_in(settings.load(project), LOCAL, [logs])
     with Lake.open(project / ".tracemill" / "lake") as lake, lake.reader() as con:
         snapshots = "SELECT count(*) FROM lake.snapshots() WHERE commit_message LIKE 'n: ingest %'"
-        assert con.execute(snapshots).fetchall() == [(12,)]
+        assert con.execute(snapshots).fetchall() == [(9,)]
     assert (report.quarantined, report.scores, len(rows["ingest_progress"])) == (15, 40, 0)
     assert report.merged > 0
     assert report.duplicates > 100
