@@ -113,7 +113,7 @@ def optimize(given: Path | None, site: str | None, *, as_json: bool, dry_run: bo
     skipped = [str(detail["skipped"]) for _, detail in results if "skipped" in detail]
     failed = {name: why for _, detail in results for name, why in detail.get("failed", {}).items()}
     for reason in (*skipped, *(f"{name} failed: {why}" for name, why in failed.items())):
-        output.stderr.print(reason, markup=False)
+        output.remark(reason)
     output.result(
         {"candidates": [_row(one) for one in found], "skipped": skipped, "failed": failed}, candidates_table(found)
     )
