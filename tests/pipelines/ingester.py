@@ -26,7 +26,7 @@ def work(project: Path, logs: Path) -> None:
     with Lake.open(config.lake_place) as lake:
         print("begin", flush=True)
         night = Night(night_id="n", config=config, lake=lake, clock=lambda: NOW)
-        ingesting.take_in(night, [logs], batch_bytes=9_000)
+        ingesting.take_in(night, [logs], batch_bytes=12_000)
 
 
 def main() -> None:
