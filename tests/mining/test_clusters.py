@@ -7,85 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clustered import SUBJECTS, Log, by_subject, clusters, members, night, wording
 
 from tracemill.errors import ConfigError
 from tracemill.mining import embedding
 from tracemill.mining.clusters import naming, partition, tracking
-from tracemill.mining.clusters.clustering import Clustered, cluster
 from tracemill.mining.embedding import HashingEmbedder, Vectors
 from tracemill.mining.findings import find
 from tracemill.mining.patterns import words
 from tracemill.records import ChatRequest, Completion
-
-DAY = 86_400 * 10**9
-T0 = 1_790_000_000 * 10**9
-FIRST_DAY = T0 // DAY
-SUBJECTS = {
-    "refund": "refund money charged payment card twice invoice billing amount account bank statement",
-    "parcel": "parcel delivery courier tracking shipment arrived doorstep warehouse postman late shipping",
-    "login": "password login username reset authentication locked email browser session website",
-    "broken": "broken kettle scratched screen battery cracked damaged handle noise motor repair",
-}
-
-
-def wording(subject: str, rng: random.Random) -> str:
-    return " ".join(rng.sample(SUBJECTS[subject].split(), 5)) + f" number {rng.randrange(10**6)}"
-
-
-class Log:
-    """Episodes of one agent that say something about a subject."""
-
-    def __init__(self, lake: Any, seed: int = 0) -> None:
-        self.lake, self.rng, self.n = lake, random.Random(seed), 0
-        self.subject: dict[str, str] = {}
-
-    def episode(
-        self, subject: str, *, failed: bool | None = False, day: int = 0, pool: str = "learn", text: str | None = None,
-        error: str | None = None,
-    ) -> str:  # fmt: skip
-        name, self.n = f"t{self.n:05d}", self.n + 1
-        self.subject[name] = subject
-        said = text if text is not None else wording(subject, self.rng)
-        at = T0 + day * DAY
-        self.lake.call(name, [{"role": "system", "content": "desk"}, {"role": "user", "content": said}], "done", at=at)
-        if error is not None:
-            self.lake.add(
-                "spans",
-                {"trace_id": name, "span_id": "c", "kind": "tool", "tool_name": "lookup", "status": "error",
-                 "error_message": error, "seq": 9},
-            )  # fmt: skip
-        self.lake.trajectory(
-            name, group=f"g{name}", pool=pool, session_id=f"s{name}", agent_name="desk", start_ns=at,
-            day=np.datetime64(FIRST_DAY + day, "D").astype(object),
-        )  # fmt: skip
-        if failed is not None:
-            self.lake.score(name, "combined", 0.0 if failed else 1.0)
-        return name
-
-
-def night(lake: Any, name: str = "n1", embedder: Any = None, **more: Any) -> Clustered:
-    found = cluster(lake.con, embedder or HashingEmbedder(), night_id=name, now_ns=1, **more)
-    lake.put("clusters", found.clusters)
-    lake.put("cluster_members", found.members)
-    return found
-
-
-def clusters(lake: Any, kind: str = "intent") -> dict[str, dict[str, Any]]:
-    rows = lake.con.execute("select * from clusters where kind = ?", [kind]).to_arrow_table().to_pylist()
-    return {row["cluster_id"]: row for row in rows}
-
-
-def members(lake: Any, kind: str = "intent") -> dict[str, str | None]:
-    query = "select trajectory_id, cluster_id from cluster_members where kind = ?"
-    return dict(lake.con.execute(query, [kind]).fetchall())
-
-
-def by_subject(lake: Any, log: Log) -> dict[str, str | None]:
-    """The cluster in which each subject's episodes are; fails where they are in several."""
-    found: dict[str, str | None] = {}
-    for trajectory, cluster_id in members(lake).items():
-        assert found.setdefault(log.subject[trajectory], cluster_id) == cluster_id
-    return found
 
 
 def test_what_callers_want_falls_into_named_clusters(lake: Any) -> None:
@@ -141,43 +71,6 @@ def test_only_new_texts_are_embedded_where_there_are_many(lake: Any, monkeypatch
     after = by_subject(lake, log)
     assert {subject: after[subject] for subject in before} == before
     assert after["broken"] not in before.values()
-
-
-@pytest.mark.parametrize(("fitted_on", "share"), [(100, 0.05), (100, 0.12), (20_000, 0.1)])
-def test_a_topic_that_begins_becomes_a_cluster_of_its_own(
-    lake: Any, monkeypatch: pytest.MonkeyPatch, fitted_on: int, share: float
-) -> None:
-    monkeypatch.setattr("tracemill.mining.clusters.clustering.FITTED_ON", fitted_on)
-    log, known = Log(lake), ["refund", "parcel", "login"]
-    for i in range(300):
-        log.episode(known[i % 3], day=i // 15)
-    night(lake)
-    before = by_subject(lake, log)
-    for i in range(300):
-        log.episode("broken" if i < 300 * share else known[i % 3], day=20)
-    night(lake, "n2")
-    found = {one for name, one in members(lake).items() if log.subject[name] == "broken"}
-    rows = clusters(lake)
-    assert len(found) == 1
-    assert not found & set(before.values())
-    assert rows[found.pop()]["trend"] == "new"
-    assert {subject: one for subject, one in by_subject(lake, log).items() if subject in before} == before
-    assert len(rows) == 4
-    night(lake, "n3")
-    assert set(clusters(lake)) == set(rows)
-
-
-def test_nothing_emerges_from_what_was_always_said(lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracemill.mining.clusters.clustering.FITTED_ON", 100)
-    log, seen = Log(lake), []
-    for day in range(4):
-        for i in range(200):
-            # One in ten says something of its own.
-            own = " ".join("".join(log.rng.choices("bdfgklmnprst aeiou", k=9)) for _ in range(4))
-            log.episode(list(SUBJECTS)[i % 4], day=day, text=own if log.rng.random() < 0.1 else None)
-        night(lake, f"n{day}")
-        seen.append(set(clusters(lake)))
-    assert seen == seen[:1] * 4
 
 
 def test_the_gate_pool_is_counted_and_teaches_nothing(lake: Any) -> None:
