@@ -16,7 +16,8 @@ from tracemill.rewards.llm.asking import AsksModel
 from tracemill.warehouse import ReplayCache
 
 _CHUNK = 128
-"""Answers that a killed night loses for each portion under way; fewer cost a transaction each."""
+"""Answers of a provider's model that a killed night loses for each portion under way; fewer cost a transaction each.
+Over HTTP it loses those of the last second."""
 _RETRIES = 5
 A = TypeVar("A", bound=AsksModel)
 
