@@ -16,10 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 from on_disk import content
-from openinference.instrumentation.openai import OpenAIInstrumentor
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -285,6 +283,9 @@ def model() -> Iterator[str]:
 
 
 def test_a_real_instrumented_openai_client_lands_in_llm_calls(project: Project, model: str) -> None:
+    import openai
+    from openinference.instrumentation.openai import OpenAIInstrumentor
+
     with collecting(project) as (process, port):
         exporter = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{port}/v1/traces", compression=Compression.Gzip)
         provider = TracerProvider(resource=Resource.create({"service.name": "desk"}))

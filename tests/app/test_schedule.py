@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from tracemill.app.cli import app
 from tracemill.warehouse import Lake
 
-pytest.importorskip("prefect")
+pytestmark = pytest.mark.skipif(find_spec("prefect") is None, reason="prefect is not installed")
 
 LOG = [
     {"session_id": f"s{number}", "messages": [{"role": "user", "content": f"{number}?"}], "reward": 1}

@@ -1,16 +1,16 @@
 """Models by LiteLLM's names, against a real server in a thread that speaks OpenAI's API."""
 
 import socket
+from importlib.util import find_spec
 
 import pytest
 from chat_server import answer_of, echo, server
 
 from tracemill.errors import ConfigError, EndpointError
+from tracemill.optimize.providers import ProviderModel
 from tracemill.records import ChatRequest
 
-pytest.importorskip("litellm")
-
-from tracemill.optimize.providers import ProviderModel
+pytestmark = pytest.mark.skipif(find_spec("litellm") is None, reason="litellm is not installed")
 
 
 def ask(text, **more):

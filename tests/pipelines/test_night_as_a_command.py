@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from tracemill import client
 from tracemill.warehouse import Lake
 
-pytest.importorskip("prefect")
+pytestmark = pytest.mark.skipif(find_spec("prefect") is None, reason="prefect is not installed")
 
 GUARD = """\
 '''Notes every look-up and connection that would leave the machine, in every Python process of the run.'''

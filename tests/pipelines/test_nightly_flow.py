@@ -6,6 +6,7 @@ The first is run as deployed: the flow gets a folder and runs that project's nig
 import json
 import time
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from tracemill.errors import BusyError, ConfigError, QueryError
 from tracemill.pipelines import flows, forgetting, gating, ingesting, learning, releasing
 from tracemill.warehouse import sql
 
-pytest.importorskip("prefect")
-
-
-pytestmark = pytest.mark.usefixtures("orchestrator")
+pytestmark = [
+    pytest.mark.usefixtures("orchestrator"),
+    pytest.mark.skipif(find_spec("prefect") is None, reason="prefect is not installed"),
+]
 
 SCHEDULED = """
 [[sources]]

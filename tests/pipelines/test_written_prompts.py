@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from tracemill.pipelines import branches, flows, learning
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.warehouse import Lake
 
-pytest.importorskip("prefect")
-pytest.importorskip("dspy")
-
-pytestmark = pytest.mark.usefixtures("orchestrator")
+pytestmark = [
+    pytest.mark.skipif(find_spec("dspy") is None, reason="dspy is not installed"),
+    pytest.mark.usefixtures("orchestrator"),
+    pytest.mark.skipif(find_spec("prefect") is None, reason="prefect is not installed"),
+]
 
 RULE = "Read what the ticket is about, then name billing, shipping, returns or account."
 QUEUES = {"invoice": "billing", "parcel": "shipping", "refund": "returns", "password": "account"}
