@@ -24,7 +24,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,10 @@ class Rows(dict[str, str]):
     def get(self, keys: Sequence[str]) -> Mapping[str, str]:  # type: ignore[override]
         return {key: self[key] for key in keys if key in self}
 
-    def put(self, rows: Mapping[str, str], model: str, now_ns: int) -> int:
+    def note(self, sources: Mapping[str, Collection[str]]) -> None:
+        pass
+
+    def put(self, rows: Mapping[str, str], model: str, now_ns: int, sources: Mapping[str, Collection[str]]) -> int:
         for key, text in rows.items():
             self.setdefault(key, text)
         return len(rows)

@@ -3,17 +3,19 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import md5
 from math import ceil
 from typing import Protocol, runtime_checkable
 
 from tracemill import client
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.ids import canonical_json
+from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
 from tracemill.protocols import ChatModel
-from tracemill.records import Artifact, Case, ChatRequest, Completion
+from tracemill.records import Artifact, Case, ChatMessage, ChatRequest, Completion
 
 
 class ReplayCache(Protocol):
@@ -23,8 +25,17 @@ class ReplayCache(Protocol):
         """The known ones among `keys`."""
         ...
 
-    def put(self, rows: Mapping[str, str], model: str, now_ns: int) -> int | None:
-        """Durable when it returns. A key that is there already keeps its first answer."""
+    def put(
+        self, rows: Mapping[str, str], model: str, now_ns: int, sources: Mapping[str, Collection[str]]
+    ) -> int | None:
+        """Durable when it returns. A key that is there already keeps its first answer.
+
+        `sources`: replay_key -> whose values the request shows (ChatRequest.asked_by), known when the answer is.
+        """
+        ...
+
+    def note(self, sources: Mapping[str, Collection[str]]) -> None:
+        """Whose values show requests that known answers serve, too. Durable when it returns."""
         ...
 
 
@@ -209,11 +220,19 @@ class CachedModel:
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
         keys = [request.replay_key for request in requests]
+        sources: dict[str, set[str]] = {}
+        for key, request in zip(keys, requests, strict=True):
+            sources.setdefault(key, set()).update(request.asked_by)
         with self._lock:
-            known = self._cache.get(sorted(set(keys)))
+            known = self._cache.get(sorted(sources))
+            self._cache.note({key: sources[key] for key in known})
         answers = {key: replace(completion_from_json(text), cached=True) for key, text in known.items()}
         self.ledger.count_cached(sum(key in answers for key in keys))
-        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in answers}
+        missing = {
+            key: replace(request, asked_by=tuple(sorted(sources[key])))
+            for key, request in zip(keys, requests, strict=True)
+            if key not in answers
+        }
         todo = list(missing.items())
         if todo and isinstance(self._model, Streaming):
             answers.update(self._streamed(self._model, todo))
@@ -269,12 +288,15 @@ class CachedModel:
 
     def _keep(self, done: Sequence[tuple[ChatRequest, Completion]]) -> None:
         rows: dict[str, dict[str, str]] = {}
+        sources: dict[str, Collection[str]] = {}
         for request, completion in done:
             if completion.error is None:
-                rows.setdefault(request.model, {})[request.replay_key] = completion_to_json(completion)
+                key = request.replay_key
+                rows.setdefault(request.model, {})[key] = completion_to_json(completion)
+                sources[key] = request.asked_by
         with self._lock:
             for model, answers in rows.items():
-                self._cache.put(answers, model, self._now_ns)
+                self._cache.put(answers, model, self._now_ns, {key: sources[key] for key in answers})
 
     def _ask(self, todo: Sequence[tuple[str, ChatRequest]]) -> dict[str, Completion]:
         completions: list[Completion] = []
@@ -291,13 +313,27 @@ def request_for(artifact: Artifact, case: Case, *, seed: int | None) -> ChatRequ
     if artifact.model is None:
         raise ConfigError(f"site {case.site_id}: the artifact names no model; set one for the site before replaying")
     tools = artifact.prompt.get("tools")
+    messages = tuple(client.render(artifact.prompt, case.values))
     return ChatRequest(
         model=artifact.model,
-        messages=tuple(client.render(artifact.prompt, case.values)),
+        messages=messages,
         params=dict(artifact.prompt.get("params") or {}),
         tools=None if tools is None else tuple(tools),
         seed=seed,
+        asked_by=tuple(sorted(map(named, {case.trajectory_id, *_demonstrated(artifact, messages)}))),
     )
+
+
+def named(trajectory_id: str) -> str:
+    """What a request calls an episode by (ChatRequest.about, asked_by)."""
+    return md5(trajectory_id.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+def _demonstrated(artifact: Artifact, messages: Sequence[ChatMessage]) -> set[str]:
+    """The episodes whose demonstrations the messages hold, or that ask the same as those."""
+    said = {str(turn.get("content")) for turn in messages}
+    shown = (demo for demo in pool_of(artifact) if str(demo["messages"][0]["content"]) in said)
+    return {str(demo.get("source")) for demo in shown} - {PRODUCTION_SOURCE}
 
 
 def output_of(completion: Completion) -> str | None:

@@ -20,10 +20,12 @@ from tracemill.warehouse.upkeep import flush
 
 Scope = Literal["user", "trace", "older_than"]
 _CHOICE = {"user": "erased_by_user", "trace": "erased_by_trace", "older_than": "erased_by_age"}
-_PREPARED = ("erased_links", "erased_sites", "erased_groups", "erased_outputs", "derived_candidates")
-# In this order: messages go that no span refers to any more, so after the spans; clusters after their members.
+_PREPARED = ("erased_links", "erased_sites", "erased_groups", "derived_candidates")
+# In this order: messages go that no span refers to any more, so after the spans; clusters after their members,
+# and what names an answer after the answers.
 _TABLES = (
-    *("replays", "evaluations", "findings", "candidates", "scores", "credits", "reward_models", "sites"),
+    *("replays", "replay_sources", "evaluations", "findings", "candidates", "scores", "credits"),
+    *("reward_models", "sites"),
     *("cluster_members", "clusters", "process_edges", "process_variants", "task_groups"),
     *("transitions", "trajectories", "span_parts", "spans", "trace_days", "messages"),
 )

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import md5
 from typing import Protocol
 
-from tracemill.optimize.replay import output_of
+from tracemill.optimize.replay import named, output_of
 from tracemill.records import Artifact, Case, ChatRequest, Completion, Fidelity, Outcome
 
 
@@ -127,10 +126,10 @@ def unknown(case: Case, why: str, *, fidelity: Fidelity = "single_step") -> Outc
 def kept_with(case: Case, request: ChatRequest) -> ChatRequest:
     """The request as one whose kept answer is forgotten with the case's episode.
 
-    Of an episode's answers `evaluations` holds the last one only, by which the others would not be found.
+    Its key is that of the episode: no other case has the same talk, so that nothing is shared.
     """
-    name = case.trajectory_id.encode("utf-8", "surrogatepass")
-    return replace(request, about=(md5(name, usedforsecurity=False).hexdigest(),))
+    own = named(case.trajectory_id)
+    return replace(request, about=(own,), asked_by=tuple(one for one in request.asked_by if one != own))
 
 
 def summed(completions: Sequence[Completion]) -> Completion:

@@ -204,6 +204,10 @@ class ChatRequest:
     seed: int | None = None
     about: tuple[str, ...] = ()
     """MD5 of the trajectories whose log it shows; not sent. A kept answer to it is erased with any of them."""
+    asked_by: tuple[str, ...] = ()
+    """MD5 of the trajectories whose values or demonstrations fill it; neither sent nor part of the key: equal cases
+    share one answer. It is erased with any of them, and one that is of nobody, here and in `about`, with whatever is
+    erased."""
 
     @property
     def replay_key(self) -> str:

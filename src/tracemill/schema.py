@@ -410,6 +410,11 @@ REPLAYS = _schema(
     at=pa.int64(),
 )
 
+REPLAY_SOURCES = _schema(
+    replay_key=pa.string(),
+    trace=pa.string(),  # MD5 of a trajectory id: its values fill the request, and the answer is erased with it
+)
+
 RUNS = _schema(
     night_id=pa.string(),
     stage=pa.string(),
@@ -508,6 +513,7 @@ TABLES: dict[str, Table] = {
         Table(name="tasks", schema=TASKS, key=("task_key",)),
         Table(name="task_groups", schema=TASK_GROUPS, key=("digest",), append_only=True),
         Table(name="replays", schema=REPLAYS, key=("replay_key",), append_only=True),
+        Table(name="replay_sources", schema=REPLAY_SOURCES, key=("replay_key", "trace"), append_only=True),
         Table(name="runs", schema=RUNS, key=("night_id", "stage", "started_ns"), append_only=True),
         Table(name="ingest_log", schema=INGEST_LOG, key=("source_uri", "content_hash"), append_only=True),
         Table(

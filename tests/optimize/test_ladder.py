@@ -21,7 +21,10 @@ class Rows(dict):
     def get(self, keys):
         return {key: self[key] for key in keys if key in self}
 
-    def put(self, rows, model, now_ns):
+    def note(self, sources):
+        pass
+
+    def put(self, rows, model, now_ns, sources):
         self.update({key: text for key, text in rows.items() if key not in self})
 
 

@@ -39,7 +39,10 @@ class DictCache:
     def get(self, keys):
         return {key: self.rows[key] for key in keys if key in self.rows}
 
-    def put(self, rows, model, now_ns):
+    def note(self, sources):
+        pass
+
+    def put(self, rows, model, now_ns, sources):
         assert (model, now_ns) == ("m", 7)
         self.rows = {**rows, **self.rows}
 

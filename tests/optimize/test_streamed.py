@@ -20,7 +20,10 @@ class Kept:
     def get(self, keys):
         return {key: self.rows[key] for key in keys if key in self.rows}
 
-    def put(self, rows, model, now_ns):
+    def note(self, sources):
+        pass
+
+    def put(self, rows, model, now_ns, sources):
         if self.broken:
             raise StoreError("disk full")
         self.rows.update(rows)

@@ -87,7 +87,10 @@ class Rows(dict):
     def get(self, keys):
         return {key: self[key] for key in keys if key in self}
 
-    def put(self, rows, model, now_ns):
+    def note(self, sources):
+        pass
+
+    def put(self, rows, model, now_ns, sources):
         for key, text in rows.items():
             self.setdefault(key, text)
 

@@ -2,19 +2,25 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
+import logged_case
 import pytest
 from on_disk import content
 
 from tracemill.app import settings
 from tracemill.errors import ConfigError
+from tracemill.optimize.artifact import with_demonstrations
+from tracemill.optimize.ladder import Mark, SingleStep
+from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.pipelines import forgetting, ingesting, labelling
 from tracemill.pipelines.night import Night, rows
+from tracemill.records import Artifact, ChatRequest, Completion
 from tracemill.schema import TABLES
-from tracemill.warehouse import Lake
+from tracemill.warehouse import Lake, ReplayCache
 
 DAY = 86_400_000_000_000
 NOW = 1_790_000_000_000_000_000
@@ -80,7 +86,8 @@ def found(night: Night, landing: Path, *words: str) -> list[str]:
 def judge(night: Night) -> None:
     """Rows that were made from the trajectories of both."""
     made: dict[str, list[dict[str, Any]]] = {
-        "evaluations": [], "candidates": [], "releases": [], "replays": [], "findings": [], "credits": [], "scores": [],
+        "evaluations": [], "candidates": [], "releases": [], "replays": [], "replay_sources": [], "findings": [],
+        "credits": [], "scores": [],
         "reward_models": [], "clusters": [], "cluster_members": [],
         # An agent of which nobody was erased, and a tool that is called like what names the user.
         "process_edges": [
@@ -98,6 +105,7 @@ def judge(night: Night) -> None:
         output = f"the {word} again"
         made["evaluations"].append({"evaluation_id": f"e-{who}", "case_id": case, "output": output, "purpose": "tune"})
         made["replays"].append({"replay_key": f"r-{who}", "completion": json.dumps({"text": output})})
+        made["replay_sources"].append({"replay_key": f"r-{who}", "trace": md5(trace.encode()).hexdigest()})
         made["findings"].append({"finding_id": f"f-{who}", "what": word, "exemplars": [case]})
         made["cluster_members"].append({"trajectory_id": trace, "kind": "intent", "cluster_id": "c-both"})
         made["cluster_members"].append({"trajectory_id": trace, "kind": "failure", "cluster_id": f"c-{who}"})
@@ -124,6 +132,10 @@ def judge(night: Night) -> None:
             made["scores"].append(
                 {"score_id": f"{kind}-{who}", "target_kind": kind, "target_id": target, "label": word}
             )
+    # As an earlier version kept it: nobody knows who asked.
+    made["replays"].append(
+        {"replay_key": "r-old", "completion": json.dumps({"text": None, "tool_calls": ["xylophone"]})}
+    )
     both = {"name": f"{ALICE}, parcel", "terms": [ALICE, "parcel"], "exemplars": [TRACES["alice"], TRACES["bob"]]}
     made["clusters"].append({"cluster_id": "c-both", **both})
     with night.lake.transaction("judged") as tx:
@@ -160,7 +172,8 @@ def test_a_forgotten_user_is_in_no_byte_and_everybody_else_still_is(night: Night
     ]
     left = counted(night)
     assert {name: left[name] for name in done.counts if name not in ("quarantine", "sites")} == {
-        "replays": 1, "evaluations": 1, "findings": 1, "candidates": 3, "scores": 3, "credits": 1, "task_groups": 1,
+        "replays": 1, "replay_sources": 1, "evaluations": 1,
+        "findings": 1, "candidates": 3, "scores": 3, "credits": 1, "task_groups": 1,
         "reward_models": 2, "cluster_members": 2, "clusters": 2, "process_edges": 1, "process_variants": 1,
         "transitions": 1, "trajectories": 1, "span_parts": 0, "spans": 1, "trace_days": 1, "messages": 3,
     }  # fmt: skip
@@ -246,6 +259,45 @@ def test_what_is_old_goes_and_what_is_young_stays(night: Night, landing: Path, t
     assert found(night, landing, "xylophone", "parcel") == ["parcel"]
     (receipt,) = night.select("SELECT * FROM receipts").to_pylist()
     assert (receipt["scope"], receipt["subject"]) == ("older_than", "90d")
+
+
+class ToolCaller:
+    """Answers with a tool call that says again what was said: no text is in `evaluations.output`."""
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
+        said = [{"function": {"name": "find", "arguments": str(one.messages[-1]["content"])}} for one in requests]
+        return [Completion(text=None, tool_calls=(call,)) for call in said]
+
+
+def test_answers_go_with_every_episode_that_asked_for_them(night: Night, landing: Path) -> None:
+    (landing / "one.traces.jsonl").write_text(alice() + bob())
+    ingesting.take_in(night, [landing])
+    artifact = Artifact(prompt={"model": "m", "messages": [{"role": "user", "content": [{"slot": "said"}]}]})
+
+    def replay(*asked: tuple[str, str]) -> None:
+        # A run of its own, killed before it wrote any evaluation.
+        model = CachedModel(ToolCaller(), ReplayCache(night.lake), Ledger(Budget()), now_ns=1)
+        cases = [logged_case.case(trajectory_id=TRACES[who], values={"said": said}) for who, said in asked]
+        level = SingleStep(
+            model=model, grade=lambda answered: [Mark(reward=None) for _ in answered], valid=lambda case, output: None
+        )
+        assert all(one.completion.error is None for one in level(artifact, cases))
+
+    replay(("alice", "my xylophone is broken"), ("bob", "my parcel is late"), ("bob", "hello"))
+    replay(("alice", "hello"), ("bob", "thanks"), ("alice", "thanks"), ("bob", "my parcel is late"))
+    demo = {
+        "messages": [{"role": "user", "content": "my xylophone"}, {"role": "assistant", "content": "send it"}],
+        "text": "my xylophone",
+        "source": TRACES["alice"],
+    }
+    artifact = with_demonstrations(artifact, [demo])
+    replay(("bob", "my hat is lost"))
+    left = night.select("SELECT completion FROM replays")["completion"].to_pylist()
+    assert len(left) == 5
+    forgetting.forget(night, user=ALICE, landing=landing)
+    (left,) = night.select("SELECT completion FROM replays")["completion"].to_pylist()
+    assert "parcel" in left, "bob alone asked for it"
+    assert found(night, landing, "xylophone") == []
 
 
 def test_logs_that_the_collector_has_landed_meanwhile_are_found_too(night: Night, landing: Path) -> None:
