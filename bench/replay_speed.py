@@ -163,7 +163,7 @@ def study_of(
     """As a night's search tries a prompt on cases."""
     ledger = Ledger(Budget(calls=10**9))
     cached = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock())
-    graders = Graders(verifiers=judging.open_verifiers(night.config), judge=None, cautious=True)
+    graders = Graders(verifiers=judging.open_verifiers(night.config), judge=None, compares=None, cautious=True)
     replay = SingleStep(model=cached, grade=graders.alone, valid=replaying.validity(night), worth=graders.can)
 
     def evaluate(artifact: Artifact, some: Sequence[Case]) -> list[Outcome]:

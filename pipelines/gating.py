@@ -1,11 +1,13 @@
 """The gate: production and the winners of both branches on the same cases, which nothing before has seen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
+from tracemill.optimize.ladder import Grade
+from tracemill.optimize.replay import Budget, Ledger
 from tracemill.pipelines import grading, laddering, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
@@ -30,16 +32,22 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
     if not winners:
         return []
     cases = gate_cases(night, lesson, winners)
-    baseline = _production_outcomes(night, lesson, cases, endpoint)
+    # Labels that come in meanwhile would make another judge of it: both sides have the same ones.
+    graders = grading.graders(night, lesson.site, endpoint, Ledger(Budget()), cautious=False)
+    unseen = grading.sealed(night, lesson.site, endpoint)
+    silent = [f"The sealed {name} was not asked: {why}." for name, why in unseen.silent.items()]
+    for said in silent:
+        night.tell("gate", said)
+    baseline = _production_outcomes(night, lesson, cases, endpoint, graders)
     replaying.write_candidate(night, lesson.production, snapshot=lesson.snapshot)
     replaying.record(night, lesson.production.candidate_id, baseline, purpose="gate")
-    decisions = []
+    wary, decisions = replace(graders, cautious=True), []
     for done, candidate in enumerate(winners):
         night.tell("gate", "judging candidates", done, len(winners))
-        outcomes = _comparable(_outcomes(night, lesson, candidate, cases, endpoint, cautious=True), baseline)
+        outcomes = _comparable(_outcomes(night, lesson, candidate, cases, endpoint, wary), baseline)
         replaying.record(night, candidate.candidate_id, outcomes, purpose="gate")
-        unseen = _sealed(night, lesson, cases, outcomes, baseline, endpoint)
-        decisions.append(decide(night, lesson, candidate, outcomes, baseline, unseen))
+        rails = _sealed(night, cases, outcomes, baseline, unseen.grades)
+        decisions.append(decide(night, lesson, candidate, outcomes, baseline, rails, remarks=silent))
     night.tell("gate", "judging candidates", len(winners), len(winners))
     return decisions
 
@@ -105,10 +113,12 @@ def decide(
     outcomes: Sequence[Outcome],
     baseline: Sequence[Outcome],
     unseen: Sequence[Guardrail] = (),
+    *,
+    remarks: Sequence[str] = (),
 ) -> Decision:
     """Guardrails first, then the verdict under what is left of the deployment's budget of false promotions.
 
-    `unseen`: guardrails of the judges that no optimizer has seen.
+    `unseen`: guardrails of the judges that no optimizer has seen. `remarks`: sentences that its reason ends with.
     """
     rules = policy(night)
     rails = guardrails.GuardrailPolicy(max_latency_ratio=night.config.gate.latency_ratio)
@@ -133,6 +143,7 @@ def decide(
             channel=channel,
         ),
     )
+    decision = replace(decision, reason=" ".join([decision.reason, *remarks]))
     with night.lake.transaction(f"{night.night_id}: verdict {decision.verdict}") as tx:
         tx.insert("verdicts", rows("verdicts", [verdict_row(night, decision, lesson.snapshot)]))
     return decision
@@ -140,11 +151,10 @@ def decide(
 
 def _sealed(
     night: Night,
-    lesson: Lesson,
     cases: Sequence[Case],
     outcomes: Sequence[Outcome],
     baseline: Sequence[Outcome],
-    endpoint: Endpoint,
+    grades: Mapping[str, Grade],
 ) -> list[Guardrail]:
     """What each sealed reward model makes of the same answers; none of those that cannot judge this site."""
     found = (
@@ -155,7 +165,7 @@ def _sealed(
             *(replaying.rejudged(side, cases, grade) for side in (outcomes, baseline)),
             max_gap=night.config.gate.max_sealed_gap,
         )
-        for name, grade in grading.sealed(night, lesson.site, endpoint).items()
+        for name, grade in grades.items()
     )
     return [rail for rail in found if rail is not None]
 
@@ -183,12 +193,14 @@ def verdict_row(night: Night, decision: Decision, snapshot: int) -> dict[str, ob
     }
 
 
-def _production_outcomes(night: Night, lesson: Lesson, cases: Sequence[Case], endpoint: Endpoint) -> list[Outcome]:
+def _production_outcomes(
+    night: Night, lesson: Lesson, cases: Sequence[Case], endpoint: Endpoint, graders: grading.Graders
+) -> list[Outcome]:
     if replaying.served_by(endpoint, lesson.production.artifact):
         # Sampled as the candidates are, also where the logs do not tell how production samples.
         running = replace(lesson.production, artifact=replaying.on_endpoint(endpoint, lesson.production.artifact))
-        return _outcomes(night, lesson, running, cases, endpoint, cautious=False)
-    return replaying.as_logged(cases, night, laddering.of_logged(night, lesson, endpoint))
+        return _outcomes(night, lesson, running, cases, endpoint, graders)
+    return replaying.as_logged(cases, night, laddering.of_logged(night, graders))
 
 
 def _comparable(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[Outcome]:
@@ -211,10 +223,15 @@ def _comparable(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> lis
 
 
 def _outcomes(
-    night: Night, lesson: Lesson, candidate: Candidate, cases: Sequence[Case], endpoint: Endpoint, *, cautious: bool
+    night: Night,
+    lesson: Lesson,
+    candidate: Candidate,
+    cases: Sequence[Case],
+    endpoint: Endpoint,
+    graders: grading.Graders,
 ) -> list[Outcome]:
     ensure_adapter(endpoint, candidate.artifact)
-    return laddering.for_the_gate(night, lesson, endpoint, cautious=cautious)(candidate.artifact, cases)
+    return laddering.for_the_gate(night, lesson, endpoint, graders)(candidate.artifact, cases)
 
 
 _UNDECIDED = """

@@ -1,6 +1,6 @@
 """Who judges a replayed answer: the first verifier that can, else the judge that people's labels calibrated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -22,7 +22,9 @@ class Graders:
 
     verifiers: tuple[Verifier, ...]
     judge: Judge | None
-    """With somebody to ask, as this night's labels calibrate it."""
+    """With somebody to ask, as this night's labels calibrate it; None where they calibrate none."""
+    compares: Judge | None
+    """Who is asked which of two answers is better: a calibrated judge where there is one, else the first."""
     cautious: bool
     """Lower bounds instead of values: what is to be better has to prove it."""
 
@@ -53,35 +55,64 @@ class Graders:
 
 
 def graders(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger, *, cautious: bool) -> Graders:
-    """Those of the settings that may judge replays of a site; what asking them costs is booked in `ledger`."""
+    """Those of the settings that may judge replays of a site; what asking them costs is booked in `ledger`.
+
+    They judge by the labels that are there now: sides that are compared with each other need the same ones.
+    """
     asked = judge(night, site, endpoint, ledger)
     return Graders(
         verifiers=judging.open_verifiers(night.config),
         judge=asked if asked is not None and asked.state is not None else None,
+        compares=asked,
         cautious=cautious,
     )
 
 
-def sealed(night: Night, site: Site, endpoint: Endpoint) -> dict[str, Grade]:
-    """The sealed reward models that can judge a replayed answer, by name: for the gate only."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """The sealed reward models of a site, for the gate only."""
+
+    grades: Mapping[str, Grade]
+    """Those that can judge a replayed answer, by name."""
+    silent: Mapping[str, str]
+    """Why the judges that are meant for this site's agent say nothing, by name."""
+
+
+def sealed(night: Night, site: Site, endpoint: Endpoint) -> Sealed:
+    """The sealed reward models as the labels teach them now."""
     found = {name: one_by_one(verify) for name, verify in judging.sealed_verifiers(night.config).items()}
-    for name in night.config.combined.sealed:
-        ledger = Ledger(Budget())
-        one = _judge(night, site, endpoint, ledger, [name])
-        if one is not None and one.state is not None:
-            found[name] = Graders(verifiers=(), judge=one, cautious=False).alone
-    return found
+    silent = {}
+    for one, failed in _judges(night, site, endpoint, Ledger(Budget()), night.config.combined.sealed):
+        if failed:
+            silent[one.name] = "its latest report failed"
+        elif one.state is None:
+            silent[one.name] = f"people labelled too few episodes, it needs {one.min_labels} and 5 of either kind"
+        else:
+            found[one.name] = Graders(verifiers=(), judge=one, compares=one, cautious=False).alone
+    return Sealed(grades=found, silent=silent)
 
 
 def judge(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger) -> Judge | None:
-    """The first judge of the settings for this site's agent that is neither sealed nor failed in its latest report."""
+    """The first judge of the settings for this site's agent that labels calibrated, else the first.
+
+    None of them is sealed or failed in its latest report.
+    """
     shut = night.config.combined.sealed
-    return _judge(
-        night, site, endpoint, ledger, [one.name for one in judging.specs(night.config) if one.name not in shut]
-    )
+    names = [one.name for one in judging.specs(night.config) if one.name not in shut]
+    first = None
+    for one, failed in _judges(night, site, endpoint, ledger, names):
+        if failed:
+            continue
+        if one.state is not None:
+            return one
+        first = first or one
+    return first
 
 
-def _judge(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger, names: Sequence[str]) -> Judge | None:
+def _judges(
+    night: Night, site: Site, endpoint: Endpoint, ledger: Ledger, names: Collection[str]
+) -> Iterator[tuple[Judge, bool]]:
+    """The judges of these names for the site's agent, fitted, in the order of the settings; and whether one failed."""
     with night.lake.reader() as con:
         reports = report.latest(con)
     for settings, model in zip(night.config.rewards, _models(night), strict=True):
@@ -89,10 +120,8 @@ def _judge(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger, names: 
             continue
         asked = fitting.fitted(night, asking.on(night, model, endpoint, ledger), settings)
         latest = reports.get(model.name)
-        failed = latest is not None and latest["passed"] is False and latest["version"] == asked.version
-        if isinstance(asked, Judge) and not failed:
-            return asked
-    return None
+        if isinstance(asked, Judge):
+            yield asked, latest is not None and latest["passed"] is False and latest["version"] == asked.version
 
 
 def verifiable(night: Night, site: Site) -> Callable[[Case], bool]:

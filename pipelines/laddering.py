@@ -54,29 +54,28 @@ def for_tuning(night: Night, lesson: Lesson, endpoint: Endpoint, start: Artifact
     lint = None
     if "lint" in night.config.optimize.ladder:
         lint = Lint(baseline=start, logged=lesson.learn, count=_tokens(night))
-    levels = _levels(night, lesson, endpoint, ledger, cautious=True)
+    graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=True)
+    levels = _levels(night, lesson, endpoint, ledger, graders)
     return Climb(ladder=Ladder(levels, lint=lint), ledger=ledger)
 
 
-def for_the_gate(night: Night, lesson: Lesson, endpoint: Endpoint, *, cautious: bool) -> Climb:
+def for_the_gate(night: Night, lesson: Lesson, endpoint: Endpoint, graders: grading.Graders) -> Climb:
     """The levels whose outcomes are evidence; a single call where none of those is wanted for tuning."""
     ledger = Ledger(Budget())
     wanted = tuple(name for name in night.config.optimize.ladder if name not in _NO_EVIDENCE)
     settings = replace(night.config.optimize, ladder=wanted or ("single_step",))
     deciding = replace(night, config=replace(night.config, optimize=settings))
-    return Climb(ladder=Ladder(_levels(deciding, lesson, endpoint, ledger, cautious=cautious)), ledger=ledger)
+    return Climb(ladder=Ladder(_levels(deciding, lesson, endpoint, ledger, graders)), ledger=ledger)
 
 
-def of_logged(night: Night, lesson: Lesson, endpoint: Endpoint) -> Grade:
+def of_logged(night: Night, graders: grading.Graders) -> Grade:
     """Marks of what production logged, by the judges of the ladder; against itself it wins half."""
-    ledger = Ledger(Budget())
-    graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=False)
     levels = night.config.optimize.ladder
     if "pairwise" not in levels:
         return graders.alone
     # What a replay is judged by hangs on which level comes first.
     first = "single_step" in levels[: levels.index("pairwise")]
-    even = Mark(reward=0.5, by=grading.signed(_compares(night, lesson, endpoint, ledger)))
+    even = Mark(reward=0.5, by=grading.signed(_compares(graders)))
 
     def grade(answered: Sequence[tuple[Case, str]]) -> list[Mark]:
         return [
@@ -87,20 +86,18 @@ def of_logged(night: Night, lesson: Lesson, endpoint: Endpoint) -> Grade:
     return grade
 
 
-def _compares(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger) -> Judge:
-    judge = grading.judge(night, lesson.site, endpoint, ledger)
-    if judge is None:
+def _compares(graders: grading.Graders) -> Judge:
+    if graders.compares is None:
         raise ConfigError(
             "[optimize] ladder has 'pairwise', which asks a judge: add a [[rewards]] of kind judge for this agent that "
             "is not sealed and did not fail its latest report, or take it out"
         )
-    return judge
+    return graders.compares
 
 
-def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, *, cautious: bool) -> list[Level]:
+def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, graders: grading.Graders) -> list[Level]:
     settings, seed, valid = night.config.optimize, night.config.seed, replaying.validity(night)
     model = _on(night, endpoint.chat, ledger)
-    graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=cautious)
     episodes = _episodes(night, lesson)
 
     def single_step() -> Level:
@@ -108,7 +105,7 @@ def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, *,
         return SingleStep(model=model, grade=graders.alone, valid=valid, seed=seed, worth=None if last else graders.can)
 
     def pairwise() -> Level:
-        judge = _compares(night, lesson, endpoint, ledger)
+        judge = _compares(graders)
         return Pairwise(
             model=model, won=lambda pairs: won(judge, pairs), by=grading.signed(judge), valid=valid, seed=seed
         )

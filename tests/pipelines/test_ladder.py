@@ -17,6 +17,7 @@ from order_desk import NOW, RUNS, SETTINGS, SYSTEM, Served, agent, called, note,
 from tracemill.app import settings
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.optimize.artifact import with_instructions
+from tracemill.optimize.replay import Budget, Ledger
 from tracemill.pipelines import branches, gating, grading, ingesting, judging, laddering, learning, replaying
 from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
@@ -234,7 +235,7 @@ def greets(messages: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_same_account(
-    night: Night, server: Served, judge: Any
+    night: Night, server: Served, judge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answering = greets
     asking = with_ladder(judged_by(night, judge.url), "lint", "single_step")
@@ -259,23 +260,54 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
         again = laddering.for_tuning(asking, lesson, endpoint, start)
         assert again(start, lesson.tune)[0].reward == plain[0].reward
         assert again.ledger.spent.calls == 0
-        gate = gating.judge(asking, lesson, [replace(lesson.production, branch="prompt", artifact=with_instructions(
-            start, "You greet customers warmly."))], endpoint)  # fmt: skip
     assert {round(one.reward or 0.0, 4) for one in plain} == {0.05}
     assert {round(one.reward or 0.0, 4) for one in warm} == {0.85}, "a bound, not the value"
     assert all((one.judged_by or "").startswith("judge:m/judge@") for one in warm)
-    assert gate[0].baseline_mean == pytest.approx(0.1)
     sealed = replace(asking, config=replace(asking.config, combined=replace(asking.config.combined, sealed=("judge",))))
     assert learning.choose(sealed, "greeter")[0][0].verifiable == 0.0
     with open_endpoint(sealed) as endpoint:
-        pleasing = grading.sealed(sealed, lesson.site, endpoint)["judge"]
+        pleasing = grading.sealed(sealed, lesson.site, endpoint).grades["judge"]
     assert [one.reward for one in pleasing([(lesson.tune[0], "done well"), (lesson.tune[0], "Hm.")])] == [0.9, 0.1]
     # What production logged is judged as replays are: by pairs, unless a level before them judges the case.
     logged = [(lesson.tune[0], "done well")]
     with open_endpoint(asking) as endpoint:
+        graders = grading.graders(asking, lesson.site, endpoint, Ledger(Budget()), cautious=False)
         for levels, reward in ((("pairwise", "single_step"), 0.5), (("single_step", "pairwise"), 0.9)):
-            (mark,) = laddering.of_logged(with_ladder(asking, *levels), lesson, endpoint)(logged)
+            (mark,) = laddering.of_logged(with_ladder(asking, *levels), graders)(logged)
             assert mark.reward == reward
+
+    # Beside two judges that nobody calibrated, one of them sealed; a label comes in between the two sides.
+    (known,) = asking.config.rewards
+    beside = [replace(known, name="first"), known, replace(known, name="unseen")]
+    rules = replace(asking.config, rewards=tuple(beside), combined=replace(asking.config.combined, sealed=("unseen",)))
+    told: list[str] = []
+    gated = replace(asking, config=rules, tell=lambda stage, message, done=None, total=None: told.append(message))
+    write = replaying.write_candidate
+
+    def labelled(*args: Any, **more: Any) -> None:
+        other = {"raw": [0.0, 1.0], "value": [0.2, 0.8]}
+        later = {**row, "version": "2", "state": json.dumps({**state, "curves": [other, other]}), "at": 2}
+        with asking.lake.transaction("labelled") as tx:
+            tx.insert("reward_models", rows("reward_models", [later]))
+        write(*args, **more)
+
+    monkeypatch.setattr(replaying, "write_candidate", labelled)
+    warmly = replace(
+        lesson.production, branch="prompt", artifact=with_instructions(start, "You greet customers warmly.")
+    )
+    with open_endpoint(gated) as endpoint:
+        (decision,) = gating.judge(gated, lesson, [warmly], endpoint)
+        assert decision.baseline_mean == pytest.approx(0.1)
+        assert decision.candidate_mean == pytest.approx(0.85), "judged by the same version"
+        assert decision.reason.endswith(
+            "The sealed unseen was not asked: people labelled too few episodes, it needs 40 and 5 of either kind."
+        )
+        assert any("The sealed unseen was not asked" in message for message in told)
+        (latest,) = [one for one, _ in grading._judges(gated, lesson.site, endpoint, Ledger(Budget()), ["judge"])]
+        report = {"report_id": "r", "name": "judge", "version": latest.version, "passed": False, "at": 1}
+        with asking.lake.transaction("test") as tx:
+            tx.insert("reward_reports", rows("reward_reports", [{**report, "metrics": "{}", "reliability": "[]"}]))
+        assert grading.sealed(sealed, lesson.site, endpoint).silent == {"judge": "its latest report failed"}
 
 
 def test_pairs_are_won_against_the_log(night: Night, server: Served, judge: Any) -> None:
