@@ -24,7 +24,7 @@ from tracemill.optimize.lint import lint
 from tracemill.optimize.provenance import Lines
 from tracemill.optimize.replay import output_of
 from tracemill.optimize.search import PromptModel, candidate, tune_score
-from tracemill.records import Artifact, Candidate, Case, ChatRequest, Completion, Outcome
+from tracemill.records import Artifact, Candidate, Case, ChatMessage, ChatRequest, Completion, Outcome
 from tracemill.study import Study
 
 
@@ -132,13 +132,22 @@ class RelayedModel:
 
     prompt_model: PromptModel
     bench: "Bench"
+    told: str = ""
+    """Stands below the system text of every request."""
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
         names = (one.encode("utf-8", "surrogatepass") for one in self.bench.sources)
         about = tuple(sorted(md5(one, usedforsecurity=False).hexdigest() for one in names))
-        asked = [replace(request, about=about) for request in requests]
+        asked = [replace(one, about=about, messages=self._telling(one.messages)) for one in requests]
         answers: list[Completion] = self.bench.dialogue.call(lambda: self.prompt_model.chat.complete(asked))
         return answers
+
+    def _telling(self, messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+        if not self.told:
+            return messages
+        if messages and messages[0].get("role") == "system":  # not every model takes two of them
+            return {**messages[0], "content": f"{messages[0]['content']}\n\n{self.told}"}, *messages[1:]
+        return {"role": "system", "content": self.told}, *messages
 
 
 class Bench:
@@ -224,7 +233,7 @@ class Bench:
         elif known not in self._tuned:
             self._tuned.add(known)
             sources = {demo["source"] for demo in pool_of(artifact)} - {PRODUCTION_SOURCE}
-            score = tune_score(cases, outcomes)
+            score = tune_score(cases, outcomes, self._study.scorable)
             made = self._seen | sources
             self.dialogue.found.append(
                 candidate(self._study, self._optimizer, artifact, score, made, self._lines.known)

@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 from typing import Literal
 
 from tracemill.errors import BudgetError, ConfigError, StoreError
 from tracemill.ids import content_id
 from tracemill.optimize.replay import Ledger
-from tracemill.optimize.search import production, tuned
+from tracemill.optimize.search import production, tune_score
 from tracemill.protocols import Optimizer
 from tracemill.records import Candidate, Case
 from tracemill.study import Study, refuse_gate_cases
@@ -83,7 +83,9 @@ def run(
     cannot be kept need not be searched for.
     """
     tell = on_error or (lambda name, error: logger.warning("optimizer %s failed: %s", name, error))
-    found = _Found(production(study, tuned(study, study.baseline)), on_candidate)
+    own = study.evaluate(study.baseline, study.tune)
+    found = _Found(production(study, tune_score(study.tune, own)), on_candidate)
+    study = replace(study, scorable=frozenset(one.case_id for one in own if one.reward is not None))
     racing = [(one, Standing(optimizer=one.name)) for one in optimizers]
     if standings is not None:
         standings += [standing for _, standing in racing]

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,10 +88,21 @@ def balanced(pool: Sequence[Demonstration], k: int, rng: random.Random) -> list[
     return drawn
 
 
-def tune_score(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> tuple[float | None, int]:
-    """Weighted mean reward over the cases that could be scored, and how many these are. None where none could."""
+def tune_score(
+    cases: Sequence[Case], outcomes: Sequence[Outcome], scorable: Collection[str] = frozenset()
+) -> tuple[float | None, int]:
+    """Weighted mean reward over the cases that could be scored, and how many these are. None where none could.
+
+    An answer to one of the `scorable` cases that nobody can score counts as 0, or a prompt would look better by giving
+    its judges nothing to judge where it fails. A call that failed counts neither way.
+    """
     weights = {case.case_id: case.weight for case in cases}
-    scored = [(weights[one.case_id], one.reward) for one in outcomes if one.reward is not None]
+    rewards = [
+        (one.case_id, 0.0 if one.reward is None else one.reward)
+        for one in outcomes
+        if one.reward is not None or (one.case_id in scorable and one.completion.error is None)
+    ]
+    scored = [(weights[case], reward) for case, reward in rewards]
     total = sum(weight for weight, _ in scored)
     if not total:
         return None, 0
@@ -100,7 +111,7 @@ def tune_score(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> tuple[floa
 
 def tuned(study: Study, artifact: Artifact) -> tuple[float | None, int]:
     """The tuning score of an artifact on all tuning cases."""
-    return tune_score(study.tune, study.evaluate(artifact, study.tune))
+    return tune_score(study.tune, study.evaluate(artifact, study.tune), study.scorable)
 
 
 def candidate(
@@ -114,9 +125,10 @@ def candidate(
     """A proposal of the prompt branch, child of the production artifact.
 
     `lineage`: the episodes that it was made from; none where it was not made from logs. `by_line`: those that single
-    lines were written from.
+    lines were written from. Episodes that stand behind what it shows, having claimed the same, are of its lineage, too.
     """
-    made_from = tuple(sorted(set(lineage)))
+    made_from = sorted(set(lineage))
+    behind = supports(study, artifact, made_from, by_line or {}) if made_from else ()
     return Candidate(
         branch="prompt",
         site_id=study.site.site_id,
@@ -124,10 +136,10 @@ def candidate(
         optimizer=optimizer,
         artifact=artifact,
         parent_id=production(study).candidate_id,
-        lineage=made_from,
+        lineage=tuple(sorted({*made_from, *(name for one in behind for name in one.trajectories)})),
         tune_score=score[0],
         tune_n=score[1],
-        support=supports(study, artifact, made_from, by_line or {}) if made_from else (),
+        support=behind,
     )
 
 

@@ -174,7 +174,7 @@ class Apo:
 
 
 def _score(study: Study, artifact: Artifact, cases: Sequence[Case]) -> float:
-    return tune_score(cases, study.evaluate(artifact, cases))[0] or 0.0
+    return tune_score(cases, study.evaluate(artifact, cases), study.scorable)[0] or 0.0
 
 
 def _criticise(study: Study, branch: _Branch) -> str:

@@ -58,7 +58,7 @@ class RandomSearch:
             if len(racing) <= survivors:
                 continue
             some = order[: ceil(len(order) * share)]
-            scores = [tune_score(some, study.evaluate(artifact, some))[0] for artifact, _ in racing]
+            scores = [tune_score(some, study.evaluate(artifact, some), study.scorable)[0] for artifact, _ in racing]
             # A set that could not be scored ranks last; ties keep the order of drawing.
             best = sorted(range(len(racing)), key=lambda i: (scores[i] is None, -(scores[i] or 0.0)))
             racing = [racing[i] for i in sorted(best[:survivors])]

@@ -64,6 +64,9 @@ class Study:
     """By case_id."""
     hints: tuple[Hint, ...] = ()
     variants: tuple[Variant, ...] = ()
+    scorable: frozenset[str] = frozenset()
+    """Tuning cases on which production's own answer, replayed, was scored: an answer to one of them that nobody can
+    score counts as 0 in tuning scores."""
 
     def __post_init__(self) -> None:
         refuse_gate_cases(self.train, self.tune)

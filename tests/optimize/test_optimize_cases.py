@@ -73,6 +73,21 @@ def test_the_tuning_score_weighs_cases_and_leaves_out_what_could_not_be_scored()
     assert tune_score(cases, outcomes[2:]) == (None, 0)
 
 
+def test_an_answer_that_nobody_can_score_counts_as_wrong_where_production_could_be_scored():
+    cases = [case_of(0), case_of(1), case_of(2), case_of(3)]
+    said = [
+        (Completion(text="a"), 1.0),
+        *[(Completion(text="evasive"), None)] * 2,
+        (Completion(text=None, error="x"), None),
+    ]
+    outcomes = [
+        Outcome(case_id=case.case_id, task_group="g", completion=completion, reward=reward, valid=None)
+        for case, (completion, reward) in zip(cases, said, strict=True)
+    ]
+    scorable = {cases[0].case_id, cases[1].case_id, cases[3].case_id}
+    assert tune_score(cases, outcomes, scorable) == (0.5, 2), "neither the third, nor the call that failed"
+
+
 def test_a_split_keeps_groups_whole_and_does_not_move_cases_when_others_arrive():
     cases = [case_of(n, task_group=f"g{n // 3}") for n in range(300)]
     train, tune = split_tune(cases, seed=1, share=0.3)

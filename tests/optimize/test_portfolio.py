@@ -6,6 +6,8 @@ from triage import RULE, TUNE, Agent, Rows, evaluator, make, study
 
 from tracemill.errors import BudgetError
 from tracemill.optimize.artifact import instructions, with_instructions
+from tracemill.optimize.choosing import winner
+from tracemill.optimize.ladder import SingleStep
 from tracemill.optimize.portfolio import Standing, run
 from tracemill.optimize.replay import Budget, Ledger
 from tracemill.optimize.search import candidate, tuned
@@ -49,6 +51,28 @@ def test_what_finds_nothing_makes_room_for_what_does():
     assert [standings[name].ended for name in ("one", "two", "three")].count("dropped") == 3
     assert standings["slow"].ended == "budget"
     assert standings["slow"].calls > 2 * max(standings[name].calls for name in ("one", "two", "three"))
+
+
+def test_a_prompt_that_gives_its_judges_nothing_to_judge_is_not_better():
+    class Evading(Agent):
+        """Right where it is easy, and evasive elsewhere, when told so."""
+
+        def _answer(self, messages):
+            easy = "pin" in messages[-1]["content"]
+            if "evade" in messages[0]["content"]:
+                return "cards" if easy else "(silent)"
+            return "cards" if easy else "?"
+
+    class Judged(SingleStep):
+        def __call__(self, artifact, cases):
+            found = super().__call__(artifact, cases)
+            return [replace(one, reward=None) if one.completion.text == "(silent)" else one for one in found]
+
+    level = evaluator(Evading())
+    judged = Judged(model=level.model, grade=level.grade, valid=level.valid)
+    found = run(study(judged), [Trying("evading", ["evade"])], on_candidate=lambda one: None)
+    assert [(one.tune_score, one.tune_n) for one in found] == [(0.25, 12), (0.25, 12)]
+    assert winner(found) == []
 
 
 def test_nobody_is_dropped_before_it_could_show_two_prompts():

@@ -51,6 +51,7 @@ def test_a_demonstration_rests_on_all_who_asked_the_same_and_were_answered_alike
     made = candidate(given, "nearest", with_demonstrations(BASE, [shown.demo]), (1.0, 12), ["t000"])
     (support,) = made.support
     assert (support.demonstration, support.trajectories, support.n_users) == (True, ("t000", "t001", "t002"), 3)
+    assert made.lineage == support.trajectories, "who erases one of them is told of the candidate"
 
 
 def test_every_line_that_a_writer_adds_is_backed_by_what_it_was_shown():
