@@ -7,8 +7,9 @@ import dspy
 from dspy.teleprompt.gepa.instruction_proposal import InstructionProposer
 
 from tracemill.errors import ConfigError
+from tracemill.ids import canonical_json
 from tracemill.optimize.engine import language_model
-from tracemill.optimize.evidence import AS_DATA, Problems, inert
+from tracemill.optimize.evidence import AS_DATA, Problems, inert, quoted
 from tracemill.optimize.guided import Bench, RelayedModel
 from tracemill.optimize.program import RawChatAdapter, SiteProgram
 from tracemill.optimize.search import PromptModel
@@ -65,6 +66,28 @@ class QuotingProposer(InstructionProposer):  # type: ignore[misc]
         return proposed
 
 
+class QuotingMipro(dspy.MIPROv2):  # type: ignore[misc]
+    """MIPROv2 whose writer is shown the examples as data: quoted and capped. What is tried and published is not."""
+
+    def _propose_instructions(
+        self, program: Any, trainset: list[Any], demo_candidates: Any, *more: Any, **named: Any
+    ) -> Any:
+        shown = demo_candidates and {
+            place: [[_quoted(one) for one in drawn] for drawn in sets] for place, sets in demo_candidates.items()
+        }
+        return super()._propose_instructions(program, [_quoted(one) for one in trainset], shown, *more, **named)
+
+
+def _quoted(example: dspy.Example) -> dspy.Example:
+    told = {
+        key: quoted(value if isinstance(value, str) else canonical_json(value))
+        if isinstance(value, str | list | dict)
+        else value
+        for key, value in example.items()
+    }
+    return dspy.Example(**told)
+
+
 def _as_data(example: Mapping[str, Any]) -> dict[str, Any]:
     # Feedback holds quotes of ours; what else there is came from the logs as it is.
     return {key: value if key == "Feedback" else inert(value) for key, value in example.items()}
@@ -77,9 +100,12 @@ def replayed_program(artifact: Artifact, bench: Bench) -> SiteProgram:
     return program
 
 
-def writer(prompt_model: PromptModel, bench: Bench) -> dspy.LM:
-    """The model that writes instructions, called in the thread that iterates over the search."""
-    relayed = RelayedModel(prompt_model, bench)
+def writer(prompt_model: PromptModel, bench: Bench, *, told: str = "") -> dspy.LM:
+    """The model that writes instructions, called in the thread that iterates over the search.
+
+    `told`: what every prompt that DSPy writes for it says besides.
+    """
+    relayed = RelayedModel(prompt_model, bench, told)
     return language_model(PromptModel(chat=relayed, name=prompt_model.name, params=prompt_model.params))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tracemill.errors import ConfigError
+from tracemill.optimize.evidence import AS_DATA
 from tracemill.optimize.guided import Bench
 from tracemill.optimize.search import PromptModel, demonstrations
 from tracemill.records import Artifact, Candidate
@@ -41,15 +42,13 @@ class Mipro:
         yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench))
 
     def _compile(self, baseline: Artifact, bench: Bench) -> None:
-        import dspy
-
-        from tracemill.optimize.replayed import examples, metric_of, replayed_program, writer
+        from tracemill.optimize.replayed import QuotingMipro, examples, metric_of, replayed_program, writer
 
         assert self.prompt_model is not None  # __post_init__
         program = replayed_program(baseline, bench)
-        mipro = dspy.MIPROv2(
+        mipro = QuotingMipro(
             metric=metric_of(program, bench),
-            prompt_model=writer(self.prompt_model, bench),
+            prompt_model=writer(self.prompt_model, bench, told=AS_DATA),
             task_model=program.lm,
             auto=None,
             num_candidates=self.candidates,
