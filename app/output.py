@@ -66,7 +66,7 @@ class Output:
         columns = (
             SpinnerColumn(),
             TextColumn("[bold]{task.fields[stage]:<9}"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -88,7 +88,7 @@ class _Lines:
             return
         self._last[stage] = (message, tenth)
         count = f" {done}/{total}" if total and done is not None else ""
-        self._console.print(f"{stage}: {message}{count}", markup=False, soft_wrap=True)
+        self._console.print(plain(f"{stage}: {message}{count}"), markup=False, soft_wrap=True)
 
 
 class _Bars:
@@ -101,7 +101,7 @@ class _Bars:
     def __call__(self, stage: str, message: str, done: int | None = None, total: int | None = None) -> None:
         key = (stage, message)
         if key not in self._tasks:
-            self._tasks[key] = self._bars.add_task(message, total=total or 1, stage=stage)
+            self._tasks[key] = self._bars.add_task(plain(message), total=total or 1, stage=stage)
         if total is None:
             self._bars.update(self._tasks[key], completed=1)
         else:

@@ -12,6 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tracemill.app.cli import app
+from tracemill.app.output import Output
 from tracemill.app.project import night_id
 from tracemill.app.tables import Rows
 from tracemill.pipelines import judging
@@ -207,3 +208,16 @@ def test_two_runs_of_one_second_have_two_names_that_sort_by_time() -> None:
     names = [night_id(begun + later) for later in (0, 1_000, 900_000_000, 1_000_000_000, 86_400_000_000_000)]
     assert names[0] == "2026-09-21T14-13-20-000000Z"
     assert names == sorted(set(names))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_a_log_says_does_not_steer_the_progress(terminal: bool) -> None:
+    output, drawn = Output(as_json=False), io.StringIO()
+    output.stderr = Console(file=drawn, force_terminal=terminal, width=120)
+    with output.progress() as tell:
+        tell("optimize", "lint: \x1b]0;owned\x07\u202e[/bold] is no line")
+        tell("optimize", "lint: [red]calls[/red]", 1, 2)
+    shown = drawn.getvalue()
+    assert "[/bold] is no line" in shown
+    assert "[red]calls[/red]" in shown
+    assert not any(sign in shown for sign in ("\x1b]0", "\x07", "\u202e"))
