@@ -286,7 +286,7 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
 
     def labelled(*args: Any, **more: Any) -> None:
         other = {"raw": [0.0, 1.0], "value": [0.2, 0.8]}
-        later = {**row, "version": "2", "state": json.dumps({**state, "curves": [other, other]}), "at": 2}
+        later = {**row, "version": "2", "state": json.dumps({**state, "curves": [other, other]}), "at": NOW + 1}
         with asking.lake.transaction("labelled") as tx:
             tx.insert("reward_models", rows("reward_models", [later]))
         write(*args, **more)
