@@ -16,17 +16,15 @@ import json
 import os
 import platform
 import random
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from harness import serving
 
 from tracemill.app import settings
 from tracemill.optimize.endpoint import HttpChatModel
@@ -76,25 +74,6 @@ async def control(request):
 app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"]), Route("/control", control)])
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", backlog=512)
 """
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], env=environment)
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def waiting(url: str, wait_s: float) -> tuple[float, int]:
@@ -191,7 +170,7 @@ def main() -> None:
     given = parser.parse_args()
     episodes, rounds = (128, 1) if given.quick else (given.episodes, given.rounds)
     figures: dict[str, dict[str, list[dict[str, float]]]] = {}
-    with tempfile.TemporaryDirectory() as folder, serving() as url:
+    with tempfile.TemporaryDirectory() as folder, serving(SERVER) as url:
         night = logged(Path(folder), episodes)
         noting = Noting(HttpChatModel(url, concurrency=given.concurrency))
         waiting(url, 0.001)

@@ -21,19 +21,15 @@ import argparse
 import json
 import os
 import random
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
-from harness import machine
+from harness import machine, serving
 
 from tracemill.app import settings
 from tracemill.optimize.artifact import baseline, demo_from_case, with_demonstrations
@@ -92,25 +88,6 @@ async def serve():
 
 asyncio.run(serve())
 """
-
-
-@contextmanager
-def serving(wait_s: float) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(wait_s), str(port)], env=environment)
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def waited_s(url: str) -> float:
@@ -236,7 +213,7 @@ def main() -> None:
     sizes = {"large": (960, 1 if given.quick else 3), "small": (48, 8 if given.quick else 24)}
     print(machine(), flush=True)
     figures: dict[str, dict[str, list[dict[str, float]]]] = {}
-    with tempfile.TemporaryDirectory() as folder, serving(given.wait_ms / 1000) as url:
+    with tempfile.TemporaryDirectory() as folder, serving(SERVER, str(given.wait_ms / 1000)) as url:
         (Path(folder) / "tracemill.toml").write_text('[[rewards]]\nkind = "exact_match"\n')
         config = settings.load(Path(folder))
         with Lake.create(config.lake_path) as lake:

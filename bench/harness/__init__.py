@@ -2,16 +2,38 @@
 
 import os
 import platform
+import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def serving(script: str, *arguments: str) -> Iterator[str]:
+    """The URL of a server in a process of its own: a Python script, given the arguments and, last, its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    server = subprocess.Popen([sys.executable, "-c", script, *arguments, str(port)], env=environment)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
