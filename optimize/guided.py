@@ -14,16 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from hashlib import md5
 from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
 from tracemill.optimize.evidence import feedback
-from tracemill.optimize.lint import lint
 from tracemill.optimize.provenance import Lines
-from tracemill.optimize.replay import output_of
-from tracemill.optimize.search import PromptModel, candidate, tune_score
+from tracemill.optimize.replay import named, output_of
+from tracemill.optimize.search import PromptModel, candidate, objections, tune_score
 from tracemill.records import Artifact, Candidate, Case, ChatMessage, ChatRequest, Completion, Outcome
 from tracemill.study import Study
 
@@ -136,8 +134,7 @@ class RelayedModel:
     """Stands below the system text of every request."""
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
-        names = (one.encode("utf-8", "surrogatepass") for one in self.bench.sources)
-        about = tuple(sorted(md5(one, usedforsecurity=False).hexdigest() for one in names))
+        about = tuple(sorted(map(named, self.bench.sources)))
         asked = [replace(one, about=about, messages=self._telling(one.messages)) for one in requests]
         answers: list[Completion] = self.bench.dialogue.call(lambda: self.prompt_model.chat.complete(asked))
         return answers
@@ -164,19 +161,18 @@ class Bench:
         self._study = study
         self._optimizer = optimizer
         self._train_cases = list(train)
-        self._own_objections = set(lint(study.baseline, baseline=study.baseline, cases=train))
-        self._objections: dict[str, list[str]] = {}
+        self._own_objections = objections(study, study.baseline, train)
+        self._objections: dict[str, set[str]] = {}
         self._answers: dict[tuple[str, str], str] = {}
         self._rewards: dict[tuple[str, str], float | None] = {}
         self._tuned = {content_id(study.baseline.to_json())}
         self._seen: set[str] = set()
         self._lines = Lines(study)
 
-    def objections(self, artifact: Artifact) -> list[str]:
+    def objections(self, artifact: Artifact) -> set[str]:
         key = content_id(artifact.to_json())
         if key not in self._objections:
-            found = lint(artifact, baseline=self._study.baseline, cases=self._train_cases)
-            self._objections[key] = [one for one in found if one not in self._own_objections]
+            self._objections[key] = objections(self._study, artifact, self._train_cases) - self._own_objections
         return self._objections[key]
 
     def answer(self, artifact: Artifact, values: Mapping[str, Any]) -> str:

@@ -33,8 +33,10 @@ def supports(
     demonstration rests on all episodes that ask the same and have the same right output.
     """
     whole = sorted(set(lineage))
+    owner = {case.trajectory_id: case.owner for case in (*study.train, *study.tune)}
     found = [
-        _support(study, line, by_line.get(line, whole), demonstration=False) for line in added(study.baseline, artifact)
+        _support(study, owner, line, by_line.get(line, whole), demonstration=False)
+        for line in added(study.baseline, artifact)
     ]
     shown = [demo for demo in pool_of(artifact) if demo.get("source") != PRODUCTION_SOURCE]
     if shown:
@@ -46,7 +48,7 @@ def supports(
         for demo in shown:
             answer = str(demo["messages"][-1].get("content"))
             alike = claims.get((demo["text"], answer), set()) | {str(demo["source"])}
-            found.append(_support(study, f"{demo['text']} → {answer}", alike, demonstration=True))
+            found.append(_support(study, owner, f"{demo['text']} → {answer}", alike, demonstration=True))
     return tuple(found)
 
 
@@ -69,9 +71,11 @@ class Lines:
             self._since.clear()
 
 
-def _support(study: Study, text: str, trajectories: Iterable[str], *, demonstration: bool) -> Support:
+def _support(
+    study: Study, owner: Mapping[str, str], text: str, trajectories: Iterable[str], *, demonstration: bool
+) -> Support:
+    """`owner`: trajectory -> whom it counts for, of the study's own."""
     behind = sorted(set(trajectories))
-    owner = {case.trajectory_id: case.owner for case in (*study.train, *study.tune)}
     known = {owner[one] for one in behind if one in owner}
     # Whose the others are nobody knows here: no more users than a finding that shows them has, else one. Where the
     # logs name nobody, each counts as itself.

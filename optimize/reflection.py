@@ -3,14 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import md5
 from typing import Any
 
 from tracemill import client
 from tracemill.optimize.artifact import instructions
 from tracemill.optimize.evidence import feedback, quoted
-from tracemill.optimize.lint import lint
-from tracemill.optimize.replay import output_of
+from tracemill.optimize.replay import named, output_of
 from tracemill.optimize.search import PromptModel
 from tracemill.records import Artifact, Case, ChatRequest, Outcome
 from tracemill.study import Study
@@ -35,7 +33,7 @@ def ask(reflection: PromptModel, role: str, questions: Sequence[Question]) -> li
             messages=({"role": "system", "content": role}, {"role": "user", "content": one.text}),
             params=dict(reflection.params),
             seed=one.seed,
-            about=tuple(sorted(md5(name.encode(), usedforsecurity=False).hexdigest() for name in one.shown)),
+            about=tuple(sorted(map(named, one.shown))),
         )
         for one in questions
     ]
@@ -77,7 +75,3 @@ def told(study: Study, answered: Sequence[Answered]) -> list[str]:
 
 def shown_prompt(artifact: Artifact) -> str:
     return f"The prompt of an assistant:\n<prompt>\n{instructions(artifact) or ''}\n</prompt>"
-
-
-def objections(study: Study, artifact: Artifact, teaching: Sequence[Case]) -> set[str]:
-    return set(lint(artifact, baseline=study.baseline, cases=teaching))

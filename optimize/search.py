@@ -9,6 +9,7 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.ids import PSEUDONYM, canonical_json, content_id
 from tracemill.optimize.artifact import demo_from_case
+from tracemill.optimize.lint import lint
 from tracemill.optimize.provenance import supports
 from tracemill.protocols import ChatModel
 from tracemill.records import Artifact, Candidate, Case, Outcome
@@ -37,6 +38,17 @@ def apart(train: Sequence[Case], tune: Sequence[Case]) -> list[Case]:
     """The training cases of task groups that `tune` does not hold: nothing is tuned on what it was taught."""
     tuned = {case.task_group for case in tune}
     return [case for case in train if case.task_group not in tuned]
+
+
+def teaching(study: Study) -> list[Case]:
+    """The training cases apart from what is tuned on: those whose right output is known, all where it is of none."""
+    new = apart(study.train, study.tune)
+    return [case for case in new if case.expected is not None] or new
+
+
+def objections(study: Study, artifact: Artifact, cases: Sequence[Case]) -> set[str]:
+    """What lint objects to. Callers take off what it has against production's own prompt."""
+    return set(lint(artifact, baseline=study.baseline, cases=cases))
 
 
 def demonstrations(study: Study, *, per_group: int = 1, max_chars: int = 4000) -> list[Demonstration]:

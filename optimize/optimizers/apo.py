@@ -16,8 +16,8 @@ from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import with_instructions
 from tracemill.optimize.evidence import AS_DATA, GUIDANCE, Problems, inert, known_problems
 from tracemill.optimize.provenance import added
-from tracemill.optimize.reflection import Answered, Question, ask, batch_of, objections, shown_prompt, sorted_out, told
-from tracemill.optimize.search import PromptModel, apart, candidate, shuffled, tune_score, tuned
+from tracemill.optimize.reflection import Answered, Question, ask, batch_of, shown_prompt, sorted_out, told
+from tracemill.optimize.search import PromptModel, apart, candidate, objections, shuffled, teaching, tune_score, tuned
 from tracemill.records import Artifact, Candidate, Case
 from tracemill.study import Study
 
@@ -102,20 +102,19 @@ class Apo:
         return "apo"
 
     def search(self, study: Study) -> Iterator[Candidate]:
-        new = apart(study.train, study.tune)
-        teaching = shuffled([case for case in new if case.expected is not None] or new, self.seed)
-        if not teaching or not study.tune:
+        cases = shuffled(teaching(study), self.seed)
+        if not cases or not study.tune:
             return
-        problems = known_problems(study, new)
-        own = objections(study, study.baseline, teaching)
+        problems = known_problems(study, apart(study.train, study.tune))
+        own = objections(study, study.baseline, cases)
         order = shuffled(study.tune, self.seed)
         some = order[: ceil(len(order) * self.screen)]
         beam = [_Prompt(artifact=study.baseline, score=tuned(study, study.baseline))]
         seen = {study.baseline.to_json()}
         for number in range(self.rounds):
             found = []
-            for branch, artifact in self._edited(study, self._branches(study, problems, beam, teaching, number)):
-                if artifact.to_json() in seen or objections(study, artifact, teaching) - own:
+            for branch, artifact in self._edited(study, self._branches(study, problems, beam, cases, number)):
+                if artifact.to_json() in seen or objections(study, artifact, cases) - own:
                     continue
                 seen.add(artifact.to_json())
                 if _score(study, artifact, some) < _score(study, branch.parent.artifact, some):

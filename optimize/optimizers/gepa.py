@@ -7,7 +7,7 @@ from typing import Any
 from tracemill.errors import ConfigError
 from tracemill.optimize.evidence import GUIDANCE, Problems, known_problems
 from tracemill.optimize.guided import Bench
-from tracemill.optimize.search import PromptModel, apart
+from tracemill.optimize.search import PromptModel, apart, teaching
 from tracemill.records import Artifact, Candidate
 from tracemill.study import Study
 
@@ -35,12 +35,11 @@ class Gepa:
         return "gepa"
 
     def search(self, study: Study) -> Iterator[Candidate]:
-        new = apart(study.train, study.tune)
-        teaching = [case for case in new if case.expected is not None] or new
-        if not teaching or not study.tune:
+        cases = teaching(study)
+        if not cases or not study.tune:
             return
-        bench = Bench(study, self.name, teaching)
-        problems = known_problems(study, new)
+        bench = Bench(study, self.name, cases)
+        problems = known_problems(study, apart(study.train, study.tune))
         yield from bench.dialogue.run(lambda: self._compile(study.baseline, bench, problems))
 
     def _compile(self, baseline: Artifact, bench: Bench, problems: Problems) -> None:

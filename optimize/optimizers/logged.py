@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tracemill.errors import ConfigError
-from tracemill.optimize.lint import lint
-from tracemill.optimize.search import candidate, tuned
+from tracemill.optimize.search import candidate, objections, tuned
 from tracemill.records import Candidate
 from tracemill.study import Study
 
@@ -29,7 +28,7 @@ class Logged:
         return "logged"
 
     def search(self, study: Study) -> Iterator[Candidate]:
-        own = set(lint(study.baseline, baseline=study.baseline, cases=study.train))
+        own = objections(study, study.baseline, study.train)
         best = max((one.low for one in study.variants), default=0.0)
         hopeful = [one for one in study.variants if one.high >= best and one.artifact != study.baseline]
         hopeful.sort(key=lambda one: (-one.high, -one.n, one.site_version))
@@ -37,7 +36,7 @@ class Logged:
         for one in hopeful:
             if tried == self.most:
                 return
-            if set(lint(one.artifact, baseline=study.baseline, cases=study.train)) - own:
+            if objections(study, one.artifact, study.train) - own:
                 continue
             tried += 1
             yield candidate(study, self.name, one.artifact, tuned(study, one.artifact))

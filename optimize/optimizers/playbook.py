@@ -18,12 +18,11 @@ from tracemill.optimize.reflection import (
     Question,
     ask,
     batch_of,
-    objections,
     shown_prompt,
     sorted_out,
     told,
 )
-from tracemill.optimize.search import PromptModel, apart, candidate, shuffled, tuned
+from tracemill.optimize.search import PromptModel, apart, candidate, objections, shuffled, teaching, tuned
 from tracemill.records import Artifact, Candidate, Case
 from tracemill.study import Study
 
@@ -160,28 +159,27 @@ class Playbook:
         return "playbook"
 
     def search(self, study: Study) -> Iterator[Candidate]:
-        new = apart(study.train, study.tune)
-        teaching = shuffled([case for case in new if case.expected is not None] or new, self.seed)
-        if not teaching or not study.tune:
+        cases = shuffled(teaching(study), self.seed)
+        if not cases or not study.tune:
             return
-        problems = known_problems(study, new)
-        own = objections(study, study.baseline, teaching)
+        problems = known_problems(study, apart(study.train, study.tune))
+        own = objections(study, study.baseline, cases)
         scores = {study.baseline.to_json(): tuned(study, study.baseline)}
         lines: list[Line] = []
         seen: frozenset[str] = frozenset()
         for number in range(self.rounds):
             shown = active(lines, self.bullets)
             artifact = with_lines(study.baseline, shown)
-            deltas = self._read(study, artifact, shown, problems, seen, batch_of(teaching, self.batch, number), number)
+            deltas = self._read(study, artifact, shown, problems, seen, batch_of(cases, self.batch, number), number)
             seen = seen.union(*(one.sources for one in deltas))
-            fit = [replace(one, new=tuple(self._fit(study, one.new, teaching, own))) for one in deltas]
+            fit = [replace(one, new=tuple(self._fit(study, one.new, cases, own))) for one in deltas]
             lines = curated(lines, shown, fit)
             while True:
                 after = active(lines, self.bullets)
                 tried = with_lines(study.baseline, after)
                 added = {one.text for one in after} - {one.text for one in shown}
                 gone = {one.text for one in shown} - {one.text for one in after}
-                if objections(study, tried, teaching) - own:
+                if objections(study, tried, cases) - own:
                     if not added:
                         return
                     lines = [one for one in lines if one.text not in added]  # too long with them
@@ -227,11 +225,11 @@ class Playbook:
         return [_delta(answer, rests, len(shown)) for answer, (rests, _) in zip(answers, questions, strict=True)]
 
     @staticmethod
-    def _fit(study: Study, texts: Sequence[str], teaching: Sequence[Case], own: set[str]) -> Iterator[str]:
+    def _fit(study: Study, texts: Sequence[str], cases: Sequence[Case], own: set[str]) -> Iterator[str]:
         """The texts that lint has nothing against: one that it objects to costs no other."""
         for text in texts:
             alone = with_lines(study.baseline, [Line(text=text, sources=frozenset())])
-            if not objections(study, alone, teaching) - own:
+            if not objections(study, alone, cases) - own:
                 yield text
 
 

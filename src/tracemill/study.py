@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from tracemill.errors import ConfigError
@@ -47,7 +48,7 @@ class Variant:
     """95 % interval of the mean reward, clustered by task group."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """One site to be improved: production's artifact, the cases to learn from, and how to try a proposal.
 
@@ -73,11 +74,14 @@ class Study:
 
     def evaluate(self, artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
         """Outcomes of the artifact in the order of the cases. ConfigError where one of them is not of this study."""
-        known = {case.case_id for case in (*self.train, *self.tune)}
-        strange = [case.case_id for case in cases if case.case_id not in known]
+        strange = [case.case_id for case in cases if case.case_id not in self._own]
         if strange:
             raise ConfigError(f"case {strange[0]} is not one that site {self.site.site_id} is studied on")
         return self.replay(artifact, cases)
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        return frozenset(case.case_id for case in (*self.train, *self.tune))
 
 
 def refuse_gate_cases(*groups: Iterable[Case]) -> None:
