@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_settings import SETTINGS
 
 from tracemill import client
 from tracemill.warehouse import Lake
@@ -45,24 +46,7 @@ sys.addaudithook(audit)
 def project(desk: Any, endpoint: Any, tmp_path: Path) -> Path:
     """The toy desk as a project with a settings file."""
     desk.lake.close()
-    (tmp_path / "tracemill.toml").write_text(
-        f"""
-[[sources]]
-path = "logs"
-[[rewards]]
-kind = "feedback"
-[[rewards]]
-kind = "exact_match"
-[endpoint]
-base_url = "{endpoint.url}"
-model = "toy"
-[optimize]
-optimizers = ["labeled_few_shot"]
-[gate]
-valid_output = "billing|shipping|returns|account"
-latency_ratio = 1e6
-"""
-    )
+    (tmp_path / "tracemill.toml").write_text(SETTINGS.format(url=endpoint.url))
     return tmp_path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_settings import SETTINGS
 
 from tracemill import client
 from tracemill.errors import BusyError, ConfigError, QueryError
@@ -21,23 +22,6 @@ pytestmark = [
     pytest.mark.usefixtures("orchestrator"),
     pytest.mark.skipif(find_spec("prefect") is None, reason="prefect is not installed"),
 ]
-
-SCHEDULED = """
-[[sources]]
-path = "logs"
-[[rewards]]
-kind = "feedback"
-[[rewards]]
-kind = "exact_match"
-[endpoint]
-base_url = "{url}"
-model = "toy"
-[optimize]
-optimizers = ["labeled_few_shot"]
-[gate]
-valid_output = "billing|shipping|returns|account"
-latency_ratio = 1e6
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +45,7 @@ def first(orchestrator: None, toy_logs: Any, attended: Any, tmp_path_factory: py
     root.mkdir()
     toy_logs(root, range(100))
     desk = attended(root)
-    (root / "tracemill.toml").write_text(SCHEDULED.format(url=desk.endpoint.url))
+    (root / "tracemill.toml").write_text(SETTINGS.format(url=desk.endpoint.url))
     verdicts = scheduled_nightly(str(root))
     return First(desk=desk, verdicts=verdicts, asked=len(desk.endpoint.asked))
 
