@@ -36,6 +36,8 @@ class Lesson:
     tune: tuple[Case, ...]
     verifiable: float
     """Share of the judged cases whose replay somebody can judge."""
+    judgeable: frozenset[str]
+    """Ids of the cases whose replays somebody can judge."""
     snapshot: int
 
     @property
@@ -57,7 +59,7 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             "sites_per_night is above 1, and a channel holds one bundle: set [gate] channel = "
             f"'{night.config.gate.channel}.{{agent}}' in tracemill.toml"
         )
-    worth: list[tuple[float, Site, list[Case], float]] = []
+    worth: list[tuple[float, Site, list[Case], frozenset[str]]] = []
     lessons: list[Lesson] = []
     left: list[str] = []
     wanted = None if night.config.agent_match is None or site_id is not None else re.compile(night.config.agent_match)
@@ -84,11 +86,11 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             judged = [case.reward for case in known if case.reward is not None]
             failure = 1 - sum(judged) / len(judged) if judged else 1.0
             can = grading.verifiable(night, site)
-            verifiable = sum(map(can, known)) / len(known)
+            judgeable = frozenset(case.case_id for case in known if can(case))
             gain = min(failure, rooms.get((site.site_id, site.site_version), failure))
-            worth.append((site.n_calls * gain * verifiable / _length(known), site, known, verifiable))
+            worth.append((site.n_calls * gain * len(judgeable) / len(known) / _length(known), site, known, judgeable))
         worth.sort(key=lambda one: (-one[0], one[1].site_id))
-        for _, site, known, verifiable in worth:
+        for _, site, known, judgeable in worth:
             if len(lessons) == keep:
                 left.append(f"site {called(site)}: not tonight, sites_per_night is {keep}")
                 continue
@@ -101,7 +103,8 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
                 production=production(con, site, night),
                 train=tuple(train),
                 tune=tuple(tune),
-                verifiable=verifiable,
+                verifiable=len(judgeable) / len(known),
+                judgeable=judgeable,
                 snapshot=snapshot,
             )
             lessons.append(lesson)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from tracemill.mining import notes
 from tracemill.mining import sites as mined_sites
 from tracemill.optimize import artifact as artifacts
-from tracemill.pipelines import grading, replaying
+from tracemill.pipelines import replaying
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact
@@ -20,8 +20,7 @@ def study(night: Night, lesson: Lesson, start: Artifact, evaluate: Evaluate) -> 
     # By the groups' keyed names: a draw that neither time nor content decides.
     drawn = sorted(lesson.tune, key=lambda case: case.task_group)
     # What nobody can judge of a replay compares nothing.
-    can = grading.verifiable(night, lesson.site)
-    drawn = [case for case in drawn if can(case)] or drawn
+    drawn = [case for case in drawn if case.case_id in lesson.judgeable] or drawn
     with night.learner(lesson.snapshot) as con:
         said = notes.notes(con, lesson.train, sealed=night.config.combined.sealed)
         hints = notes.hints(con, lesson.site)
