@@ -33,6 +33,16 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """What a race found, and how each optimizer did in it."""
+
+    candidates: list[Candidate]
+    """Each once, after the production artifact."""
+    standings: list[Standing]
+    """In the order of the optimizers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backing:
     """How many distinct users must stand behind what a candidate adds, so that no one person writes a prompt."""
 
@@ -67,15 +77,14 @@ def run(
     on_candidate: Callable[[Candidate], None],
     on_error: Callable[[str, Exception], None] | None = None,
     ledger: Ledger | None = None,
-    standings: list[Standing] | None = None,
     backing: Backing = Backing(),
-) -> list[Candidate]:
+) -> Race:
     """All candidates found, after the production artifact with its own tuning score.
 
     With a `ledger` the optimizers race for its budget by successive halving (Jamieson and Talwalkar 2016): each round
     they have equal shares, and of those that are not done the better half, by their best tuning score, goes on. A
     search goes on by beginning again: its cached answers cost nothing. Without one each runs to its end in turn.
-    How each did is appended to `standings`. Candidates without the `backing` are none.
+    Candidates without the `backing` are none.
 
     `on_candidate` hears each as it is found, production included. An optimizer that fails is told to `on_error`
     (name, error; None: the log) and the others run; a used-up budget ends the run, with all found until then.
@@ -87,8 +96,7 @@ def run(
     found = _Found(production(study, tune_score(study.tune, own)), on_candidate)
     study = replace(study, scorable=frozenset(one.case_id for one in own if one.reward is not None))
     racing = [(one, Standing(optimizer=one.name)) for one in optimizers]
-    if standings is not None:
-        standings += [standing for _, standing in racing]
+    race = Race(candidates=found.candidates, standings=[standing for _, standing in racing])
     rounds = _rounds(len(racing), study, ledger)
     for number in range(rounds):
         later = (rounds - number - 1) * len(racing)
@@ -98,7 +106,7 @@ def run(
                 for _, one in racing:
                     one.ended = "budget" if one.ended == "racing" else one.ended
                 tell(optimizer.name, error)
-                return found.candidates
+                return race
             if error is not None and not isinstance(error, BudgetError):
                 tell(optimizer.name, error)
         racing = _better_half(racing)
@@ -106,7 +114,7 @@ def run(
             break
     for _, standing in racing:
         standing.ended = "budget"
-    return found.candidates
+    return race
 
 
 def _rounds(n: int, study: Study, ledger: Ledger | None) -> int:

@@ -65,19 +65,18 @@ def _search(
         if not room.worth(wanted):
             skipped = {"status": "skipped", "skipped": room.sentence(wanted), "calls": replay.ledger.spent.calls}
             return [], {**skipped, **room_found}
-    candidates = portfolio.run(
+    race = portfolio.run(
         study,
         searches,
         on_candidate=found,
         on_error=lambda name, error: failed.update({name: f"{type(error).__name__}: {error}"}),
         ledger=replay.ledger,
-        standings=(standings := list[portfolio.Standing]()),
         backing=portfolio.Backing(line=settings.min_users, demonstration=settings.min_demonstration_users),
     )
-    spent = replay.ledger.spent
+    candidates, spent = race.candidates, replay.ledger.spent
     detail: dict[str, Any] = {"candidates": len(candidates), "calls": spent.calls, "cached": spent.cached}
     detail.update(room_found, usd=spent.usd)
-    detail["race"] = [asdict(one) for one in standings]
+    detail["race"] = [asdict(one) for one in race.standings]
     if failed:
         detail["failed"] = failed
     behind = choosing.not_better(candidates)

@@ -210,7 +210,7 @@ def test_a_portfolio_reports_production_first_and_survives_a_failing_optimizer()
         [Failing(ValueError("broken")), make("nearest"), make("labeled_few_shot")],
         on_candidate=heard.append,
         on_error=lambda name, error: errors.append((name, str(error))),
-    )
+    ).candidates
     assert heard == found
     assert (found[0].branch, found[0].artifact, found[0].tune_score, found[0].tune_n) == ("production", BASE, 0.0, 12)
     assert errors == [("failing", "broken")]
@@ -238,10 +238,10 @@ def test_a_portfolio_ends_with_its_budget_and_goes_on_from_the_cache():
         optimizers,
         on_candidate=lambda one: None,
         on_error=lambda name, error: errors.append((name, type(error))),
-    )
+    ).candidates
     assert errors == [("labeled_few_shot", BudgetError)]
     assert [one.optimizer for one in found] == ["production", "nearest", "nearest"]
     second = Agent()
-    all_found = run(study(evaluator(second, None, cache)), optimizers, on_candidate=lambda one: None)
+    all_found = run(study(evaluator(second, None, cache)), optimizers, on_candidate=lambda one: None).candidates
     assert all_found[:3] == found
     assert second.calls == 12 * 7 - 40

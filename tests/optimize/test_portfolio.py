@@ -31,16 +31,15 @@ def wasteful(name="wasteful", n=99):
 
 
 def race(optimizers, calls, *, cache=None, agent=None):
-    ledger, standings, told = Ledger(Budget(calls=calls)), [], []
-    found = run(
+    ledger, told = Ledger(Budget(calls=calls)), []
+    ran = run(
         study(evaluator(agent or Agent(), cache=cache, ledger=ledger)),
         optimizers,
         on_candidate=lambda one: None,
         on_error=lambda name, error: told.append((name, type(error))),
         ledger=ledger,
-        standings=standings,
     )
-    return found, {one.optimizer: one for one in standings}, told, ledger.spent.calls
+    return ran.candidates, {one.optimizer: one for one in ran.standings}, told, ledger.spent.calls
 
 
 def test_what_finds_nothing_makes_room_for_what_does():
@@ -70,7 +69,7 @@ def test_a_prompt_that_gives_its_judges_nothing_to_judge_is_not_better():
 
     level = evaluator(Evading())
     judged = Judged(model=level.model, grade=level.grade, valid=level.valid)
-    found = run(study(judged), [Trying("evading", ["evade"])], on_candidate=lambda one: None)
+    found = run(study(judged), [Trying("evading", ["evade"])], on_candidate=lambda one: None).candidates
     assert [(one.tune_score, one.tune_n) for one in found] == [(0.25, 12), (0.25, 12)]
     assert winner(found) == []
 

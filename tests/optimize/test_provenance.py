@@ -6,7 +6,7 @@ from triage import BASE, RULE, TRAIN, TUNE, Writer, case_of, evaluator, make, st
 
 from tracemill.optimize import provenance
 from tracemill.optimize.artifact import instructions, with_demonstrations, with_instructions
-from tracemill.optimize.portfolio import Backing, Standing, run
+from tracemill.optimize.portfolio import Backing, run
 from tracemill.optimize.search import candidate, demonstrations
 from tracemill.study import Hint
 
@@ -66,16 +66,14 @@ def test_every_line_that_a_writer_adds_is_backed_by_what_it_was_shown():
 def test_what_one_user_taught_is_no_candidate():
     alone = [case_of(n, user="loud") for n in range(16)]
     for train, refused in ((alone, True), (TRAIN, False)):
-        standings: list[Standing] = []
-        found = run(
+        race = run(
             study(evaluator(), train=train, variants=()),
             [make("gepa", Writer()), make("nearest")],
             on_candidate=lambda one: None,
-            standings=standings,
             backing=Backing(line=2),
         )
-        written = [one for one in found if provenance.added(BASE, one.artifact)]
+        written = [one for one in race.candidates if provenance.added(BASE, one.artifact)]
         assert bool(written) is not refused
-        assert (standings[0].refused > 0) is refused
-        assert any(one.optimizer == "nearest" for one in found), "a demonstration may be one user's"
+        assert (race.standings[0].refused > 0) is refused
+        assert any(one.optimizer == "nearest" for one in race.candidates), "a demonstration may be one user's"
     assert len(TUNE) == 12
