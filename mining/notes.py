@@ -14,20 +14,17 @@ _CHARS = 1_000
 _WORTH = 0.5
 
 
-def notes(
-    con: duckdb.DuckDBPyConnection, cases: Sequence[Case], *, sealed: Sequence[str] = ()
-) -> dict[str, tuple[Note, ...]]:
+def notes(con: duckdb.DuckDBPyConnection, cases: Sequence[Case]) -> dict[str, tuple[Note, ...]]:
     """By case_id, what people, judges and tools said of logged answers that were not good, and what users said next.
 
-    Of a note on a whole episode each of its cases hears. Text is as logged, at most 1,000 characters. `sealed`: judges
-    that nothing is learned from.
+    Of a note on a whole episode each of its cases hears. Text is as logged, at most 1,000 characters.
     """
     poor = [case for case in cases if case.reward is None or (case.sure_reward or 0.0) < _WORTH]
     if not poor:
         return {}
     wanted = sorted({case.trajectory_id for case in poor})
     of_step: dict[tuple[str, int | None], list[Note]] = defaultdict(list)
-    for row in table(con, "notes", {"trajectories": wanted, "sealed": ["", *sealed]}).to_pylist():
+    for row in table(con, "notes", {"trajectories": wanted}).to_pylist():
         of_step[row["trajectory_id"], row["step"]].append(Note(voice=row["voice"], text=row["text"][:_CHARS]))
     found = {}
     for case in poor:

@@ -22,7 +22,7 @@ def study(night: Night, lesson: Lesson, start: Artifact, evaluate: Evaluate) -> 
     # What nobody can judge of a replay compares nothing.
     drawn = [case for case in drawn if case.case_id in lesson.judgeable] or drawn
     with night.learner(lesson.snapshot) as con:
-        said = notes.notes(con, lesson.train, sealed=night.config.combined.sealed)
+        said = notes.notes(con, lesson.train)
         hints = notes.hints(con, lesson.site)
         ran = notes.versions(con, lesson.site)
         variants = []

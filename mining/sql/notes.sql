@@ -15,7 +15,7 @@ judged as (
         source, name, value, label, evidence
     from scores
     where target_kind in ('trajectory', 'step') and source in ('human', 'user', 'llm', 'model')
-        and name not in ('correction', 'combined', 'combined_low') and not list_contains($sealed, name)
+        and name not in ('correction', 'combined', 'combined_low')
         and if(target_kind = 'step', regexp_replace(target_id, '/[0-9]+$', ''), target_id)
             in (select trajectory_id from wanted)
     qualify row_number() over (

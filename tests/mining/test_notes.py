@@ -24,10 +24,10 @@ def desk(lake: Any) -> Any:
     return lake
 
 
-def known(lake: Any, **options: Any) -> dict[str, tuple[Note, ...]]:
+def known(lake: Any) -> dict[str, tuple[Note, ...]]:
     lake.apply(sites.recover(lake.con, now_ns=1))
     (site,) = sites.load(lake.con)
-    return notes.notes(lake.con, cases.load(lake.con, site, pool="learn"), **options)
+    return notes.notes(lake.con, cases.load(lake.con, site, pool="learn"))
 
 
 def test_people_users_judges_and_tools_are_heard_on_what_went_wrong(desk: Any) -> None:
@@ -87,13 +87,10 @@ def test_what_another_conversation_begins_with_is_nothing_that_a_user_said_next(
     }
 
 
-def test_sealed_judges_are_never_heard_and_long_notes_are_cut(desk: Any) -> None:
+def test_long_notes_are_cut(desk: Any) -> None:
     desk.score("t0", "combined", 0.0)
-    evidence = json.dumps({"criteria": {"polite": {"met": 0.0}}})
-    desk.score("t0", "secret", 0.0, source="llm", evidence=evidence)
-    assert known(desk, sealed=["secret"]) == {}
     desk.score("t0", "review", 0.0, source="human", label="x" * 5_000)
-    assert len(known(desk, sealed=["secret"])["t0/0"][0].text) == 1_000
+    assert len(known(desk)["t0/0"][0].text) == 1_000
 
 
 def test_only_confirmed_findings_of_the_site_or_its_agent_are_hints(desk: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import logged_case
 import pyarrow as pa
 
+from tracemill.mining import notes
 from tracemill.pipelines import judging, validating
 from tracemill.pipelines.config import Config, RewardConfig
 from tracemill.schema import SCORES
@@ -32,8 +33,9 @@ def test_a_sealed_verifier_judges_no_tuning(tmp_path: Any) -> None:
 
 
 def test_what_learns_reads_no_sealed_scores(desk: Any) -> None:
+    said = {"target_kind": "trajectory", "target_id": "t", "value": 0.0, "source": "human", "at": 1}
     rows = [
-        {"score_id": name, "target_kind": "trajectory", "target_id": "t", "name": name, "value": 1.0, "at": 1}
+        {**said, "score_id": name, "name": name, "label": f"{name} objects"}
         for name in ("exact_match", "feedback", "reward")
     ]
     with desk.lake.transaction("test") as tx:
@@ -47,10 +49,13 @@ def test_what_learns_reads_no_sealed_scores(desk: Any) -> None:
     (warning,) = validating.warnings(misspelt)
     assert "sealed names exact_macth, but no reward and no score is called so" in warning
 
+    poor = logged_case.case(reward=0.0)
     for snapshot in (None, desk.lake.snapshot_id()):
         for table in ("scores", "rewards"):
             with night.learner(snapshot) as con:
                 assert names(con, table) == ["feedback"]
+                (heard,) = notes.notes(con, [poor])["t/0"]
+                assert heard.text == "feedback objects", "nor does an optimizer hear what they found wrong"
             with night.judge("feedback", snapshot) as con:
                 assert names(con, table) == ["feedback"]
             with night.judge("exact_match", snapshot) as con:
