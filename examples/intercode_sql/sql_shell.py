@@ -3,6 +3,7 @@
 Databases are opened read-only and never change; a query that writes, runs too long or gives too much is told so.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ from tracemill.rewards.sql_execution import extract_sql
 from tracemill.rewards.sqlite import Database, RefusedError, Rows, same
 
 SUBMIT = "submit"
+LOOK = re.compile(
+    r"sqlite_(?:master|schema)|information_schema"
+    r"|(?:\A|execute\[|```\w*\n)\s*(?:show\s+(?:tables|columns|create)|desc(?:ribe)?\s+\w|pragma\s|\.(?:schema|tables))",
+    re.IGNORECASE,
+)
+"""How SQLite, MySQL and most others are asked what tables there are, and with which columns."""
 
 
 class SqlShell:
@@ -25,21 +32,22 @@ class SqlShell:
         *,
         databases: str,
         turns: int = 10,
+        looks: int = 0,
         show_schema: bool = False,
         timeout_s: float = 5.0,
         max_rows: int = 100_000,
         shown: int = 2_000,
     ) -> None:
-        """`turns`: queries in one episode, 1 for agents that answer at once. `shown`: characters of an observation."""
+        """`turns`: queries in one episode, 1 for agents that answer at once. `shown`: characters of what one gives."""
         self._folder = Path(databases).resolve()
         if not self._folder.is_dir():
             raise FileNotFoundError(f"there is no folder of databases at {self._folder}")
-        self._turns, self._show_schema, self._shown = turns, show_schema, shown
+        self._turns, self._looks, self._show_schema, self._shown = turns, looks, show_schema, shown
         self._limits = {"timeout_s": timeout_s, "max_rows": max_rows}
         self._database: Database | None = None
         self._gold: Rows = []
         self._result: Rows | None = None
-        self._asked = 0
+        self._asked, self._looked = 0, 0
 
     def reset(self, task: Mapping[str, Any]) -> str:
         path = (self._folder / f"{task['db']}.sqlite").resolve()
@@ -47,14 +55,17 @@ class SqlShell:
             raise FileNotFoundError(f"there is no database {task['db']} in {self._folder}")
         self._database = Database(path=path, **self._limits)
         self._gold = self._database.read(str(task["gold"]))
-        self._result, self._asked = None, 0
-        return f"The tables are:\n{self._database.schema()}" if self._show_schema else ""
+        self._result, self._asked, self._looked = None, 0, 0
+        return _tables(self._database) if self._show_schema else ""
 
     def step(self, action: str) -> tuple[str, float | None, bool]:
         if self._database is None:
             raise RuntimeError("reset() was not called")
         if action.strip().rstrip(".").lower().endswith(SUBMIT):
             return "", self._reward(), True
+        if self._looked < self._looks and LOOK.search(action):
+            self._looked += 1
+            return _tables(self._database), None, False
         self._asked += 1
         query = extract_sql(action)
         self._result = None
@@ -73,3 +84,7 @@ class SqlShell:
         if not self._gold:
             return None
         return 0.0 if self._result is None else float(same(self._result, self._gold))
+
+
+def _tables(database: Database) -> str:
+    return f"The tables are:\n{database.schema()}"

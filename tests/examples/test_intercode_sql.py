@@ -62,6 +62,28 @@ def test_one_turn_is_over_with_its_first_query(databases: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "look",
+    [
+        "SELECT sql FROM sqlite_master WHERE type = 'table';",
+        "execute[SHOW TABLES]",
+        "```sql\nDESCRIBE singer\n```",
+        "PRAGMA table_info(singer)",
+        "select column_name from information_schema.columns",
+        ".schema",
+    ],
+)
+def test_a_look_at_how_the_tables_are_made_is_no_query_as_often_as_it_is_allowed(databases: Path, look: str) -> None:
+    sql = shell(databases, turns=1, looks=1)
+    sql.reset(TASK)
+    seen, reward, over = sql.step(look)
+    assert seen.lower().startswith("the tables are:\ncreate table singer")
+    assert (reward, over) == (None, False)
+    assert sql.step(look)[1:] == (0.0, True), "the second one is the query of the episode"
+    sql.reset(TASK)
+    assert sql.step("select name from singer order by name desc limit 9")[1:] == (1.0, True), "and no look is needed"
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "drop table singer",
@@ -97,12 +119,17 @@ def test_what_cannot_be_judged_is_no_reward_and_what_is_missing_is_an_error(data
 def test_the_project_that_is_written_is_one(tmp_path: Path) -> None:
     (tmp_path / "data/intercode-sql/databases").mkdir(parents=True)
     project = module("project")
+    url = "http://127.0.0.1:8000/v1"
+    options = project.Options(endpoint=project.remote(url, "agent"), writing=project.writing(url, "writer"), calls=900)
     with pytest.raises(SystemExit, match=r"no tasks\.jsonl"):
-        project.write(tmp_path / "data", tmp_path / "sql", endpoint='local = "smollm2"')
+        project.write(tmp_path / "data", tmp_path / "sql", options)
     (tmp_path / "data/intercode-sql/tasks.jsonl").write_text("")
-    project.write(tmp_path / "data", tmp_path / "sql", endpoint='local = "smollm2"')
+    project.write(tmp_path / "data", tmp_path / "sql", options)
     config = settings.load(tmp_path / "sql")
-    assert config.optimize.ladder == ("lint", "executed")
+    assert (config.endpoint.base_url, config.endpoint.model) == (url, "agent")
+    assert (config.optimize.reflection_url, config.optimize.reflection_model) == (url, "writer")
+    assert (config.optimize.ladder, config.optimize.max_calls) == (("lint", "executed"), 900)
+    assert config.environment.max_steps == 1 + config.environment.options["looks"]
     assert config.environment.make == "sql_shell:SqlShell"
     assert Path(config.environment.options["databases"]).is_dir()
 
