@@ -1,6 +1,7 @@
 """The ladder of a night: which levels try a prompt of a site, on one cache and one account, and how each is judged."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -124,8 +125,9 @@ def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, gr
             made: Environment = make(**options)
         except Exception as error:
             raise ConfigError(f"{where} with {options}: {type(error).__name__}: {error}") from error
-        if isinstance(made, Closes):
-            made.close()  # only to see early whether the options are right; each episode has its own
+        if isinstance(made, Closes):  # only to see early whether the options are right; each episode has its own
+            with suppress(Exception):  # some cannot be closed before they are begun
+                made.close()
         return Executed(
             model=model,
             make=lambda: make(**options),

@@ -1,7 +1,7 @@
 """The site run for real: the agent acts in an environment, which says how it went."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -65,15 +65,11 @@ class Executed:
     def _begun(self, artifact: Artifact, case: Case, opened: ExitStack) -> "_Run | Outcome":
         try:
             environment = self.make()
-            if isinstance(environment, Closes):
-                opened.enter_context(closing(environment))
-            seen = environment.reset(case.task)
         except Exception as error:  # noqa: BLE001 - somebody else's code: whatever it raises is a fault of this case
             return unknown(case, _told(error), fidelity=self.fidelity)
         run = _Run(artifact=artifact, case=case, seed=self.seed, environment=environment)
-        if seen:
-            run.turns.append({"role": "user", "content": seen})
-        run.ask()
+        opened.callback(run.close)
+        run.begin()
         return run
 
     def _outcome(self, run: "_Run") -> Outcome:
@@ -107,6 +103,25 @@ class _Run:
     answers: list[Completion] = field(default_factory=list)
     reward: float | None = None
     fault: str | None = None
+
+    def begin(self) -> None:
+        try:
+            seen = self.environment.reset(self.case.task)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.fault = _told(error)
+            return
+        if seen:
+            self.turns.append({"role": "user", "content": seen})
+        self.ask()
+
+    def close(self) -> None:
+        """Raises nothing: it would cost the other cases, or hide why the level ends."""
+        if not isinstance(self.environment, Closes):
+            return
+        try:
+            self.environment.close()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.fault = self.fault or _told(error)
 
     def hear(self, answer: Completion, max_steps: int) -> None:
         self.request = None

@@ -7,7 +7,7 @@ from hashlib import md5
 import pytest
 from flights import BASE, BOOK, BOOKED, FIND, Scripted, answer, calling, case, episode, saying, user
 
-from tracemill.errors import ConfigError
+from tracemill.errors import BudgetError, ConfigError
 from tracemill.optimize.artifact import baseline
 from tracemill.optimize.ladder import Executed, Simulated, one_by_one
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
@@ -22,9 +22,9 @@ class Counter:
         self.closed = False
 
     def reset(self, task):
+        self.task, self.seen = task, []
         if task.get("fault") == "reset":
             raise OSError("no such place")
-        self.task, self.seen = task, []
         return task.get("first", "")
 
     def step(self, action):
@@ -39,6 +39,8 @@ class Counter:
 
     def close(self):
         self.closed = True
+        if self.task.get("fault") == "close":
+            raise OSError("it hangs")
 
 
 def level(model, made=None, **options):
@@ -84,7 +86,10 @@ def test_the_number_of_calls_is_bounded_and_no_reward_is_not_zero():
         level(model, max_steps=0)
 
 
-@pytest.mark.parametrize(("fault", "said"), [("reset", "no such place"), ("step", "broken"), ("reward", "7.0")])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("reset", "no such place"), ("step", "broken"), ("reward", "7.0"), ("close", "it hangs")],
+)
 def test_faults_of_the_environment_are_told_and_are_no_reward(fault, said):
     good, bad = case("a", values=TALK, task={"wanted": 1}), case("b", values=TALK, task={"wanted": 1, "fault": fault})
     model = Scripted(saying("stop"))
@@ -93,6 +98,12 @@ def test_faults_of_the_environment_are_told_and_are_no_reward(fault, said):
     assert (second.reward, second.valid in (None, True)) == (None, True)
     assert second.completion.error.startswith("the environment failed: ")
     assert said in second.completion.error
+
+
+def test_an_environment_that_cannot_be_closed_does_not_hide_that_the_budget_is_used_up():
+    model = CachedModel(Scripted(saying("go")), Rows(), Ledger(Budget(calls=1)), now_ns=1)
+    with pytest.raises(BudgetError):
+        level(model)(BASE, [case(values=TALK, task={"wanted": 3, "fault": "close"})])
 
 
 def test_a_prompt_without_a_conversation_goes_on_behind_it():
