@@ -18,7 +18,6 @@ reworded with one of 20 %. Asked for prose (a critique, a summary) it says the s
 fixed by the request, sampling parameters included.
 """
 
-import json
 import random
 import re
 from collections import Counter
@@ -27,11 +26,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from harness.simulated import BARE, CODES, OPENING, POLICIES, World, wording
+from harness.writing import asked
 from tracemill.records import ChatRequest, Completion
 
 _PROMPT = re.compile(re.escape(OPENING) + r"(?:\s*\n[ \t]*(?:- |What experience |\[\d+\] |</?p|Its p)[^\n]*)*")
 _WINDOW = re.compile(r"#\d{4}: ")
-_FIELDS = re.compile(r"\[\[ ## (\w+) ## \]\]|`(\w+)`|\"(\w+)\": \[?\"…\"")
 _EMPTY = (
     "Be thorough, polite and precise.",
     "Think carefully before you reply.",
@@ -60,22 +59,12 @@ class SimulatedWriter:
 
     def _reply(self, request: ChatRequest) -> str:
         rng = random.Random(f"writer/{self.world.seed}/{request.replay_key.partition('/')[0]}")
-        texts = [str(message["content"]) for message in request.messages]
-        shown = texts[-1].replace("\\n", "\n")
-        tail = shown.strip().rsplit("\n", 1)[-1]
-        names = [name for found in _FIELDS.findall(tail) for name in found if name and name != "completed"]
-        if not names:
-            raise ValueError(f"the simulated writer does not see what it is to write: {tail!r}")
+        wanted = asked(request.messages, request.params)
+        shown = wanted.shown
         prompts = _PROMPT.findall(shown)
         rules = self._rules(rng, _PROMPT.sub(" ", shown))
-        fields = {name: self._field(rng, name, prompts[-1] if prompts else OPENING, rules, shown) for name in names}
-        if "JSON" in tail or request.params.get("response_format"):
-            return json.dumps(fields)
-        told = [
-            f"[[ ## {name} ## ]]\n{text if isinstance(text, str) else json.dumps(text)}"
-            for name, text in fields.items()
-        ]
-        return "\n\n".join([*told, "[[ ## completed ## ]]"])
+        start = prompts[-1] if prompts else OPENING
+        return wanted.told({name: self._field(rng, name, start, rules, shown) for name in wanted.fields})
 
     def _field(
         self, rng: random.Random, name: str, prompt: str, rules: Mapping[int, str], shown: str
