@@ -34,6 +34,9 @@ def prompt_branch(config: Config) -> str | None:
                 "set reflection_model and reflection_url"
             )
         optimizers.build(name, reflection=writer, **dict(chosen.options.get(name, {})))
+    if chosen.tool_descriptions and not optimizers.WRITE_TOOLS.intersection(chosen.optimizers):
+        can = " and ".join(sorted(optimizers.WRITE_TOOLS))
+        raise ConfigError(f"[optimize] tool_descriptions: none of the optimizers writes any; {can} do")
     return ", ".join(chosen.optimizers)
 
 

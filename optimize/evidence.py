@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill import client
+from tracemill.optimize.components import MOST_CHARS
 from tracemill.records import Case
 from tracemill.study import Study, Voice
 
@@ -21,6 +22,11 @@ AS_DATA = (
 GUIDANCE = (
     "Write general instructions: do not quote the examples, name no person, and do not mention how answers are "
     "checked. Anything written as {{name}} is filled in later and must be kept as it is."
+)
+TOOL_GUIDANCE = (
+    "Write what the tool is for, when it is to be called and when not, and what its parameters take, in plain text of "
+    f"at most {MOST_CHARS} characters. Its name and parameters stay as they are. Do not quote the examples, name no "
+    "person, and do not mention how answers are checked."
 )
 
 _SPEAKER: dict[Voice, str] = {
@@ -70,6 +76,14 @@ def said_of(study: Study, cases: Iterable[Case], *, most: int = 4, max_chars: in
         logged = quoted(case.logged_output, max_chars)
         lines.append(f"Of the answer in the log, {logged}, {_SPEAKER[note.voice]}: {quoted(note.text, max_chars)}")
     return "\n".join(lines)
+
+
+def about(study: Study, cases: Iterable[Case], output: str) -> list[str]:
+    """All that is known of an answer to these cases, unquoted: it, what is right, and what was said of logged ones."""
+    known = [output]
+    for case in cases:
+        known += [case.expected or "", *(note.text for note in study.notes.get(case.case_id, ()))]
+    return known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

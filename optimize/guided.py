@@ -18,7 +18,7 @@ from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
-from tracemill.optimize.evidence import feedback
+from tracemill.optimize.evidence import about, feedback
 from tracemill.optimize.provenance import Lines
 from tracemill.optimize.replay import named, output_of
 from tracemill.optimize.search import PromptModel, candidate, objections, tune_score
@@ -202,6 +202,10 @@ class Bench:
     def feedback(self, values: Mapping[str, Any], output: str) -> str:
         """How this output did on the cases with these values, and what was said of the logged answer to them."""
         return feedback(self._study, self._cases(values), self.reward(values, output), self.expected(values))
+
+    def about(self, values: Mapping[str, Any], output: str) -> list[str]:
+        """All that is known of this output on the cases with these values, unquoted."""
+        return about(self._study, self._cases(values), output)
 
     def shown(self, trajectories: Iterable[str]) -> None:
         """Notes that candidates from now on rest on these episodes, too."""

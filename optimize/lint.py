@@ -6,6 +6,7 @@ from typing import Any
 
 from tracemill.ids import PSEUDONYM, canonical_json
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of, slots_of
+from tracemill.optimize.components import MOST_CHARS, descriptions
 from tracemill.records import Artifact, Case
 
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
@@ -79,11 +80,13 @@ def lint(
     Of instructions only what differs from the baseline is objected to, except that personal data and secrets are
     objected to wherever they are constant text. `cases` are the logs that instructions must not copy from;
     demonstrations are copies by nature, so they must say which trajectory they come from. Tools may be described in
-    other words; their names and parameters are production's. The prompt with its longest demonstrations, slot values
-    not counted, has at most `max_tokens` tokens by `count`, or `max_chars` characters where no tokenizer is known.
+    other words, though not in none or too many; their names and parameters are production's. The prompt with its
+    longest demonstrations, slot values not counted, has at most `max_tokens` tokens by `count`, or `max_chars`
+    characters where no tokenizer is known.
     """
     return [
         *_shape(artifact, baseline),
+        *_descriptions_of_tools(artifact, baseline),
         *_private(artifact),
         *_added(artifact, baseline),
         *_copied(artifact, baseline, cases),
@@ -115,6 +118,22 @@ def _shape(artifact: Artifact, baseline: Artifact) -> Iterator[str]:
     for name in _FORM:
         if asked.get(name) != before.get(name):
             yield f"{name} differs from production's: whoever reads the answers relies on it"
+
+
+def _descriptions_of_tools(artifact: Artifact, baseline: Artifact) -> Iterator[str]:
+    before, slots = descriptions(baseline), _slots(baseline)
+    for name, text in descriptions(artifact).items():
+        own = before.get(name, "")
+        if text == own:
+            continue
+        if not text.strip():
+            yield f"the description of {name} is gone"
+        if len(text) > max(MOST_CHARS, len(own)):
+            most = max(MOST_CHARS, len(own))
+            yield f"the description of {name} has {len(text)} characters; at most {most} may be"
+        for slot in sorted(slots):
+            if f"{{{{{slot}}}}}" in text and f"{{{{{slot}}}}}" not in own:
+                yield f"the description of {name} holds the slot {slot!r}, which nobody fills there"
 
 
 def _private(artifact: Artifact) -> Iterator[str]:
@@ -189,7 +208,7 @@ def _undescribed(schema: Any) -> Any:
             # A parameter may itself be called so; then it is a schema and no text.
             key: _undescribed(value)
             for key, value in schema.items()
-            if key != "description" or not isinstance(value, str)
+            if key != "description" or not isinstance(value, str | None)
         }
     return [_undescribed(one) for one in schema] if isinstance(schema, list | tuple) else schema
 

@@ -5,6 +5,7 @@ DSPy cleans instructions (`inspect.cleandoc`): the raw text stays in the artifac
 cleaned text is still the one that was cleaned from it.
 """
 
+import copy
 import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from tracemill import client
 from tracemill.errors import TracemillError
 from tracemill.optimize.artifact import demo_from_case, instructions, slots_of, with_demonstrations, with_instructions
+from tracemill.optimize.components import components, tool_of, with_component
 from tracemill.records import Artifact, Case
 
 # Keywords that dspy.Predict keeps for itself.
@@ -93,6 +95,17 @@ class RawChatAdapter(dspy.Adapter):  # type: ignore[misc]
         # Changed demonstrations are what the optimizer wants shown: all of them, in its order.
         return changed if shown == _own_demos(self.artifact) else with_demonstrations(changed, shown)
 
+    def describing(self, texts: Mapping[str, str]) -> "RawChatAdapter":
+        """The adapter of the same artifact with these components (components.py)."""
+        artifact = self.artifact
+        for name, text in texts.items():
+            artifact = with_component(artifact, name, text)
+        if artifact is self.artifact:
+            return self
+        other = copy.copy(self)
+        other.artifact = artifact
+        return other
+
     def format(self, signature: type[dspy.Signature], demos: list[Any], inputs: dict[str, Any]) -> list[dict[str, Any]]:
         artifact = self.artifact_for(signature.instructions, demos)
         return client.render(artifact.prompt, self.fields.values(inputs))
@@ -128,9 +141,13 @@ class RawChatAdapter(dspy.Adapter):  # type: ignore[misc]
 
 
 class SiteProgram(dspy.Module):  # type: ignore[misc]
-    """One model call of production, with its instructions and demonstrations open to DSPy's optimizers."""
+    """One model call of production, with its instructions and demonstrations open to DSPy's optimizers.
 
-    def __init__(self, artifact: Artifact, lm: dspy.LM | None = None) -> None:
+    With `tools_open` what describes its tools is open, too: each as the instructions of a predictor in `tools`, by its
+    component, which answers nothing of its own and has the call in its trace.
+    """
+
+    def __init__(self, artifact: Artifact, lm: dspy.LM | None = None, *, tools_open: bool = False) -> None:
         """`lm`: the model to call; None: DSPy's current one."""
         super().__init__()
         fields = SiteFields(artifact)
@@ -140,6 +157,13 @@ class SiteProgram(dspy.Module):  # type: ignore[misc]
         signature = dspy.Signature({**inputs, fields.output: (str, dspy.OutputField())}, instructions(artifact))
         self.predict = dspy.Predict(signature)
         self.predict.demos = [dspy.Example(**demo) for demo in _own_demos(artifact)]
+        self.tools = {
+            name: dspy.Predict(dspy.Signature({"asked": dspy.InputField(), "answered": dspy.OutputField()}, text))
+            for name, text in components(artifact, tools=tools_open).items()
+            if tool_of(name) is not None
+        }
+        # DSPy cleans these texts, too, and gives an empty one words of its own.
+        self._given = {name: one.signature.instructions for name, one in self.tools.items()}
         self.adapter = RawChatAdapter(artifact, fields, signature.instructions)
         self.lm = lm
 
@@ -150,17 +174,30 @@ class SiteProgram(dspy.Module):  # type: ignore[misc]
     def forward(self, **inputs: Any) -> dspy.Prediction:
         own = {} if self.lm is None else {"lm": self.lm}
         try:
-            with dspy.context(adapter=self.adapter, **own):
-                return self.predict(**inputs)
+            with dspy.context(adapter=self.speaking, **own):
+                answer = self.predict(**inputs)
         except LMError as error:
             # DSPy wraps whatever an engine raises; a used-up budget is to be seen as one.
             if isinstance(error.__cause__, TracemillError):
                 raise error.__cause__ from None
             raise
+        if dspy.settings.trace is not None:
+            dspy.settings.trace.extend((one, inputs, answer) for one in self.tools.values())
+        return answer
+
+    @property
+    def speaking(self) -> RawChatAdapter:
+        """The adapter with what the tools are described by now."""
+        now = {name: one.signature.instructions for name, one in self.tools.items()}
+        return self.adapter.describing({name: text for name, text in now.items() if text != self._given[name]})
+
+    def text_of(self, component: str, text: str) -> str:
+        """A predictor's instructions as the description that they stand for."""
+        return components(self.adapter.artifact)[component] if text == self._given[component] else text
 
     def messages(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What a call with these slot values sends."""
-        return self.adapter.format(self.predict.signature, self.predict.demos, self.fields.inputs(values))
+        return self.speaking.format(self.predict.signature, self.predict.demos, self.fields.inputs(values))
 
 
 def artifact_to_program(artifact: Artifact, lm: dspy.LM | None = None) -> SiteProgram:
@@ -170,7 +207,7 @@ def artifact_to_program(artifact: Artifact, lm: dspy.LM | None = None) -> SitePr
 
 def program_to_artifact(program: SiteProgram) -> Artifact:
     """What the program has become. Raises ConfigError where its instructions lost a slot."""
-    return program.adapter.artifact_for(program.predict.signature.instructions, program.predict.demos)
+    return program.speaking.artifact_for(program.predict.signature.instructions, program.predict.demos)
 
 
 def _own_demos(artifact: Artifact) -> list[dict[str, Any]]:

@@ -4,17 +4,23 @@ from collections.abc import Iterable, Mapping
 
 from tracemill import client
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
+from tracemill.optimize.components import descriptions
 from tracemill.records import Artifact, Support
 from tracemill.study import Study
 
 
 def lines(artifact: Artifact) -> list[tuple[str, str]]:
-    """(role, line) of the prompt's constant text, blank lines left out; slots are written `{{name}}`."""
+    """(role, line) of the prompt's constant text, blank lines left out; slots are written `{{name}}`.
+
+    A line of a tool's description has the role "tool" and names the tool.
+    """
     found = []
     for item in artifact.prompt["messages"]:
         pieces = item.get("content") or ()
         text = "".join(piece if isinstance(piece, str) else f"{{{{{piece['slot']}}}}}" for piece in pieces)
         found += [(str(item["role"]), line) for line in text.splitlines() if line.strip()]
+    for name, text in descriptions(artifact).items():
+        found += [("tool", f"tool {name}: {line}") for line in text.splitlines() if line.strip()]
     return found
 
 

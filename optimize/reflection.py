@@ -7,6 +7,7 @@ from typing import Any
 
 from tracemill import client
 from tracemill.optimize.artifact import instructions
+from tracemill.optimize.components import descriptions, parameters_of
 from tracemill.optimize.evidence import feedback, quoted
 from tracemill.optimize.replay import named, output_of
 from tracemill.optimize.search import PromptModel
@@ -14,6 +15,8 @@ from tracemill.records import Artifact, Case, ChatRequest, Outcome
 from tracemill.study import Study
 
 Answered = tuple[Case, Outcome]
+_OTHERS = 24
+_OTHER_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +78,15 @@ def told(study: Study, answered: Sequence[Answered]) -> list[str]:
 
 def shown_prompt(artifact: Artifact) -> str:
     return f"The prompt of an assistant:\n<prompt>\n{instructions(artifact) or ''}\n</prompt>"
+
+
+def shown_tool(artifact: Artifact, name: str) -> str:
+    """A tool as whoever writes its description has to know it: beside what it says, its parameters and the others."""
+    takes = parameters_of(artifact, name)
+    parts = [
+        f"It may call the tool {name}, whose parameters are\n<parameters>\n{takes}\n</parameters>",
+        "What the assistant is told of this tool, so that it knows when to call it:\n"
+        f"<description>\n{descriptions(artifact)[name]}\n</description>",
+    ]
+    others = [f"- {other}: {text[:_OTHER_CHARS]}" for other, text in descriptions(artifact).items() if other != name]
+    return "\n\n".join([*parts, "\n".join(["Its other tools:", *others[:_OTHERS]])] if others else parts)

@@ -38,7 +38,13 @@ def _search(
     replay = laddering.for_tuning(night, lesson, endpoint, start)
     reflection = writer(night, replay.ledger)
     searches = [
-        optimizers.build(name, seed=night.config.seed, reflection=reflection, **dict(settings.options.get(name, {})))
+        optimizers.build(
+            name,
+            seed=night.config.seed,
+            reflection=reflection,
+            tool_descriptions=settings.tool_descriptions,
+            **dict(settings.options.get(name, {})),
+        )
         for name in settings.optimizers
     ]
     failed: dict[str, str] = {}

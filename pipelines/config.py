@@ -234,6 +234,8 @@ class OptimizeConfig:
     """A capable model that writes prompts, by its name at `reflection_url`, else by LiteLLM's name."""
     reflection_url: str | None = None
     reflection_key_env: str | None = None
+    tool_descriptions: bool = False
+    """Whether those of the optimizers that can write what describes a site's tools, too (optimizers.WRITE_TOOLS)."""
     min_users: Count = 2
     """A line of instructions that episodes of fewer distinct users taught is not used."""
     min_demonstration_users: Count = 1

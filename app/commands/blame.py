@@ -54,7 +54,10 @@ def _parts(
     table.add_column("episodes", no_wrap=True)
     table.add_column("")
     table.add_column("line", overflow="fold")
-    for line, new, _ in rows:
+    rewritten = {_tool(line) for line, new, role in rows if role == "tool" and new}
+    for line, new, role in rows:
+        if role == "tool" and _tool(line) not in rewritten:
+            continue  # as production describes it
         table.add_row(
             *_behind(told.get(line)) if new else ("", ""), "+" if new else "", Text(line, "green" if new else "")
         )
@@ -68,6 +71,10 @@ def _parts(
     if not candidate.support:
         parts.append(Text("\nnothing of it was made from logs", "dim"))
     return parts
+
+
+def _tool(line: str) -> str:
+    return line.partition(":")[0]
 
 
 def _behind(one: Support | None) -> tuple[str, str]:

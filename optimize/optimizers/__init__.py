@@ -35,9 +35,21 @@ _WRITER = {"gepa": "reflection", "mipro": "prompt_model", "apo": "reflection", "
 NEED_REFLECTION = frozenset(_WRITER)
 """Optimizers that do nothing without a capable model which writes instructions."""
 
+WRITE_TOOLS = frozenset({"gepa", "apo"})
+"""Optimizers that can write what describes a prompt's tools."""
 
-def build(name: str, *, seed: int = 0, reflection: PromptModel | None = None, **knobs: Any) -> Optimizer:
+
+def build(
+    name: str,
+    *,
+    seed: int = 0,
+    reflection: PromptModel | None = None,
+    tool_descriptions: bool = False,
+    **knobs: Any,
+) -> Optimizer:
     """An optimizer by its configured name and knobs; lists (TOML has no tuples) are taken for tuples.
+
+    `tool_descriptions`: those in WRITE_TOOLS write these, too, where their knobs do not say otherwise.
 
     Raises ConfigError for an unknown name or knob, and where `reflection` is needed and None.
     """
@@ -47,6 +59,8 @@ def build(name: str, *, seed: int = 0, reflection: PromptModel | None = None, **
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in knobs.items()}
     if name in NEED_REFLECTION:
         settings[_WRITER[name]] = reflection
+    if tool_descriptions and name in WRITE_TOOLS:
+        settings.setdefault("tool_descriptions", True)
     known = set(inspect.signature(factory).parameters) - set(_WRITER.values())
     unknown = sorted(set(knobs) - known)
     if unknown:

@@ -13,25 +13,35 @@ from math import ceil
 from typing import Literal
 
 from tracemill.errors import ConfigError
-from tracemill.optimize.artifact import with_instructions
-from tracemill.optimize.evidence import AS_DATA, GUIDANCE, Problems, inert, known_problems
+from tracemill.optimize.components import INSTRUCTIONS, chosen, descriptions, tool_of, with_component
+from tracemill.optimize.evidence import AS_DATA, GUIDANCE, TOOL_GUIDANCE, Problems, about, inert, known_problems
 from tracemill.optimize.provenance import added
-from tracemill.optimize.reflection import Answered, Question, ask, batch_of, shown_prompt, sorted_out, told
+from tracemill.optimize.reflection import (
+    Answered,
+    Question,
+    ask,
+    batch_of,
+    shown_prompt,
+    shown_tool,
+    sorted_out,
+    told,
+)
+from tracemill.optimize.replay import output_of
 from tracemill.optimize.search import PromptModel, apart, candidate, objections, shuffled, teaching, tune_score, tuned
 from tracemill.records import Artifact, Candidate, Case
 from tracemill.study import Study
 
 _ROLE = "You improve the prompts of assistants from what went wrong."
 _CRITICISE = (
-    "Say what the prompt lacks, or where it misleads, so that these answers came out as they did: at most five "
+    "Say what {what} lacks, or where it misleads, so that these answers came out as they did: at most five "
     "points, the one that explains most first, each about a kind of question and never about a single example. "
-    'Answer with one JSON object: {"critique": "…"}'
+    'Answer with one JSON object: {{"critique": "…"}}'
 )
 _EDITS = (
-    "Rewrite the prompt so that every point is dealt with. Keep what it says already where no point is about it.",
+    "Rewrite {what} so that every point is dealt with. Keep what it says already where no point is about it.",
     "Change as little as you can: add or replace the one line that deals with the most important point.",
 )
-_WRITE = 'Answer with one JSON object: {"new_instruction": "…"}'
+_WRITE = 'Answer with one JSON object: {{"{field}": "…"}}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +65,22 @@ class _Branch:
     failures: tuple[Answered, ...]
     problems: Problems
     number: int
+    component: str
+    """What of the prompt is edited."""
+    manner: str
+
+    @property
+    def tool(self) -> str | None:
+        return tool_of(self.component)
+
+    @property
+    def what(self) -> str:
+        return "the prompt" if self.tool is None else f"the description of the tool {self.tool}"
+
+    @property
+    def wanted(self) -> str:
+        """The field of the answer that holds the new text."""
+        return "new_instruction" if self.tool is None else "new_description"
 
     @property
     def shown(self) -> frozenset[str]:
@@ -86,6 +112,8 @@ class Apo:
     """Training cases that each prompt of the beam answers in a round; the next round takes others."""
     screen: float = 0.34
     """Share of the tuning cases on which an edit must not be worse than its parent."""
+    tool_descriptions: bool = False
+    """Whether every second edit is one of a tool's description, where the prompt has tools."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -133,15 +161,23 @@ class Apo:
         failing = [place for place in failures if failures[place]]
         branches = []
         for edit in range(self.edits if failing else 0):
-            place = failing[edit % len(failing)]
+            nth, of = divmod(edit, len(failing))
+            place = failing[of]
             rng = random.Random(f"{self.seed}/{number}/{edit}")
             drawn = rng.sample(failures[place], min(self.examples, len(failures[place])))
+            component, manner = INSTRUCTIONS, number * self.edits + edit
+            if self.tool_descriptions and descriptions(study.baseline):
+                turn = number * ceil(self.edits / len(failing)) + nth
+                component = _component(study, beam[place].artifact, drawn, turn)
+                manner = turn // 2  # every component in every manner
             branches.append(
                 _Branch(
                     parent=beam[place],
                     failures=tuple(drawn),
                     problems=problems,
                     number=number * self.edits + edit,
+                    component=component,
+                    manner=_EDITS[manner % len(_EDITS)],
                 )
             )
         return branches
@@ -149,26 +185,25 @@ class Apo:
     def _edited(self, study: Study, branches: Sequence[_Branch]) -> Iterator[tuple[_Branch, Artifact]]:
         critiques = self._ask([(one, _criticise(study, one)) for one in branches], "critique")
         asks = [(one, _edit(one, text)) for one, text in zip(branches, critiques, strict=True) if text is not None]
-        texts = self._ask(asks, "new_instruction")
+        texts = self._ask(asks)
         for (branch, _), text in zip(asks, texts, strict=True):
             if text is None:
                 continue
             try:
-                yield branch, with_instructions(branch.parent.artifact, text)
+                yield branch, with_component(branch.parent.artifact, branch.component, text)
             except ConfigError:
                 continue  # lost a slot of the prompt
 
-    def _ask(
-        self, asks: Sequence[tuple[_Branch, str]], wanted: Literal["critique", "new_instruction"]
-    ) -> list[str | None]:
-        """The asked-for field of each answer; None where the call failed or the answer has no such field."""
+    def _ask(self, asks: Sequence[tuple[_Branch, str]], field: Literal["critique"] | None = None) -> list[str | None]:
+        """This field of each answer, or the new text; None where the call failed or the answer has no such field."""
         assert self.reflection is not None  # __post_init__
         questions = [
             # Two edits of one prompt that read the same failures are still two draws.
             Question(text=text, seed=self.seed * 10_000 + one.number, shown=one.parent.lineage | one.shown)
             for one, text in asks
         ]
-        values = [answer.get(wanted) for answer in ask(self.reflection, _ROLE, questions)]
+        answers = zip(asks, ask(self.reflection, _ROLE, questions), strict=True)
+        values = [answer.get(field or one.wanted) for (one, _), answer in answers]
         return [value if isinstance(value, str) and value.strip() else None for value in values]
 
 
@@ -178,14 +213,25 @@ def _score(study: Study, artifact: Artifact, cases: Sequence[Case]) -> float:
 
 def _criticise(study: Study, branch: _Branch) -> str:
     answers = told(study, branch.failures)
-    parts = [shown_prompt(branch.parent.artifact), "Answers that an assistant gave with this prompt:", *answers]
+    parts = [*_shown(branch), "Answers that an assistant gave with this prompt:", *answers]
     known = branch.problems.text(branch.number)
     if known:
         parts.append(f"Known problems of this assistant:\n{known}")
-    return "\n\n".join([*parts, AS_DATA, _CRITICISE])
+    return "\n\n".join([*parts, AS_DATA, _CRITICISE.format(what=branch.what)])
 
 
 def _edit(branch: _Branch, critique: str) -> str:
     said = f"What somebody who read its failures says:\n<critique>\n{inert(critique)}\n</critique>"
-    manner = _EDITS[branch.number % len(_EDITS)]
-    return "\n\n".join([shown_prompt(branch.parent.artifact), said, manner, f"{GUIDANCE} {AS_DATA}", _WRITE])
+    guidance = GUIDANCE if branch.tool is None else TOOL_GUIDANCE
+    asked = [branch.manner.format(what=branch.what), f"{guidance} {AS_DATA}", _WRITE.format(field=branch.wanted)]
+    return "\n\n".join([*_shown(branch), said, *asked])
+
+
+def _shown(branch: _Branch) -> list[str]:
+    artifact = branch.parent.artifact
+    return [shown_prompt(artifact), *([] if branch.tool is None else [shown_tool(artifact, branch.tool)])]
+
+
+def _component(study: Study, artifact: Artifact, failures: Sequence[Answered], turn: int) -> str:
+    said = [text for case, one in failures for text in about(study, [case], output_of(one.completion) or "")]
+    return chosen(artifact, said, turn)

@@ -1,4 +1,6 @@
-"""GEPA (arXiv 2507.19457) over the site's instructions: a capable model reads failures and rewrites the system text."""
+"""GEPA (arXiv 2507.19457) over the site's instructions, and where chosen what describes its tools: a capable model
+reads failures and rewrites one of these texts.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ class Gepa:
     metric_calls: int = 400
     """Answers judged in the whole search, cached ones included."""
     minibatch: int = 3
+    tool_descriptions: bool = False
+    """Whether every second rewrite is one of a tool's description, where the prompt has tools."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,10 +49,10 @@ class Gepa:
     def _compile(self, baseline: Artifact, bench: Bench, problems: Problems) -> None:
         import dspy
 
-        from tracemill.optimize.replayed import QuotingProposer, examples, metric_of, replayed_program, writer
+        from tracemill.optimize.replayed import InTurn, QuotingProposer, examples, metric_of, replayed_program, writer
 
         assert self.reflection is not None  # __post_init__
-        program = replayed_program(baseline, bench)
+        program = replayed_program(baseline, bench, tools_open=self.tool_descriptions)
         score = metric_of(program, bench)
 
         def metric(gold: Any, pred: Any, trace: Any = None, name: Any = None, pred_trace: Any = None) -> Any:
@@ -60,8 +64,9 @@ class Gepa:
             max_metric_calls=self.metric_calls,
             reflection_minibatch_size=self.minibatch,
             reflection_lm=writer(self.reflection, bench),
-            instruction_proposer=QuotingProposer(GUIDANCE, problems, bench),
-            # One instruction text: there is nothing to merge.
+            instruction_proposer=QuotingProposer(GUIDANCE, problems, bench, program),
+            component_selector=InTurn(program, bench),
+            # Each prompt grows from its parent's instructions and descriptions: there is nothing to merge.
             use_merge=False,
             num_threads=1,
             seed=self.seed,

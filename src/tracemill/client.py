@@ -113,6 +113,12 @@ class LivePrompt:
     def params(self) -> Mapping[str, Any]:
         return self.artifact.get("params") or {}
 
+    @property
+    def tools(self) -> list[dict[str, Any]] | None:
+        """What to offer the model to call, described as published; None where the site has no tools."""
+        tools = self.artifact.get("tools")
+        return [dict(tool) for tool in tools] if tools else None
+
     def messages(self, **values: Any) -> list[dict[str, Any]]:
         """Chat messages to send, slots filled with `values`."""
         return render(self.artifact, values)

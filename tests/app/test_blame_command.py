@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from judged_lake import build, opened
+from tool_desk import tool
 from triage import BASE, RULE, SITE
 from typer.testing import CliRunner
 
 from tracemill.app.cli import app
 from tracemill.optimize.artifact import instructions, with_instructions
+from tracemill.optimize.components import with_component
 from tracemill.pipelines import releasing, replaying
 from tracemill.records import Candidate, Support
 
@@ -19,18 +21,24 @@ from tracemill.records import Candidate, Support
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("blame") / "project"
     build(root, 2)
+    desk = replace(BASE, prompt={**BASE.prompt, "tools": [tool("track", "Tracks."), tool("charge", "Charges.")]})
     production = Candidate(
-        branch="production", site_id=SITE.site_id, site_version="v1", optimizer="production", artifact=BASE
+        branch="production", site_id=SITE.site_id, site_version="v1", optimizer="production", artifact=desk
     )
     written = replace(
         production,
         branch="prompt",
         optimizer="gepa",
-        artifact=with_instructions(BASE, f"{instructions(BASE)}{RULE}\nAnswer at once."),
+        artifact=with_component(
+            with_instructions(desk, f"{instructions(BASE)}{RULE}\nAnswer at once."),
+            "tool:track",
+            "Tracks.\nFor parcels only.",
+        ),
         parent_id=production.candidate_id,
         lineage=("trajectory-1", "trajectory-2"),
         support=(
             Support(text=RULE, trajectories=("trajectory-1", "trajectory-2"), n_users=2),
+            Support(text="tool track: For parcels only.", trajectories=("trajectory-2",), n_users=1),
             Support(
                 text="my \x1b]0;owned\x07\x1b[2Jparcel → delivery",
                 trajectories=("trajectory-1",),
@@ -73,6 +81,10 @@ def test_a_person_can_read_it(project: Path) -> None:
     line = next(one for one in shown.splitlines() if RULE in one)
     assert line.split()[:4] == ["2", "trajecto", "trajecto", "+"]
     assert "not from logs" in shown
+    line = next(one for one in shown.splitlines() if "For parcels only." in one)
+    assert line.split() == ["1", "trajecto", "+", "tool", "track:", "For", "parcels", "only."]
+    assert "tool track: Tracks." in shown
+    assert "Charges." not in shown, "it is described as before"
     assert "parcel → delivery" in shown
     assert not {"\x1b", "\x07"} & set(shown), "what a log says does not steer the terminal"
     assert "]0;owned" in shown

@@ -145,6 +145,10 @@ def test_a_folder_is_followed_to_its_bundle(tmp_path: Path) -> None:
     _publish(tmp_path, "two", adapter="triage-2", params=None)
     live = live_prompt(f"{tmp_path}/production/")
     assert (live.bundle_id, live.model, live.params) == ("two", "triage-2", {})
+    assert live.tools is None
+    track = {"type": "function", "function": {"name": "track", "description": "For parcels.", "parameters": {}}}
+    _publish(tmp_path, "three", tools=[track])
+    assert live_prompt(tmp_path / "production").tools == [track]
     assert live.messages(company="x", ticket="naïve ☃")[-1]["content"] == "Ticket: naïve ☃"
 
 

@@ -171,14 +171,20 @@ def test_the_doctor_names_the_optimizer_that_has_no_writer(desk: Any, endpoint: 
 
 def test_a_writer_without_an_address_or_key_is_refused_too(desk: Any, endpoint: Any, tmp_path: Path) -> None:
     desk.lake.close()
-    for more, says in (
-        ({"reflection_model": "big"}, "reflection_url"),
+    for name, more, says in (
+        ("gepa", {"reflection_model": "big"}, "reflection_url"),
         (
+            "mipro",
+            {"reflection_model": "big", "reflection_url": "http://127.0.0.1:9/v1", "tool_descriptions": True},
+            "none of the optimizers writes any; apo and gepa do",
+        ),
+        (
+            "gepa",
             {"reflection_model": "big", "reflection_url": "http://127.0.0.1:9/v1", "reflection_key_env": "NO_SUCH_KEY"},
             "NO_SUCH_KEY",
         ),
     ):
-        (tmp_path / settings.SETTINGS_FILE).write_text(toml("gepa", endpoint, None, **more))
+        (tmp_path / settings.SETTINGS_FILE).write_text(toml(name, endpoint, None, **more))
         refused = CliRunner().invoke(app, ["nightly", "--project", str(tmp_path)])
         assert refused.exit_code == 2
         assert says in refused.stderr
