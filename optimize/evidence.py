@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracemill import client
+from tracemill.chat import as_text
 from tracemill.optimize.components import MOST_CHARS
-from tracemill.records import Case
+from tracemill.records import Case, Outcome
 from tracemill.study import Study, Voice
 
 OPEN, CLOSE = "<log>", "</log>"
@@ -130,9 +131,31 @@ def known_problems(study: Study, cases: Sequence[Case], *, most: int = 8, max_ch
     )
 
 
-def feedback(study: Study, cases: Sequence[Case], reward: float | None, right: str | None) -> str:
-    """How an answer to these cases did, for a model that is to write a better prompt."""
+def called(outcome: Outcome, *, most: int = 6, max_chars: int = 200) -> list[str]:
+    """The last calls of tools that led to an answer of several calls, with what came of them: a sentence each."""
+    made: list[tuple[Any, str, list[str]]] = []
+    for message in outcome.way:
+        for call in message.get("tool_calls") or ():
+            function = call.get("function") or {}
+            made.append((call.get("id"), f"{function.get('name')}({as_text(function.get('arguments'))})", []))
+        if message.get("role") == "tool":
+            # The latest of this name without a result: a model may count its calls anew each time.
+            asked = [got for name, _, got in made if name == message.get("tool_call_id") and not got]
+            for got in asked[-1:]:
+                got.append(as_text(message.get("content")))
+    lines = []
+    for _, asked_for, got in made[-most:]:
+        gave = f", which gave {quoted(got[0], max_chars)}" if got else ""
+        lines.append(f"On the way it called {quoted(asked_for, max_chars)}{gave}.")
+    return lines
+
+
+def feedback(
+    study: Study, cases: Sequence[Case], reward: float | None, right: str | None, way: Sequence[str] = ()
+) -> str:
+    """How an answer to these cases did, for a model that is to write a better prompt. `way`: what `called` says."""
     lines = ["Nobody could say what this answer is worth." if reward is None else f"It earned {reward:.2f} of 1."]
+    lines += way
     if right is not None and (reward is None or reward < 1.0):
         lines.append(f"The right answer: {quoted(right)}")
     said = said_of(study, cases)

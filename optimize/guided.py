@@ -18,7 +18,7 @@ from typing import Any
 
 from tracemill.ids import content_id
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
-from tracemill.optimize.evidence import about, feedback
+from tracemill.optimize.evidence import about, called, feedback
 from tracemill.optimize.provenance import Lines
 from tracemill.optimize.replay import named, output_of
 from tracemill.optimize.search import PromptModel, candidate, objections, tune_score
@@ -165,6 +165,7 @@ class Bench:
         self._objections: dict[str, set[str]] = {}
         self._answers: dict[tuple[str, str], str] = {}
         self._rewards: dict[tuple[str, str], float | None] = {}
+        self._ways: dict[tuple[str, str], list[str]] = {}
         self._tuned = {content_id(study.baseline.to_json())}
         self._seen: set[str] = set()
         self._lines = Lines(study)
@@ -201,11 +202,13 @@ class Bench:
 
     def feedback(self, values: Mapping[str, Any], output: str) -> str:
         """How this output did on the cases with these values, and what was said of the logged answer to them."""
-        return feedback(self._study, self._cases(values), self.reward(values, output), self.expected(values))
+        way = self._ways.get((values_key(values), output), ())
+        return feedback(self._study, self._cases(values), self.reward(values, output), self.expected(values), way)
 
     def about(self, values: Mapping[str, Any], output: str) -> list[str]:
         """All that is known of this output on the cases with these values, unquoted."""
-        return about(self._study, self._cases(values), output)
+        way = self._ways.get((values_key(values), output), ())
+        return [*about(self._study, self._cases(values), output), *way]
 
     def shown(self, trajectories: Iterable[str]) -> None:
         """Notes that candidates from now on rest on these episodes, too."""
@@ -245,6 +248,7 @@ class Bench:
         output = next((one for one in outputs if one is not None), "")
         self._answers[known, key] = output
         self._rewards[key, output] = tune_score(group, outcomes)[0]
+        self._ways[key, output] = called(outcomes[0])
 
 
 def values_key(values: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from tracemill import client
 from tracemill.optimize.artifact import instructions
 from tracemill.optimize.components import descriptions, parameters_of
-from tracemill.optimize.evidence import feedback, quoted
+from tracemill.optimize.evidence import called, feedback, quoted
 from tracemill.optimize.replay import named, output_of
 from tracemill.optimize.search import PromptModel
 from tracemill.records import Artifact, Case, ChatRequest, Outcome
@@ -70,7 +70,7 @@ def told(study: Study, answered: Sequence[Answered]) -> list[str]:
     parts = []
     for number, (case, outcome) in enumerate(answered, start=1):
         asked = client.question(study.baseline.prompt, case.values)
-        said = feedback(study, [case], outcome.reward, case.expected)
+        said = feedback(study, [case], outcome.reward, case.expected, called(outcome))
         answer = quoted(output_of(outcome.completion) or "")
         parts.append(f"{number}. Asked: {quoted(asked)}\nAnswered: {answer}\n{said}")
     return parts

@@ -87,6 +87,7 @@ class Executed:
             fidelity=self.fidelity,
             reached=len(run.answers),
             judged_by=None if reward is None else self.by,
+            way=tuple(run.turns),
         )
 
 

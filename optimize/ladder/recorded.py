@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from tracemill.chat import answer_text
 from tracemill.optimize.ladder.level import Grade, Valid, graded, kept_with, summed, unknown
-from tracemill.optimize.ladder.tape import Tape, turns
+from tracemill.optimize.ladder.tape import Tape, spoken, turns
 from tracemill.optimize.replay import request_for
 from tracemill.protocols import ChatModel
 from tracemill.records import Artifact, Case, ChatMessage, ChatRequest, Completion, Episode, Fidelity, Outcome
@@ -65,7 +65,8 @@ class Recorded:
         if replay.ended:
             fidelity: Fidelity = "recorded:exact" if replay.tape.exact else "recorded:equivalent"
             judged = final[case.trajectory_id]
-            return replace(judged, case_id=case.case_id, fidelity=fidelity, reached=len(replay.answers))
+            reached, way = len(replay.answers), tuple(replay.way)
+            return replace(judged, case_id=case.case_id, fidelity=fidelity, reached=reached, way=way)
         completion = summed(replay.answers)
         return Outcome(
             case_id=case.case_id,
@@ -75,6 +76,7 @@ class Recorded:
             valid=None,
             fidelity="recorded:divergent",
             reached=len(replay.answers),
+            way=tuple(replay.way),
         )
 
 
@@ -107,6 +109,7 @@ class _Replay:
     """The conversation so far; None where the prompt has none."""
     request: ChatRequest | None = None
     answers: list[Completion] = field(default_factory=list)
+    way: list[ChatMessage] = field(default_factory=list)
     ended: bool = False
     broken: str | None = None
 
@@ -136,6 +139,7 @@ class _Replay:
             self.broken = answer.error
             return
         step = self.tape.follow(answer)
+        self.way += step.messages or (spoken(answer),)
         self.ended = step.ended
         if step.ended or step.astray is not None:
             return

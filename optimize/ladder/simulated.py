@@ -90,7 +90,8 @@ class Simulated:
             return unknown(case, "the log does not tell the whole episode", fidelity=self.fidelity)
         if final is None:
             return replace(unknown(case, play.broken, fidelity=self.fidelity), reached=len(play.answers))
-        return replace(final, case_id=case.case_id, reached=len(play.answers))
+        way = tuple(play.talk[len(play.turns[0].values["conversation"]) :])
+        return replace(final, case_id=case.case_id, reached=len(play.answers), way=way)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.components import INSTRUCTIONS, chosen, descriptions, tool_of, with_component
-from tracemill.optimize.evidence import AS_DATA, GUIDANCE, TOOL_GUIDANCE, Problems, about, inert, known_problems
+from tracemill.optimize.evidence import AS_DATA, GUIDANCE, TOOL_GUIDANCE, Problems, about, called, inert, known_problems
 from tracemill.optimize.provenance import added
 from tracemill.optimize.reflection import (
     Answered,
@@ -233,5 +233,9 @@ def _shown(branch: _Branch) -> list[str]:
 
 
 def _component(study: Study, artifact: Artifact, failures: Sequence[Answered], turn: int) -> str:
-    said = [text for case, one in failures for text in about(study, [case], output_of(one.completion) or "")]
+    said = [
+        text
+        for case, one in failures
+        for text in (*about(study, [case], output_of(one.completion) or ""), *called(one))
+    ]
     return chosen(artifact, said, turn)

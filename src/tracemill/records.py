@@ -282,6 +282,8 @@ class Outcome:
     """Calls that were replayed before the episode ended, or left the log."""
     judged_by: str | None = None
     """Name and version of what gave the reward; None where nothing did, or it is not known."""
+    way: tuple[ChatMessage, ...] = ()
+    """Of several calls what was said after the question: answers, tools' results, users' words."""
 
 
 Verdict = Literal["PROMOTE", "CONTINUE", "REJECT", "UNDERPOWERED", "BLOCKED"]

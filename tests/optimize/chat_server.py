@@ -6,6 +6,18 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+TOOLS = (
+    {
+        "type": "function",
+        "function": {
+            "name": "look",
+            "description": "  Looks – where?\n",
+            "parameters": {"type": "object", "properties": {"at": {"type": "string", "description": "A place."}}},
+            "strict": True,
+        },
+    },
+)
+
 
 def answer_of(text, **choice):
     return {

@@ -9,6 +9,7 @@ from flights import BASE, BOOK, BOOKED, FIND, Scripted, answer, calling, case, e
 
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.optimize.artifact import baseline
+from tracemill.optimize.evidence import called
 from tracemill.optimize.ladder import Executed, Simulated, one_by_one
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.protocols import Environment
@@ -76,6 +77,10 @@ def test_calls_of_tools_are_actions_and_what_comes_back_answers_them():
     assert [json.loads(one)["name"] for one in made[0].seen[:2]] == ["find", "find"]
     assert [m["role"] for m in model.asked[-1].messages] == ["system", "user", "user", "assistant", "tool", "tool"]
     assert model.asked[-1].messages[-1] == {"role": "tool", "tool_call_id": "c1", "content": "2 done"}
+    assert called(outcome) == [
+        'On the way it called <log>"find({\\"to\\": \\"OSL\\"})"</log>, which gave <log>"1 done"</log>.',
+        'On the way it called <log>"find({\\"to\\": \\"BGO\\"})"</log>, which gave <log>"2 done"</log>.',
+    ]
 
 
 def test_the_number_of_calls_is_bounded_and_no_reward_is_not_zero():
@@ -176,6 +181,7 @@ def test_a_played_episode_has_logged_results_where_there_are_some_and_as_many_us
     assert said[3] == ("tool", "all sold out")
     assert said[5] == ("tool", "flight 7")
     assert said[-1] == ("user", "Fine, thanks.")
+    assert [message["content"] for message in outcome.way[1:4]] == ["all sold out", None, "flight 7"]
     tool, words = (json.loads(one.messages[1]["content"]) for one in model.asked if "You play" in str(one.messages[0]))
     assert tool["examples"][0]["result"] == "flight 7"
     assert words["examples"] == ["Oslo, please", "And back?"]

@@ -52,6 +52,8 @@ def test_the_same_calls_are_an_exact_replay_and_its_last_answer_is_judged():
     assert (outcome.completion.tokens_in, outcome.completion.cost_usd, outcome.completion.latency_ns) == (30, 1.5, 9)
     assert [m["role"] for m in model.asked[-1].messages] == ["system", "user", "assistant", "tool", "assistant", "tool"]
     assert model.asked[-1].messages[3] == result(0, "flight 7")
+    assert [m["role"] for m in outcome.way] == ["assistant", "tool", "assistant", "tool", "assistant"]
+    assert outcome.way[1] == result(0, "flight 7")
     assert {one.about for one in model.asked} == {(md5(b"t").hexdigest(),)}, "its answers are forgotten with it"
 
 

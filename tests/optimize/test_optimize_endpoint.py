@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from chat_server import answer_of, echo, server
+from chat_server import TOOLS, answer_of, echo, server
 
 from tracemill.errors import ConfigError, EndpointError
 from tracemill.optimize.endpoint import HttpChatModel
@@ -26,6 +26,16 @@ def test_answers_come_in_the_order_of_the_requests():
     assert {one["auth"] for one in seen} == {"Bearer k"}
     assert seen[0]["body"]["seed"] == 3
     assert "logprobs" not in seen[0]["body"]
+
+
+def test_tools_are_sent_as_they_are_and_their_calls_come_back():
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    reply = answer_of(None)
+    reply["choices"][0]["message"]["tool_calls"] = [call]
+    with server(lambda body, nth: (200, {}, reply)) as (url, seen):
+        (done,) = HttpChatModel(url).complete([ask("q", tools=TOOLS, params={"tool_choice": "auto"})])
+    assert (seen[0]["body"]["tools"], seen[0]["body"]["tool_choice"]) == (list(TOOLS), "auto")
+    assert (done.tool_calls, done.text) == ((call,), None)
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])

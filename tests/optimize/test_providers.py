@@ -4,7 +4,7 @@ import socket
 from importlib.util import find_spec
 
 import pytest
-from chat_server import answer_of, echo, server
+from chat_server import TOOLS, answer_of, echo, server
 
 from tracemill.errors import ConfigError, EndpointError
 from tracemill.optimize.providers import ProviderModel
@@ -31,12 +31,13 @@ def test_answers_come_in_the_order_of_the_requests_with_what_they_cost():
     assert (seen[0]["body"]["model"], seen[0]["body"]["seed"], seen[0]["body"]["temperature"]) == ("m", 3, 0.0)
 
 
-def test_tool_calls_come_in_openai_shape():
+def test_tools_are_sent_as_they_are_and_their_calls_come_in_openai_shape():
     call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     reply = answer_of(None)
     reply["choices"][0]["message"]["tool_calls"] = [call]
-    with server(lambda body, nth: (200, {}, reply)) as (url, _):
-        (done,) = model(url).complete([ask("q", tools=({"type": "function", "function": {"name": "look"}},))])
+    with server(lambda body, nth: (200, {}, reply)) as (url, seen):
+        (done,) = model(url).complete([ask("q", tools=TOOLS, params={"tool_choice": "auto"})])
+    assert (seen[0]["body"]["tools"], seen[0]["body"]["tool_choice"]) == (list(TOOLS), "auto")
     assert done.tool_calls[0]["function"] == {"name": "look", "arguments": "{}"}
 
 
