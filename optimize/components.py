@@ -5,7 +5,7 @@ A tool's name, its parameters and what describes these stay production's: the ag
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,17 +79,22 @@ def parameters_of(artifact: Artifact, tool: str) -> str:
     return canonical_json(found.get("parameters") or {})
 
 
-def chosen(artifact: Artifact, said: Iterable[str], turn: int) -> str:
-    """The component that is to be written at this turn to heal failures.
+def chosen(artifact: Artifact, failures: Sequence[str], turn: int) -> str:
+    """The component that is to be written at this turn to heal failures, each as all that is known of it.
 
-    Every second turn instructions; in between, in turn, the tools that are named in what was answered, what would have
-    been right or what was said of it: all tools where none is named.
+    Every second turn instructions; in between, in turn, the tools that failures name, those first that most do: all
+    tools where none is named.
     """
-    text = "\n".join(said)
     tools = list(descriptions(artifact))
-    named = [one for one in tools if re.search(rf"(?<![\w.-]){re.escape(one)}(?![\w-])", text)] or tools
+    counts = {one: sum(names(text, one) for text in failures) for one in tools}
+    named = sorted((one for one in tools if counts[one]), key=lambda one: -counts[one]) or tools
     number, tool = divmod(turn, 2)
     return component_of(named[number % len(named)]) if tool and named else INSTRUCTIONS
+
+
+def names(text: str, tool: str) -> bool:
+    """Whether a text speaks of a tool by its name."""
+    return re.search(rf"(?<![\w.-]){re.escape(tool)}(?![\w-])", text) is not None
 
 
 def _described(tool: Mapping[str, Any], text: str) -> dict[str, Any]:

@@ -79,12 +79,14 @@ def said_of(study: Study, cases: Iterable[Case], *, most: int = 4, max_chars: in
     return "\n".join(lines)
 
 
-def about(study: Study, cases: Iterable[Case], output: str) -> list[str]:
-    """All that is known of an answer to these cases, unquoted: it, what is right, and what was said of logged ones."""
-    known = [output]
+def about(study: Study, cases: Iterable[Case], output: str, way: Sequence[str] = ()) -> str:
+    """All that is known of an answer to these cases, unquoted: it, what led to it (`called`), what is right, and what
+    was said of logged ones.
+    """
+    known = [output, *way]
     for case in cases:
         known += [case.expected or "", *(note.text for note in study.notes.get(case.case_id, ()))]
-    return known
+    return "\n".join(known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

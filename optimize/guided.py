@@ -205,10 +205,9 @@ class Bench:
         way = self._ways.get((values_key(values), output), ())
         return feedback(self._study, self._cases(values), self.reward(values, output), self.expected(values), way)
 
-    def about(self, values: Mapping[str, Any], output: str) -> list[str]:
+    def about(self, values: Mapping[str, Any], output: str) -> str:
         """All that is known of this output on the cases with these values, unquoted."""
-        way = self._ways.get((values_key(values), output), ())
-        return [*about(self._study, self._cases(values), output), *way]
+        return about(self._study, self._cases(values), output, self._ways.get((values_key(values), output), ()))
 
     def shown(self, trajectories: Iterable[str]) -> None:
         """Notes that candidates from now on rest on these episodes, too."""

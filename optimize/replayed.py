@@ -112,11 +112,8 @@ class InTurn:
         fields = self._program.fields
         failed = [one for one, score in zip(trajectories, subsample_scores, strict=True) if score < 1.0]
         said = [
-            text
+            self._bench.about(fields.values(dict(one["example"])), str(one["prediction"].get(fields.output, "")))
             for one in failed
-            for text in self._bench.about(
-                fields.values(dict(one["example"])), str(one["prediction"].get(fields.output, ""))
-            )
         ]
         component = chosen(self._program.adapter.artifact, said, turn)
         return [predictors(self._program).get(component, "predict")]

@@ -13,7 +13,7 @@ from math import ceil
 from typing import Literal
 
 from tracemill.errors import ConfigError
-from tracemill.optimize.components import INSTRUCTIONS, chosen, descriptions, tool_of, with_component
+from tracemill.optimize.components import INSTRUCTIONS, chosen, descriptions, names, tool_of, with_component
 from tracemill.optimize.evidence import AS_DATA, GUIDANCE, TOOL_GUIDANCE, Problems, about, called, inert, known_problems
 from tracemill.optimize.provenance import added
 from tracemill.optimize.reflection import (
@@ -164,12 +164,13 @@ class Apo:
             nth, of = divmod(edit, len(failing))
             place = failing[of]
             rng = random.Random(f"{self.seed}/{number}/{edit}")
-            drawn = rng.sample(failures[place], min(self.examples, len(failures[place])))
             component, manner = INSTRUCTIONS, number * self.edits + edit
+            healed: Sequence[Answered] = failures[place]
             if self.tool_descriptions and descriptions(study.baseline):
                 turn = number * ceil(self.edits / len(failing)) + nth
-                component = _component(study, beam[place].artifact, drawn, turn)
+                component, healed = _component(study, beam[place].artifact, healed, turn)
                 manner = turn // 2  # every component in every manner
+            drawn = rng.sample(healed, min(self.examples, len(healed)))
             branches.append(
                 _Branch(
                     parent=beam[place],
@@ -232,10 +233,12 @@ def _shown(branch: _Branch) -> list[str]:
     return [shown_prompt(artifact), *([] if branch.tool is None else [shown_tool(artifact, branch.tool)])]
 
 
-def _component(study: Study, artifact: Artifact, failures: Sequence[Answered], turn: int) -> str:
-    said = [
-        text
-        for case, one in failures
-        for text in (*about(study, [case], output_of(one.completion) or ""), *called(one))
-    ]
-    return chosen(artifact, said, turn)
+def _component(
+    study: Study, artifact: Artifact, failures: Sequence[Answered], turn: int
+) -> tuple[str, Sequence[Answered]]:
+    """What to write at this turn, and the failures that are about it."""
+    said = [about(study, [case], output_of(one.completion) or "", called(one)) for case, one in failures]
+    component = chosen(artifact, said, turn)
+    tool = tool_of(component)
+    own = [one for one, text in zip(failures, said, strict=True) if tool is None or names(text, tool)]
+    return component, own or failures

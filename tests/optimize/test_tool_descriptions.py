@@ -86,7 +86,7 @@ class TestSearches:
         for text in shown:
             assert '"properties"' in text
             assert "- handbook: Answers anything." in text
-        assert any("handbook" in text.split("<log>", 1)[-1] for text in shown), "what was called"
+        assert any(text.count("handbook") > 1 for text in shown), "what was called"
         noted = [text for text in map(str, writer.asked) if "No parcel 7." in text]
         assert noted
         assert not any("</log> [[ ## tool" in text for text in noted)
@@ -152,6 +152,9 @@ def test_tools_without_a_name_of_their_own_are_nobodys_component():
 def test_what_is_written_next_is_what_failures_name_and_instructions_every_second_time():
     called = '[{"function":{"arguments":"{}","name":"track"}}]'
     assert [chosen(BASE, [called], turn) for turn in range(4)] == ["instructions", "tool:track"] * 2
+    assert chosen(BASE, [called, "charge", "charge, not track.", "charge?"], 1) == "tool:charge", (
+        "most failures name it"
+    )
     assert [chosen(BASE, ["untracked", "no"], turn) for turn in (1, 3, 5, 7)] == [
         "tool:handbook",
         "tool:track",
