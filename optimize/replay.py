@@ -75,13 +75,21 @@ class Spent:
 class Ledger:
     """The one account of a run's model calls: task model, reflection model and judges draw on the same budget.
 
-    Calls are never exceeded. What a call costs in tokens and dollars is known after it, so calls are admitted only as
-    far as the mean of those before them fits into what is left.
+    Calls are never exceeded, and where they run out a search ends at the same candidate each time. What a call costs in
+    tokens and dollars is known after it, so calls are admitted only as far as the mean of those before them fits into
+    what is left. Where those run out hangs on which answers were in by then: a search ends a little sooner or later in
+    the same stream of candidates.
+
+    One `within` another is somebody's own part of that account: its calls are booked in both, and either may be used
+    up. `whose` it is stands in its BudgetError.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, *, within: "Ledger | None" = None, whose: str | None = None) -> None:
         self.budget = budget
         self._bound = budget
+        self._within = within
+        self._whose = whose
+        self._stuck = False
         self._lock = threading.Condition()
         self._spent = Spent()
         self._in_flight = 0
@@ -94,9 +102,9 @@ class Ledger:
 
     @property
     def used_up(self) -> bool:
-        """Whether the whole budget admits no further call, whatever is lent of it."""
+        """Whether the whole budget admits no further call, whatever is lent of it, or somebody's part of it none."""
         with self._lock:
-            return min(self._left(self.budget), default=1) < 1
+            return self._stuck or min(self._left(self.budget), default=1) < 1
 
     @contextmanager
     def lent(self, share: float) -> Iterator[None]:
@@ -116,10 +124,22 @@ class Ledger:
                 self._began = time.perf_counter()
             while (granted := min([wanted, *self._left(self._bound)])) < 1:
                 if not self._in_flight:
+                    if self._within is not None:
+                        self._within._stuck = True
                     raise BudgetError(self._why())
                 self._lock.wait()  # what is under way may turn out cheaper than feared
             self._in_flight += granted
-            return granted
+        return granted if self._within is None else self._taken(granted, self._within)
+
+    def _taken(self, granted: int, within: "Ledger") -> int:
+        allowed = 0
+        try:
+            allowed = within.take(granted)
+        finally:
+            with self._lock:
+                self._in_flight -= granted - allowed
+                self._lock.notify_all()
+        return allowed
 
     def settle(self, granted: int, completions: Sequence[Completion]) -> None:
         """Books what `granted` calls cost. `completions` is empty where they were never answered."""
@@ -135,17 +155,20 @@ class Ledger:
                 usd=spent.usd + sum(done.cost_usd or 0.0 for done in completions),
             )
             self._lock.notify_all()
+        if self._within is not None:
+            self._within.settle(granted, completions)
         answered = [done for done in completions if done.error is None]
         if self.budget.tokens is not None and any(done.tokens_in is None for done in answered):
-            raise ConfigError(
-                "the budget is in tokens, but the model's answers do not count them: bound the calls instead"
-            )
+            instead = "bound the calls instead" if self._whose is None else "give it no bound (0)"
+            raise ConfigError(f"{self._name()} is in tokens, but the model's answers do not count them: {instead}")
         if self.budget.usd is not None and any(done.cost_usd is None for done in answered):
             raise ConfigError("the budget is in dollars, but the model's answers have no cost: give the model a price")
 
     def count_cached(self, n: int) -> None:
         with self._lock:
             self._spent = replace(self._spent, cached=self._spent.cached + n)
+        if self._within is not None:
+            self._within.count_cached(n)
 
     def _elapsed(self) -> float:
         return 0.0 if self._began is None else time.perf_counter() - self._began
@@ -182,10 +205,14 @@ class Ledger:
             left.append(0)
         return left
 
+    def _name(self, bounds: str = "") -> str:
+        whose = "" if self._whose is None else f"of {self._whose}"
+        return " ".join(one for one in ("the budget", bounds, whose) if one)
+
     def _why(self) -> str:
         spent, bounds = self._spent, {k: v for k, v in asdict(self._bound).items() if v is not None}
         return (
-            f"the budget {bounds} is used up: {spent.calls} calls, {spent.tokens_in + spent.tokens_out} tokens, "
+            f"{self._name(str(bounds))} is used up: {spent.calls} calls, {spent.tokens_in + spent.tokens_out} tokens, "
             f"{spent.usd:.4f} USD, {self._elapsed():.0f} s; what was answered is kept, raise the budget to go on"
         )
 

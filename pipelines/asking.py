@@ -35,11 +35,15 @@ def with_somebody_to_ask(night: Night, model: RewardModel, stack: ExitStack) -> 
         if not configured(night):
             raise _nobody(model)
         endpoint = stack.enter_context(open_endpoint(night))
-    return on(night, model, endpoint, Ledger(Budget(tokens=model.budget_tokens or None)))
+    return on(night, model, endpoint, stage="score")
 
 
-def on(night: Night, model: A, endpoint: Endpoint | None, ledger: Ledger) -> A:
-    """The model with its own endpoint to ask, or with this one where it has none. Calls are booked in `ledger`."""
+def on(night: Night, model: A, endpoint: Endpoint | None, *, stage: str, within: Ledger | None = None) -> A:
+    """The model with its own endpoint to ask, or with this one where it has none.
+
+    Calls are booked in an account of its own, of `budget_tokens`, `within` the one that they are asked for. `stage` is
+    under which it tells what got no answer.
+    """
     chat: ChatModel
     if model.base_url is not None:
         chat = HttpChatModel(
@@ -57,8 +61,10 @@ def on(night: Night, model: A, endpoint: Endpoint | None, ledger: Ledger) -> A:
         raise _nobody(model)
     if name is None:
         raise _nobody(model)
+    own = Budget(tokens=model.budget_tokens or None)
+    ledger = Ledger(own, within=within, whose=f"reward {model.name!r} (budget_tokens)")
     kept = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock(), chunk=_CHUNK)
-    return model.asking(kept, name, tell=lambda said: night.tell("score", f"{model.name}: {said}"))
+    return model.asking(kept, name, tell=lambda said: night.tell(stage, f"{model.name}: {said}"))
 
 
 def nobody_there(model: RewardModel) -> RewardModel:

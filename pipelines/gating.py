@@ -7,7 +7,6 @@ from pathlib import Path
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
 from tracemill.optimize.ladder import Grade
-from tracemill.optimize.replay import Budget, Ledger
 from tracemill.pipelines import grading, laddering, releasing, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
@@ -33,7 +32,7 @@ def judge(night: Night, lesson: Lesson, winners: Sequence[Candidate], endpoint: 
         return []
     cases = gate_cases(night, lesson, winners)
     # Labels that come in meanwhile would make another judge of it: both sides have the same ones.
-    graders = grading.graders(night, lesson.site, endpoint, Ledger(Budget()), cautious=False)
+    graders = grading.graders(night, lesson.site, endpoint, stage="gate", cautious=False)
     unseen = grading.sealed(night, lesson.site, endpoint)
     silent = [f"The sealed {name} was not asked: {why}." for name, why in unseen.silent.items()]
     for said in silent:

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from tracemill import rewards
 from tracemill.optimize.ladder import Grade, Mark, one_by_one
-from tracemill.optimize.replay import Budget, Ledger
+from tracemill.optimize.replay import Ledger
 from tracemill.pipelines import asking, fitting, judging
 from tracemill.pipelines.endpoint import Endpoint
 from tracemill.pipelines.night import Night
@@ -54,12 +54,22 @@ class Graders:
         ]
 
 
-def graders(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger, *, cautious: bool) -> Graders:
-    """Those of the settings that may judge replays of a site; what asking them costs is booked in `ledger`.
+def graders(
+    night: Night,
+    site: Site,
+    endpoint: Endpoint,
+    within: Ledger | None = None,
+    *,
+    cautious: bool,
+    stage: str = "optimize",
+) -> Graders:
+    """Those of the settings that may judge replays of a site, in a stage.
+
+    What asking a judge costs is booked in an account of its own (`budget_tokens`), and in the one that it is `within`.
 
     They judge by the labels that are there now: sides that are compared with each other need the same ones.
     """
-    asked = judge(night, site, endpoint, ledger)
+    asked = judge(night, site, endpoint, stage=stage, within=within)
     return Graders(
         verifiers=judging.open_verifiers(night.config),
         judge=asked if asked is not None and asked.state is not None else None,
@@ -82,7 +92,7 @@ def sealed(night: Night, site: Site, endpoint: Endpoint) -> Sealed:
     """The sealed reward models as the labels teach them now."""
     found = {name: one_by_one(verify) for name, verify in judging.sealed_verifiers(night.config).items()}
     silent = {}
-    for one, failed in _judges(night, site, endpoint, Ledger(Budget()), night.config.combined.sealed):
+    for one, failed in _judges(night, site, endpoint, night.config.combined.sealed, stage="gate"):
         if failed:
             silent[one.name] = "its latest report failed"
         elif one.state is None:
@@ -92,7 +102,7 @@ def sealed(night: Night, site: Site, endpoint: Endpoint) -> Sealed:
     return Sealed(grades=found, silent=silent)
 
 
-def judge(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger) -> Judge | None:
+def judge(night: Night, site: Site, endpoint: Endpoint, *, stage: str, within: Ledger | None = None) -> Judge | None:
     """The first judge of the settings for this site's agent that labels calibrated, else the first.
 
     None of them is sealed or failed in its latest report.
@@ -100,7 +110,7 @@ def judge(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger) -> Judge
     shut = night.config.combined.sealed
     names = [one.name for one in judging.specs(night.config) if one.name not in shut]
     first = None
-    for one, failed in _judges(night, site, endpoint, ledger, names):
+    for one, failed in _judges(night, site, endpoint, names, stage=stage, within=within):
         if failed:
             continue
         if one.state is not None:
@@ -110,7 +120,13 @@ def judge(night: Night, site: Site, endpoint: Endpoint, ledger: Ledger) -> Judge
 
 
 def _judges(
-    night: Night, site: Site, endpoint: Endpoint, ledger: Ledger, names: Collection[str]
+    night: Night,
+    site: Site,
+    endpoint: Endpoint,
+    names: Collection[str],
+    *,
+    stage: str,
+    within: Ledger | None = None,
 ) -> Iterator[tuple[Judge, bool]]:
     """The judges of these names for the site's agent, fitted, in the order of the settings; and whether one failed."""
     with night.lake.reader() as con:
@@ -118,7 +134,7 @@ def _judges(
     for settings, model in zip(night.config.rewards, _models(night), strict=True):
         if not isinstance(model, Judge) or model.name not in names or not _of(site, model):
             continue
-        asked = fitting.fitted(night, asking.on(night, model, endpoint, ledger), settings)
+        asked = fitting.fitted(night, asking.on(night, model, endpoint, stage=stage, within=within), settings)
         latest = reports.get(model.name)
         if isinstance(asked, Judge):
             yield asked, latest is not None and latest["passed"] is False and latest["version"] == asked.version

@@ -1,5 +1,6 @@
 """Over HTTP, replay waits for no batch: answers are booked and kept as they come in, and errors lose none of them."""
 
+import random
 import threading
 
 import pytest
@@ -69,6 +70,38 @@ def test_a_budget_in_tokens_stops_where_what_is_left_pays_for_no_call():
         with pytest.raises(BudgetError):
             model.complete(asked(40))
     assert len(seen) == len(rows.rows) == 8
+
+
+def test_where_calls_run_out_is_the_same_each_time_and_tokens_run_out_in_the_same_stream():
+    drawn = random.Random(0)
+
+    def uneven(body, nth):
+        threading.Event().wait(drawn.random() / 500)
+        status, headers, reply = echo(body, nth)
+        size = len(body["messages"][-1]["content"]) ** 3  # 8 or 27 tokens
+        return status, headers, {**reply, "usage": {"prompt_tokens": size, "completion_tokens": 0}}
+
+    def found(url, budget, rows):
+        model, batches = cached(url, rows, budget), []
+        try:
+            for first in range(0, 40, 8):
+                batches.append([one.text for one in model.complete(asked(40)[first : first + 8])])
+        except BudgetError:
+            pass
+        return batches, model.ledger.spent
+
+    with server(uneven) as (url, _):
+        whole, spent = found(url, Budget(), Kept())
+        assert (len(whole), spent.calls) == (5, 40)
+        for budget in (Budget(calls=27), Budget(tokens=600)):
+            rows = Kept()
+            runs = [found(url, budget, Kept()) for _ in range(4)] + [found(url, budget, rows)]
+            assert all(batches == whole[: len(batches)] for batches, _ in runs)
+            if budget.calls:
+                assert {(len(batches), one.calls) for batches, one in runs} == {(3, 27)}
+            assert all(one.tokens_in <= 600 + 4 * 27 for _, one in runs if budget.tokens)
+            rest, paid = found(url, Budget(), rows)
+            assert (rest, paid.calls) == (whole, 40 - runs[-1][1].calls)
 
 
 def test_an_answer_is_kept_while_others_are_under_way():

@@ -9,7 +9,6 @@ from tracemill import client
 from tracemill.app import demo
 from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import demo_from_case, with_demonstrations
-from tracemill.optimize.replay import Budget, Ledger
 from tracemill.pipelines import gating, grading, laddering, learning, releasing, replaying
 from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
@@ -88,7 +87,7 @@ def test_sampling_that_the_logs_do_not_tell_is_the_same_for_both_sides(night: An
     lesson = lesson_of(sampled)
     assert not lesson.production.artifact.prompt["params"]
     with open_endpoint(sampled) as endpoint:
-        graders = grading.graders(sampled, lesson.site, endpoint, Ledger(Budget()), cautious=True)
+        graders = grading.graders(sampled, lesson.site, endpoint, stage="gate", cautious=True)
         bare = laddering.for_the_gate(sampled, lesson, endpoint, graders)
         cases = gating.gate_cases(sampled, lesson, [])
         bare(replaying.on_endpoint(endpoint, lesson.production.artifact), cases)

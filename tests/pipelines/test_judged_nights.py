@@ -121,7 +121,7 @@ def test_a_budget_ends_the_judging_and_the_next_night_goes_on(start: Callable[..
     first = said(night)
     assert 0 < len(first) < 120
     assert 170 <= len(server.asked) <= 180
-    assert any("the budget {'tokens': 18000} is used up" in one for one in told)
+    assert any("the budget {'tokens': 18000} of reward 'judge' (budget_tokens) is used up" in one for one in told)
     judging.score(night)
     assert len(said(night)) == 120
     assert first.items() <= said(night).items()

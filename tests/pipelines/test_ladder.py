@@ -17,7 +17,6 @@ from order_desk import NOW, RUNS, SETTINGS, SYSTEM, Served, agent, called, note,
 from tracemill.app import settings
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.optimize.artifact import with_instructions
-from tracemill.optimize.replay import Budget, Ledger
 from tracemill.pipelines import branches, gating, grading, ingesting, judging, laddering, learning, replaying
 from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
@@ -225,9 +224,20 @@ def judge() -> Iterator[Any]:
         yield running
 
 
-def judged_by(night: Night, url: str, **more: Any) -> Night:
+def judged_by(night: Night, url: str, name: str | None = None, **more: Any) -> Night:
     options = {"base_url": url, "model": "m", "criteria": {"done": "Was it done?"}, **more}
-    return replace(night, config=replace(night.config, rewards=(RewardConfig(kind="judge", options=options),)))
+    reward = RewardConfig(kind="judge", name=name, options=options)
+    return replace(night, config=replace(night.config, rewards=(reward,)))
+
+
+def calibrated(night: Night, name: str = "judge", version: str = "1", low: float = 0.1, at: int = 1) -> None:
+    """As if people had labelled: what the judge's best and worst scores are worth."""
+    made = replace(Judge(name=name, criteria={"done": "Was it done?"}), model="m")
+    curve = {"raw": [0.0, 1.0], "value": [low, 1 - low]}
+    state = {"spec": made._spec, "n_train": 40, "salt": 0, "curves": [curve, curve]}
+    row = {"name": name, "version": version, "kind": "judge", "state": json.dumps(state), "lineage": [], "at": at}
+    with night.lake.transaction("labelled") as tx:
+        tx.insert("reward_models", rows("reward_models", [row]))
 
 
 def greets(messages: list[dict[str, Any]]) -> dict[str, Any]:
@@ -241,12 +251,7 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
     asking = with_ladder(judged_by(night, judge.url), "lint", "single_step")
     (untold,), _ = learning.choose(asking, "greeter")
     assert untold.verifiable == 0.0, "nobody calibrated the judge"
-    with asking.lake.transaction("test") as tx:
-        made = replace(Judge(criteria={"done": "Was it done?"}), model="m")
-        curve = {"raw": [0.0, 1.0], "value": [0.1, 0.9]}
-        state = {"spec": made._spec, "n_train": 40, "salt": 0, "curves": [curve, curve]}
-        row = {"name": "judge", "version": "1", "kind": "judge", "state": json.dumps(state), "lineage": [], "at": 1}
-        tx.insert("reward_models", rows("reward_models", [row]))
+    calibrated(asking)
     (lesson,), _ = learning.choose(asking, "greeter")
     start = lesson.production.artifact
     assert lesson.verifiable == 1.0
@@ -271,7 +276,7 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
     # What production logged is judged as replays are: by pairs, unless a level before them judges the case.
     logged = [(lesson.tune[0], "done well")]
     with open_endpoint(asking) as endpoint:
-        graders = grading.graders(asking, lesson.site, endpoint, Ledger(Budget()), cautious=False)
+        graders = grading.graders(asking, lesson.site, endpoint, stage="gate", cautious=False)
         for levels, reward in ((("pairwise", "single_step"), 0.5), (("single_step", "pairwise"), 0.9)):
             (mark,) = laddering.of_logged(with_ladder(asking, *levels), graders)(logged)
             assert mark.reward == reward
@@ -285,10 +290,7 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
     write = replaying.write_candidate
 
     def labelled(*args: Any, **more: Any) -> None:
-        other = {"raw": [0.0, 1.0], "value": [0.2, 0.8]}
-        later = {**row, "version": "2", "state": json.dumps({**state, "curves": [other, other]}), "at": NOW + 1}
-        with asking.lake.transaction("labelled") as tx:
-            tx.insert("reward_models", rows("reward_models", [later]))
+        calibrated(asking, version="2", low=0.2, at=NOW + 1)
         write(*args, **more)
 
     monkeypatch.setattr(replaying, "write_candidate", labelled)
@@ -303,11 +305,47 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
             "The sealed unseen was not asked: people labelled too few episodes, it needs 40 and 5 of either kind."
         )
         assert any("The sealed unseen was not asked" in message for message in told)
-        (latest,) = [one for one, _ in grading._judges(gated, lesson.site, endpoint, Ledger(Budget()), ["judge"])]
+        (latest,) = [one for one, _ in grading._judges(gated, lesson.site, endpoint, ["judge"], stage="gate")]
         report = {"report_id": "r", "name": "judge", "version": latest.version, "passed": False, "at": 1}
         with asking.lake.transaction("test") as tx:
             tx.insert("reward_reports", rows("reward_reports", [{**report, "metrics": "{}", "reliability": "[]"}]))
         assert grading.sealed(sealed, lesson.site, endpoint).silent == {"judge": "its latest report failed"}
+
+
+def test_a_judges_own_budget_holds_in_replays_and_the_next_run_goes_on(
+    night: Night, server: Served, judge: Any
+) -> None:
+    # Not the words of the other tests: what was asked once is not asked again.
+    server.answering = lambda messages: {**greets(messages), "content": f"{greets(messages)['content']} Indeed."}
+    thrifty = with_ladder(judged_by(night, judge.url, "thrifty", budget_tokens=100), "lint", "single_step")
+    calibrated(thrifty, "thrifty")
+    (lesson,), _ = learning.choose(thrifty, "greeter")
+    start = lesson.production.artifact
+    warmly = with_instructions(start, "You greet your customers warmly.")
+    winner = replace(lesson.production, branch="prompt", artifact=warmly)
+    said = r"the budget \{'tokens': 100\} of reward 'thrifty' \(budget_tokens\) is used up"
+    told: list[tuple[str, str]] = []
+    with open_endpoint(thrifty) as endpoint:
+        with pytest.raises(BudgetError, match=said):
+            gating.judge(thrifty, lesson, [winner], endpoint)
+        assert len(judge.asked) == 1, "100 tokens a call"
+        climb = laddering.for_tuning(thrifty, lesson, endpoint, start)
+        with pytest.raises(BudgetError, match=said):
+            climb(warmly, lesson.tune)
+        assert climb.ledger.used_up, "a race is over where nobody can judge"
+        assert not night.select("SELECT 1 FROM verdicts WHERE candidate_id = ?", winner.candidate_id).num_rows
+
+        rich = with_ladder(judged_by(night, judge.url, "thrifty"), "lint", "single_step")
+        rich = replace(rich, tell=lambda stage, message, done=None, total=None: told.append((stage, message)))
+        (decision,) = gating.judge(rich, lesson, [winner], endpoint)
+        assert decision.candidate_mean == pytest.approx(0.85)
+        prompts = [one.prompt for one in judge.asked]
+        assert len(set(prompts)) == len(prompts), "what was answered is kept"
+        judge.fails = lambda shown: (400, {})
+        other = replace(winner, artifact=with_instructions(start, "You greet callers warmly."))
+        server.answering = lambda messages: {"role": "assistant", "content": "Welcome."}
+        gating.judge(rich, lesson, [other], endpoint)
+    assert {stage for stage, message in told if "refused an answer" in message} == {"gate"}
 
 
 def test_pairs_are_won_against_the_log(night: Night, server: Served, judge: Any) -> None:
