@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import dspy
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tracemill import client
 from tracemill.errors import BudgetError
 from tracemill.optimize.artifact import baseline, instructions
+from tracemill.optimize.components import with_component
 from tracemill.optimize.engine import language_model
 from tracemill.optimize.program import SiteProgram, artifact_to_program, program_to_artifact
 from tracemill.optimize.search import PromptModel
@@ -91,6 +93,19 @@ def test_new_instructions_and_demonstrations_become_an_artifact():
         "delivery",
         "Q: ?Q: ",
     ]
+
+
+@pytest.mark.parametrize("told", ["", "  Looks\n\tup {x}.\n", "Looks up."])
+def test_open_descriptions_of_tools_turn_back_to_the_byte_and_become_new_ones(told):
+    tools = [{"type": "function", "function": {"name": name, "description": told}} for name in ("look", "file")]
+    artifact = baseline(site_of(*prompt("Route. ", "old", "Q: ")))
+    artifact = replace(artifact, prompt={**artifact.prompt, "tools": tools})
+    program = SiteProgram(artifact, tools_open=True).deepcopy()
+    assert [name for name, _ in SiteProgram(artifact).named_predictors()] == ["predict"]
+    assert program_to_artifact(program) == artifact
+    look = program.tools["tool:look"]
+    look.signature = look.signature.with_instructions("For parcels.")
+    assert program_to_artifact(program) == with_component(artifact, "tool:look", "For parcels.")
 
 
 def test_slots_that_dspy_cannot_name_get_another_name():
