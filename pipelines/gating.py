@@ -199,7 +199,7 @@ def _production_outcomes(
         # Sampled as the candidates are, also where the logs do not tell how production samples.
         running = replace(lesson.production, artifact=replaying.on_endpoint(endpoint, lesson.production.artifact))
         return _outcomes(night, lesson, running, cases, endpoint, graders)
-    return replaying.as_logged(cases, night, laddering.of_logged(night, graders))
+    return laddering.logged(night, lesson, cases, graders)
 
 
 def _comparable(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[Outcome]:

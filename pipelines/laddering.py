@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from tracemill.errors import ConfigError
 from tracemill.mining import episodes as mined_episodes
 from tracemill.optimize.ladder import (
     Closes,
     Executed,
-    Grade,
     Ladder,
     Level,
     Lint,
@@ -21,9 +20,11 @@ from tracemill.optimize.ladder import (
     Simulated,
     SingleStep,
 )
+from tracemill.optimize.ladder.recorded import final_case
 from tracemill.optimize.lint import TokenCount
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.pipelines import grading, replaying
+from tracemill.pipelines.config import Rung
 from tracemill.pipelines.endpoint import Endpoint, capable
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
@@ -63,28 +64,56 @@ def for_tuning(night: Night, lesson: Lesson, endpoint: Endpoint, start: Artifact
 def for_the_gate(night: Night, lesson: Lesson, endpoint: Endpoint, graders: grading.Graders) -> Climb:
     """The levels whose outcomes are evidence; a single call where none of those is wanted for tuning."""
     ledger = Ledger(Budget())
-    wanted = tuple(name for name in night.config.optimize.ladder if name not in _NO_EVIDENCE)
-    settings = replace(night.config.optimize, ladder=wanted or ("single_step",))
+    settings = replace(night.config.optimize, ladder=_deciding(night))
     deciding = replace(night, config=replace(night.config, optimize=settings))
     return Climb(ladder=Ladder(_levels(deciding, lesson, endpoint, ledger, graders)), ledger=ledger)
 
 
-def of_logged(night: Night, graders: grading.Graders) -> Grade:
-    """Marks of what production logged, by the judges of the ladder; against itself it wins half."""
-    levels = night.config.optimize.ladder
-    if "pairwise" not in levels:
-        return graders.alone
-    # What a replay is judged by hangs on which level comes first.
-    first = "single_step" in levels[: levels.index("pairwise")]
-    even = Mark(reward=0.5, by=grading.signed(_compares(graders)))
+def _deciding(night: Night) -> tuple[Rung, ...]:
+    return tuple(name for name in night.config.optimize.ladder if name not in _NO_EVIDENCE) or ("single_step",)
 
-    def grade(answered: Sequence[tuple[Case, str]]) -> list[Mark]:
-        return [
-            mark if first and graders.can(case) else even
-            for (case, _), mark in zip(answered, graders.alone(answered), strict=True)
-        ]
 
-    return grade
+def logged(night: Night, lesson: Lesson, cases: Sequence[Case], graders: grading.Graders) -> list[Outcome]:
+    """What production logged, judged as the first level of the ladder would judge a replay of the case.
+
+    Of an episode that is replayed as a whole that is its last answer, with what all its calls at the site took. A
+    logged answer against itself wins half. Outcomes come in the order of the cases.
+    """
+    levels = _deciding(night)
+    whole = {"recorded", "executed"} & {*levels}
+    episodes = _episodes(night, lesson)(cases) if whole else {}
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(_judged(case, levels, episodes, graders), []).append(case)
+    found = replaying.as_logged(groups.pop("alone", ()), night, graders.alone)
+    if paired := groups.pop("paired", ()):
+        even = Mark(reward=0.5, by=grading.signed(_compares(graders)))
+        found += replaying.as_logged(paired, night, lambda answered: [even] * len(answered))
+    ended = groups.pop("whole", ())
+    found += replaying.as_logged(
+        [final_case(case, episodes[case.trajectory_id]) for case in ended],
+        night,
+        graders.final,
+        steps={case.case_id: [call.step for call in episodes[case.trajectory_id].calls] for case in ended},
+    )
+    of = {one.case_id: one for one in found}
+    return [of[case.case_id] for case in cases]
+
+
+def _judged(
+    case: Case, levels: Sequence[Rung], episodes: Mapping[str, Episode], graders: grading.Graders
+) -> Literal["alone", "paired", "whole"]:
+    """What replays of the case are judged as: one call, one answer of two, or the end of its episode."""
+    for level in levels:
+        if level == "pairwise":
+            return "paired"
+        if level == "single_step" and (level == levels[-1] or graders.can(case)):
+            return "alone"
+        if level == "recorded" and case.trajectory_id in episodes:
+            return "whole"
+        if level == "executed":
+            return "whole" if case.steps > 1 and case.trajectory_id in episodes else "alone"
+    return "alone"
 
 
 def _compares(graders: grading.Graders) -> Judge:

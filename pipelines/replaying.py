@@ -1,13 +1,13 @@
 """Artifacts on cases: replays through the cache and the budget, with every outcome a row of `evaluations`."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.optimize.ladder import Grade
-from tracemill.optimize.ladder.level import graded
+from tracemill.optimize.ladder.level import graded, summed
 from tracemill.optimize.replay import Budget, output_of
 from tracemill.pipelines.endpoint import Endpoint
 from tracemill.pipelines.night import Night, rows
@@ -33,10 +33,13 @@ def budget(night: Night) -> Budget:
     )
 
 
-def as_logged(cases: Sequence[Case], night: Night, grade: Grade) -> list[Outcome]:
+def as_logged(
+    cases: Sequence[Case], night: Night, grade: Grade, *, steps: Mapping[str, Sequence[int]] | None = None
+) -> list[Outcome]:
     """Production's outcomes as the logs have them, for a production model that the endpoint does not serve.
 
-    Judged by whoever judges replays, so that both sides are measured with one rule.
+    Judged by whoever judges replays, so that both sides are measured with one rule. `steps`: by case_id the calls that
+    led to the logged output where these are several.
     """
     measured = night.select(
         "SELECT trajectory_id || '/' || step AS case_id, tokens_in, tokens_out, cost_usd, "
@@ -44,13 +47,23 @@ def as_logged(cases: Sequence[Case], night: Night, grade: Grade) -> list[Outcome
         [case.trajectory_id for case in cases],
     )
     figures = {row.pop("case_id"): row for row in measured.to_pylist()}
-    return graded(
+    made = {case.case_id: (steps or {}).get(case.case_id, [case.step]) for case in cases}
+    outcomes = graded(
         cases,
-        [Completion(text=case.logged_output, **figures.get(case.case_id, {})) for case in cases],
+        [
+            summed(
+                [
+                    Completion(text=case.logged_output, **figures.get(f"{case.trajectory_id}/{step}", {}))
+                    for step in made[case.case_id]
+                ]
+            )
+            for case in cases
+        ],
         grade=grade,
         valid=validity(night),
         fidelity="logged",
     )
+    return [replace(one, reached=len(made[one.case_id])) for one in outcomes]
 
 
 def rejudged(outcomes: Sequence[Outcome], cases: Sequence[Case], grade: Grade) -> list[Outcome]:

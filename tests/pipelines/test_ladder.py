@@ -101,6 +101,27 @@ def test_the_gate_climbs_the_same_ladder_and_finds_nobody_played(night: Night, s
     assert found["fidelity"].to_pylist() == ["recorded:exact"]
 
 
+def test_what_production_logged_is_judged_by_its_last_answer_where_nobody_serves_its_model(
+    night: Night, server: Served
+) -> None:
+    elsewhere = replace(night.config, endpoint=replace(night.config.endpoint, model="another"))
+    night = replace(night, config=elsewhere, night_id="elsewhere")
+    lesson = lesson_of(night)
+    with open_endpoint(night) as endpoint:
+        start = replaying.on_endpoint(endpoint, lesson.production.artifact)
+        winner = replace(
+            lesson.production, branch="prompt", artifact=with_instructions(start, SYSTEM + " Answer politely.")
+        )
+        (decision,) = gating.judge(night, lesson, [winner], endpoint)
+    assert (decision.baseline_mean, decision.candidate_mean) == (0.0, 1.0)
+    found = night.select(
+        "SELECT DISTINCT fidelity, reached, output LIKE 'Depot %' AS told, latency_ns FROM evaluations "
+        "WHERE night_id = 'elsewhere' AND candidate_id = ?",
+        lesson.production.candidate_id,
+    )
+    assert found.to_pylist() == [{"fidelity": "logged", "reached": 2, "told": True, "latency_ns": 200_000}]
+
+
 def test_a_played_tool_goes_on_where_the_log_does_not_and_the_gate_refuses_it(night: Night, server: Served) -> None:
     def other(messages: list[dict[str, Any]]) -> dict[str, Any]:
         if "You play a tool" in messages[0]["content"]:
@@ -274,12 +295,12 @@ def test_a_calibrated_judge_judges_what_no_verifier_can_and_is_paid_from_the_sam
         pleasing = grading.sealed(sealed, lesson.site, endpoint).grades["judge"]
     assert [one.reward for one in pleasing([(lesson.tune[0], "done well"), (lesson.tune[0], "Hm.")])] == [0.9, 0.1]
     # What production logged is judged as replays are: by pairs, unless a level before them judges the case.
-    logged = [(lesson.tune[0], "done well")]
+    logged = replace(lesson.tune[0], logged_output="done well")
     with open_endpoint(asking) as endpoint:
         graders = grading.graders(asking, lesson.site, endpoint, stage="gate", cautious=False)
         for levels, reward in ((("pairwise", "single_step"), 0.5), (("single_step", "pairwise"), 0.9)):
-            (mark,) = laddering.of_logged(with_ladder(asking, *levels), graders)(logged)
-            assert mark.reward == reward
+            (said,) = laddering.logged(with_ladder(asking, *levels), lesson, [logged], graders)
+            assert (said.fidelity, said.reward) == ("logged", reward)
 
     # Beside two judges that nobody calibrated, one of them sealed; a label comes in between the two sides.
     (known,) = asking.config.rewards
