@@ -59,26 +59,41 @@ def bound(con: duckdb.DuckDBPyConnection, site: Site, rows: Sequence[Mapping[str
     None where a message is not in the lake, and where neither the site's template nor one that differs in
     demonstrations only binds the call.
     """
-    messages = Messages(con)
-    messages.fetch(i for row in rows for column in ("system_ids", "input_ids", "output_ids") for i in row[column] or ())
     asks = _turns(site.template)
     others = {
         row["site_version"]: template
         for row in table(con, "known_sites").to_pylist()
         if row["site_id"] == site.site_id and _turns(template := Template.from_json(row["template"])) == asks
     }
-    return [_bound(row, site, messages, others) for row in rows]
+    return [
+        None if said is None else _bound(row["site_version"], *said, site, others)
+        for row, said in zip(rows, logged(con, rows), strict=True)
+    ]
 
 
-def _bound(row: Mapping[str, Any], site: Site, messages: Messages, others: Mapping[str, Template]) -> Bound | None:
-    logged = _said(messages, [*(row["system_ids"] or ()), *(row["input_ids"] or ())])
-    answer = _said(messages, row["output_ids"] or ())
-    values = bind(site.template, logged) if logged else None
-    if logged and values is None and row["site_version"] in others:
-        values = bind(others[row["site_version"]], logged)
-    if logged is None or answer is None or values is None:
-        return None
-    return Bound(logged=tuple(logged), answer=tuple(answer), values=values)
+Said = tuple[ChatMessage, ...]
+
+
+def logged(con: duckdb.DuckDBPyConnection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Said, Said] | None]:
+    """What the calls of rows with system_ids, input_ids and output_ids sent and answered, in their order.
+
+    None where a message is not in the lake.
+    """
+    messages = Messages(con)
+    messages.fetch(i for row in rows for column in ("system_ids", "input_ids", "output_ids") for i in row[column] or ())
+    found: list[tuple[Said, Said] | None] = []
+    for row in rows:
+        sent = _said(messages, [*(row["system_ids"] or ()), *(row["input_ids"] or ())])
+        answer = _said(messages, row["output_ids"] or ())
+        found.append(None if sent is None or answer is None else (tuple(sent), tuple(answer)))
+    return found
+
+
+def _bound(version: str, sent: Said, answer: Said, site: Site, others: Mapping[str, Template]) -> Bound | None:
+    values = bind(site.template, sent) if sent else None
+    if sent and values is None and version in others:
+        values = bind(others[version], sent)
+    return None if values is None else Bound(logged=sent, answer=answer, values=values)
 
 
 def _turns(template: Template) -> list[Mapping[str, Any]]:

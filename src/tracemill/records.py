@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
@@ -145,6 +145,8 @@ class Artifact:
     prompt: Mapping[str, Any]
     adapter_path: str | None = None
     """Folder of safetensors and model card; content-addressed, so the path names the weights."""
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By site_id: prompts of further sites that are deployed with it, all at once or none."""
 
     @property
     def model(self) -> str | None:
@@ -152,8 +154,22 @@ class Artifact:
         name = self.prompt.get("adapter") or self.prompt.get("model")
         return None if name is None else str(name)
 
+    @property
+    def prompts(self) -> tuple[Mapping[str, Any], ...]:
+        """Its own prompt, then those of the further sites in the order of their ids."""
+        return self.prompt, *(self.others[site_id] for site_id in sorted(self.others))
+
+    @property
+    def apart(self) -> Mapping[str, "Artifact"]:
+        """Each site's prompt as an artifact of its own, by site_id, in the order of `prompts`."""
+        own = replace(self, others={})
+        return {str(one["site_id"]): own if one is self.prompt else Artifact(prompt=one) for one in self.prompts}
+
     def to_json(self) -> str:
-        return canonical_json(asdict(self))
+        content = asdict(self)
+        if not self.others:
+            del content["others"]
+        return canonical_json(content)
 
     @classmethod
     def from_json(cls, text: str) -> "Artifact":
@@ -170,6 +186,8 @@ class Support:
     n_users: int
     """Distinct users of these episodes; one that names nobody counts as its session, else as itself."""
     demonstration: bool = False
+    site_id: str | None = None
+    """Whose prompt it is added to, where a candidate has prompts of several sites; None: the candidate's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +269,42 @@ class Episode:
     calls: tuple[LoggedCall, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """Where a call was sent what an earlier call of its episode answered."""
+
+    source: int
+    """The place of the earlier call in the episode."""
+    slot: str
+    turn: int | None
+    """The number of the message, where the slot is a conversation."""
+    start: int
+    end: int
+    """Of the slot's text, or of the message's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainedCall:
+    """One call of an episode of several sites."""
+
+    site_id: str | None
+    """None where no template of today binds it; then the conversation is all that it was sent."""
+    step: int
+    values: Mapping[str, Any]
+    answer: tuple[ChatMessage, ...]
+    passed: tuple[Passed, ...] = ()
+    told: bool = False
+    """Whether the log shows wherever its answer went: then another answer can be put there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A trajectory as all its sites saw it: every call of a model, in order."""
+
+    trajectory_id: str
+    calls: tuple[ChainedCall, ...]
+
+
 Fidelity = Literal[
     "lint",
     "logged",
@@ -259,6 +313,9 @@ Fidelity = Literal[
     "recorded:exact",
     "recorded:equivalent",
     "recorded:divergent",
+    "chained:exact",
+    "chained:substituted",
+    "chained:divergent",
     "executed",
     "simulated",
 ]
