@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from tracemill.errors import ConfigError
+from tracemill.pipelines import rungs
 from tracemill.pipelines.config import Config, RewardConfig
 
 SETTINGS_FILE = "tracemill.toml"
@@ -161,11 +162,14 @@ def parse(raw: Mapping[str, Any], *, root: Path, where: str) -> Config:
         values["rewards"] = [_reward(item) if isinstance(item, Mapping) else item for item in rewards]
     _refuse_unknown(values, Config, where=where, at="")
     try:
-        return _ADAPTER.validate_python({**values, "root": root})
+        config = _ADAPTER.validate_python({**values, "root": root})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: '{key}': {_plainly(first['msg'])}") from error
+    if (lacking := rungs.lacking(config)) is not None:
+        raise ConfigError(f"{where}: {lacking}")
+    return config
 
 
 def _plainly(message: str) -> str:

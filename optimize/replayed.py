@@ -8,6 +8,7 @@ from dspy.teleprompt.gepa.instruction_proposal import InstructionProposer
 
 from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json
+from tracemill.optimize.artifact import instructions
 from tracemill.optimize.components import chosen, tool_of
 from tracemill.optimize.engine import language_model
 from tracemill.optimize.evidence import AS_DATA, TOOL_GUIDANCE, Problems, inert, quoted
@@ -71,6 +72,10 @@ class QuotingProposer(InstructionProposer):  # type: ignore[misc]
         data = {name: [*before, *map(_as_data, shown)] for name, shown in reflective_dataset.items()}
         of_tools = {name: component for component, name in predictors(self._program).items()}
         rest = [name for name in components_to_update if name not in of_tools]
+        adapter = self._program.adapter
+        if instructions(adapter.artifact) is None:
+            # What DSPy says where a prompt has no system text is nobody's instruction: it would be written on.
+            candidate = {name: "" if text == adapter.cleaned else text for name, text in candidate.items()}
         proposed: dict[str, str] = super().__call__(candidate, data, rest)
         for name in components_to_update:
             if name in of_tools and name in data:

@@ -41,9 +41,11 @@ def apart(train: Sequence[Case], tune: Sequence[Case]) -> list[Case]:
 
 
 def teaching(study: Study) -> list[Case]:
-    """The training cases apart from what is tuned on: those whose right output is known, all where it is of none."""
+    """The training cases apart from what is tuned on: those whose right output is known or whose answers somebody can
+    judge, all where that is so of none."""
     new = apart(study.train, study.tune)
-    return [case for case in new if case.expected is not None] or new
+    # Where a verifier or an environment judges, the right output is known of what went well only.
+    return [case for case in new if case.expected is not None or case.case_id in study.judgeable] or new
 
 
 def objections(study: Study, artifact: Artifact, cases: Sequence[Case]) -> set[str]:

@@ -23,7 +23,7 @@ from tracemill.optimize.ladder import (
 from tracemill.optimize.ladder.recorded import final_case
 from tracemill.optimize.lint import TokenCount
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
-from tracemill.pipelines import grading, replaying
+from tracemill.pipelines import grading, replaying, rungs
 from tracemill.pipelines.config import Rung
 from tracemill.pipelines.endpoint import Endpoint, capable
 from tracemill.pipelines.learning import Lesson
@@ -118,10 +118,7 @@ def _judged(
 
 def _compares(graders: grading.Graders) -> Judge:
     if graders.compares is None:
-        raise ConfigError(
-            "[optimize] ladder has 'pairwise', which asks a judge: add a [[rewards]] of kind judge for this agent that "
-            "is not sealed and did not fail its latest report, or take it out"
-        )
+        raise ConfigError(rungs.NO_JUDGE)
     return graders.compares
 
 
@@ -147,7 +144,7 @@ def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, gr
     def executed() -> Level:
         environment, options = night.config.environment, dict(night.config.environment.options)
         if environment.make is None:
-            raise ConfigError("[optimize] ladder has 'executed': set make in [environment], or take it out")
+            raise ConfigError(rungs.NO_ENVIRONMENT)
         where = f"[environment] make = {environment.make!r}"
         _, make = named(environment.make, night.config.root, where)
         try:
@@ -214,10 +211,7 @@ def _player(night: Night, endpoint: Endpoint, ledger: Ledger) -> tuple[ChatModel
     if name is not None:
         return _on(night, capable(night, name), ledger), name
     if endpoint.model is None:
-        raise ConfigError(
-            "[optimize] ladder has 'simulated', which asks a model to play tools and users: set reflection_model in "
-            "[optimize], or model in [endpoint]"
-        )
+        raise ConfigError(rungs.NO_PLAYER)
     return _on(night, endpoint.chat, ledger), endpoint.model
 
 

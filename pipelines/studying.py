@@ -52,4 +52,5 @@ def study(night: Night, lesson: Lesson, start: Artifact, evaluate: Evaluate) -> 
         notes=said,
         hints=hints,
         variants=tuple(variants),
+        judgeable=lesson.judgeable,
     )

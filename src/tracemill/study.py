@@ -65,6 +65,8 @@ class Study:
     """By case_id."""
     hints: tuple[Hint, ...] = ()
     variants: tuple[Variant, ...] = ()
+    judgeable: frozenset[str] = frozenset()
+    """Cases of which somebody can judge any answer, whether or not a right one is known."""
     scorable: frozenset[str] = frozenset()
     """Tuning cases on which production's own answer, replayed, was scored: an answer to one of them that nobody can
     score counts as 0 in tuning scores."""

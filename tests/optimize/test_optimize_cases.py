@@ -1,13 +1,14 @@
 """Which cases teach and which tune: balanced draws, contradicting claims, weighted scores, whole groups."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.artifact import baseline
 from tracemill.optimize.portfolio import split_tune
-from tracemill.optimize.search import apart, balanced, demonstrations, tune_score
+from tracemill.optimize.search import apart, balanced, demonstrations, teaching, tune_score
 from tracemill.records import Case, Completion, Outcome, Site, Template
 from tracemill.study import Study
 
@@ -45,6 +46,14 @@ def case_of(number, *, topic=None, **changes):
 
 def test_cases_whose_group_is_tuned_on_do_not_teach():
     assert apart([case_of(1), case_of(2)], [case_of(9, task_group="g002")]) == [case_of(1)]
+
+
+def test_what_failed_teaches_where_somebody_can_judge_any_answer_to_it():
+    known, judged, neither = case_of(1), case_of(2, reward=0.0), case_of(3, reward=0.0)
+    study = study_of([known, judged, neither])
+    assert teaching(study) == [known]
+    assert teaching(replace(study, judgeable=frozenset({judged.case_id}))) == [known, judged]
+    assert teaching(study_of([neither])) == [neither], "where that is so of none, all do"
 
 
 def test_a_balanced_draw_is_even_over_the_outputs():

@@ -1,14 +1,17 @@
 """The contract of every optimizer, and what each is for, on an agent whose success depends on its prompt."""
 
+from dataclasses import replace
+
 import pytest
-from triage import BASE, RULE, TRAIN, TUNE, Agent, Rows, Writer, case_of, evaluator, make, study
+from triage import BASE, RULE, SITE, TRAIN, TUNE, Agent, Rows, Writer, case_of, evaluator, make, study
 
 from tracemill.errors import BudgetError, ConfigError, EndpointError, StoreError
-from tracemill.optimize.artifact import instructions, pool_of
+from tracemill.optimize.artifact import baseline, instructions, pool_of
 from tracemill.optimize.optimizers import NEED_REFLECTION, OPTIMIZERS, build
 from tracemill.optimize.portfolio import run
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.optimize.search import tune_score
+from tracemill.records import Template
 
 
 @pytest.fixture(params=sorted(OPTIMIZERS))
@@ -28,6 +31,21 @@ def test_every_optimizer_finds_a_prompt_that_scores_better_than_production(name)
         assert (one.branch, one.optimizer, one.site_id, one.site_version) == ("prompt", name, "triage", "v1")
         assert one.artifact != BASE
         assert one.tune_score == tune_score(TUNE, evaluate(one.artifact, TUNE))[0]
+
+
+def test_a_prompt_without_a_system_text_is_written_on_as_one():
+    class Plain(Agent):
+        def _answer(self, messages):
+            return super()._answer(messages) if messages[0]["role"] == "system" else "?"
+
+    bare = replace(SITE, template=Template(messages=SITE.template.messages[-1:]))
+    writer = Writer(new_instruction=RULE)
+    train, tune = ([replace(one, values={"ticket": one.values["ticket"]}) for one in cases] for cases in (TRAIN, TUNE))
+    alone = replace(study(evaluator(Plain()), train=train, tune=tune), site=bare, baseline=baseline(bare))
+    found = list(make("gepa", writer).search(alone))
+    assert {instructions(one.artifact) for one in found} == {RULE}
+    assert writer.asked
+    assert "produce the fields" not in str(writer.asked), "DSPy's own words stand for no instruction of production"
 
 
 def test_two_searches_give_the_same_stream(name):

@@ -18,7 +18,7 @@ from tracemill.app import settings
 from tracemill.errors import BudgetError, ConfigError
 from tracemill.optimize.artifact import with_instructions
 from tracemill.pipelines import branches, gating, grading, ingesting, judging, laddering, learning, replaying
-from tracemill.pipelines.config import RewardConfig
+from tracemill.pipelines.config import Config, RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
@@ -150,11 +150,24 @@ def test_a_played_tool_goes_on_where_the_log_does_not_and_the_gate_refuses_it(ni
 
 
 def test_levels_that_lack_something_say_what(night: Night, server: Served) -> None:
+    def read(level: str, **more: Any) -> Config:
+        raw = {"optimize": {"ladder": [level]}, **more}
+        return settings.parse(raw, root=night.config.root, where="tracemill.toml")
+
     lesson = lesson_of(night)
     with open_endpoint(night) as endpoint:
         for level, said in (("pairwise", "asks a judge"), ("executed", r"set make in \[environment\]")):
             with pytest.raises(ConfigError, match=said):
                 laddering.for_tuning(with_ladder(night, level), lesson, endpoint, lesson.production.artifact)
+            with pytest.raises(ConfigError, match=f"tracemill.toml: .*{said}"):
+                read(level)
+    with pytest.raises(ConfigError, match="asks a judge"):
+        read("pairwise", rewards=[{"kind": "judge"}], combined={"sealed": ["judge"]})
+    assert read("pairwise", rewards=[{"kind": "judge"}]).optimize.ladder == ("pairwise",)
+    assert read("executed", environment={"make": "a:b"}).environment.make == "a:b"
+    with pytest.raises(ConfigError, match="asks a model to play"):
+        read("simulated", endpoint={"base_url": server.url})
+    assert read("simulated", endpoint={"base_url": server.url, "model": "toy"})
 
 
 def test_a_budget_ends_an_episode_in_the_middle_and_the_next_run_goes_on(night: Night, server: Served) -> None:
