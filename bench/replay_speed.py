@@ -42,7 +42,7 @@ from tracemill.pipelines.grading import Graders
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Case, Outcome, Site, Template
 from tracemill.study import Study
-from tracemill.warehouse import Lake, ReplayCache
+from tracemill.warehouse import Lake
 
 NOW = 1_790_000_000_000_000_000
 CODES = ("billing", "cards", "delivery", "account")
@@ -139,7 +139,7 @@ def study_of(
 ) -> Study:
     """As a night's search tries a prompt on cases."""
     ledger = Ledger(Budget(calls=10**9))
-    cached = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock())
+    cached = CachedModel(chat, night.answers, ledger, now_ns=night.clock())
     graders = Graders(verifiers=judging.open_verifiers(night.config), judge=None, compares=None, cautious=True)
     replay = SingleStep(model=cached, grade=graders.alone, valid=replaying.validity(night), worth=graders.can)
 
@@ -194,7 +194,7 @@ def contenders(
             chat = HttpChatModel(url, concurrency=concurrency)
             own = replace(night, night_id=f"{name}{seed}")
             with replaying.Recording(own, purpose="tune") as recording:
-                study = study_of(own, chat, cases, train, recording)
+                study = study_of(recording.night, chat, cases, train, recording)
                 return sum(tuned(study, one)[1] for one in tried)
 
         return ask

@@ -25,17 +25,27 @@ class ReplayCache(Protocol):
         """The known ones among `keys`."""
         ...
 
-    def put(
-        self, rows: Mapping[str, str], model: str, now_ns: int, sources: Mapping[str, Collection[str]]
-    ) -> int | None:
-        """Durable when it returns. A key that is there already keeps its first answer.
+    def put(self, rows: Mapping[str, str], model: str, now_ns: int, sources: Mapping[str, Collection[str]]) -> object:
+        """Taken at once. A key that is there already keeps its first answer.
 
         `sources`: replay_key -> whose values the request shows (ChatRequest.asked_by), known when the answer is.
         """
         ...
 
     def note(self, sources: Mapping[str, Collection[str]]) -> None:
-        """Whose values show requests that known answers serve, too. Durable when it returns."""
+        """Whose values show requests that known answers serve, too."""
+        ...
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A ReplayCache that writes beside the calls; what it was given is durable within a second or so."""
+
+    def settle(self) -> None:
+        """Told after each batch, however it ended: durable when it returns, where nobody else sees to that.
+
+        Raises what went wrong in writing; so does `put`.
+        """
         ...
 
 
@@ -220,21 +230,12 @@ class Ledger:
 class CachedModel:
     """A ChatModel that asks the cache first, then the model, and keeps every answer.
 
-    A killed run loses what came in within the last `keep_every_s`, or the chunk under way where the model is not
-    `Streaming` and answers chunks only. Failed calls are not kept. Safe to call from several threads.
+    A killed run loses what came in within the last second (Settles), and the chunk under way where the model is not
+    `Streaming` and answers chunks only. Failed calls are not kept. As safe to call from several threads as the cache.
     Raises BudgetError when the ledger admits no further call; answers until then are in the cache.
     """
 
-    def __init__(
-        self,
-        model: ChatModel,
-        cache: ReplayCache,
-        ledger: Ledger,
-        *,
-        now_ns: int,
-        chunk: int = 32,
-        keep_every_s: float = 1.0,
-    ) -> None:
+    def __init__(self, model: ChatModel, cache: ReplayCache, ledger: Ledger, *, now_ns: int, chunk: int = 32) -> None:
         if chunk < 1:
             raise ConfigError(f"chunk is {chunk}: give at least 1")
         self.ledger = ledger
@@ -242,17 +243,14 @@ class CachedModel:
         self._cache = cache
         self._now_ns = now_ns
         self._chunk = chunk
-        self._keep_every_s = keep_every_s
-        self._lock = threading.Lock()
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
         keys = [request.replay_key for request in requests]
         sources: dict[str, set[str]] = {}
         for key, request in zip(keys, requests, strict=True):
             sources.setdefault(key, set()).update(request.asked_by)
-        with self._lock:
-            known = self._cache.get(sorted(sources))
-            self._cache.note({key: sources[key] for key in known})
+        known = self._cache.get(sorted(sources))
+        self._cache.note({key: sources[key] for key in known})
         answers = {key: replace(completion_from_json(text), cached=True) for key, text in known.items()}
         self.ledger.count_cached(sum(key in answers for key in keys))
         missing = {
@@ -260,79 +258,60 @@ class CachedModel:
             for key, request in zip(keys, requests, strict=True)
             if key not in answers
         }
-        todo = list(missing.items())
-        if todo and isinstance(self._model, Streaming):
-            answers.update(self._streamed(self._model, todo))
-            todo = []
-        while todo:
-            granted = self.ledger.take(min(len(todo), self._chunk))
-            now, todo = todo[:granted], todo[granted:]
-            answers.update(self._ask(now))
+        try:
+            answers.update(self._answered(list(missing.items())))
+        finally:
+            if isinstance(self._cache, Settles):
+                self._cache.settle()
         return [answers[key] for key in keys]
+
+    def _answered(self, todo: Sequence[tuple[str, ChatRequest]]) -> dict[str, Completion]:
+        if isinstance(self._model, Streaming):
+            return self._streamed(self._model, todo) if todo else {}
+        answers: dict[str, Completion] = {}
+        while len(answers) < len(todo):
+            begun = len(answers)
+            granted = self.ledger.take(min(len(todo) - begun, self._chunk))
+            answers.update(self._ask(todo[begun : begun + granted]))
+        return answers
 
     def _streamed(self, model: Streaming, todo: Sequence[tuple[str, ChatRequest]]) -> dict[str, Completion]:
         answers: dict[str, Completion] = {}
-        failed: list[Exception] = []
-        kept, over = 0, threading.Event()
 
         def drawn() -> Iterator[ChatRequest]:
             for _, request in todo:
-                if failed:
-                    return
                 self.ledger.take(1)
                 yield request
 
         def answered(place: int, completion: Completion) -> None:
-            answers[todo[place][0]] = completion
-            self.ledger.settle(1, [completion])
-
-        def keep() -> None:
-            nonlocal kept
-            there = list(answers)  # in the order that they came in; nothing is ever taken out
-            self._keep([(requests[key], answers[key]) for key in there[kept:]])
-            kept = len(there)
-
-        def keep_on() -> None:
+            key, request = todo[place]
+            answers[key] = completion
             try:
-                while not over.wait(self._keep_every_s):
-                    keep()
-            except Exception as error:  # noqa: BLE001 - raised below, in the caller's thread
-                failed.append(error)
+                self._keep([(key, request, completion)])
+            finally:
+                self.ledger.settle(1, [completion])
 
-        requests = dict(todo)
-        keeper = threading.Thread(target=keep_on, name="replay-cache", daemon=True)
-        keeper.start()
-        try:
-            model.each(drawn(), len(todo), answered)
-        finally:
-            over.set()
-            keeper.join()
-            if not failed:
-                keep()
-        if failed:
-            raise failed[0]
+        model.each(drawn(), len(todo), answered)
         return answers
-
-    def _keep(self, done: Sequence[tuple[ChatRequest, Completion]]) -> None:
-        rows: dict[str, dict[str, str]] = {}
-        sources: dict[str, Collection[str]] = {}
-        for request, completion in done:
-            if completion.error is None:
-                key = request.replay_key
-                rows.setdefault(request.model, {})[key] = completion_to_json(completion)
-                sources[key] = request.asked_by
-        with self._lock:
-            for model, answers in rows.items():
-                self._cache.put(answers, model, self._now_ns, {key: sources[key] for key in answers})
 
     def _ask(self, todo: Sequence[tuple[str, ChatRequest]]) -> dict[str, Completion]:
         completions: list[Completion] = []
         try:
             completions = self._model.complete([request for _, request in todo])
-            self._keep([(request, one) for (_, request), one in zip(todo, completions, strict=True)])
+            self._keep([(key, request, one) for (key, request), one in zip(todo, completions, strict=True)])
         finally:
             self.ledger.settle(len(todo), completions)
         return {key: completion for (key, _), completion in zip(todo, completions, strict=True)}
+
+    def _keep(self, done: Sequence[tuple[str, ChatRequest, Completion]]) -> None:
+        rows: dict[str, dict[str, str]] = {}
+        sources: dict[str, Collection[str]] = {}
+        for key, request, completion in done:
+            if completion.error is None:
+                rows.setdefault(request.model, {})[key] = completion_to_json(completion)
+                sources[key] = request.asked_by
+        for model, answers in rows.items():
+            self._cache.put(answers, model, self._now_ns, {key: sources[key] for key in answers})
 
 
 def request_for(artifact: Artifact, case: Case, *, seed: int | None) -> ChatRequest:

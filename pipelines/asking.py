@@ -13,7 +13,6 @@ from tracemill.pipelines.endpoint import Endpoint, api_key, configured, open_end
 from tracemill.pipelines.night import Night
 from tracemill.protocols import ChatModel, RewardModel
 from tracemill.rewards.llm.asking import AsksModel
-from tracemill.warehouse import ReplayCache
 
 _CHUNK = 128
 """Answers of a provider's model that a killed night loses for each portion under way; fewer cost a transaction each.
@@ -63,7 +62,7 @@ def on(night: Night, model: A, endpoint: Endpoint | None, *, stage: str, within:
         raise _nobody(model)
     own = Budget(tokens=model.budget_tokens or None)
     ledger = Ledger(own, within=within, whose=f"reward {model.name!r} (budget_tokens)")
-    kept = CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock(), chunk=_CHUNK)
+    kept = CachedModel(chat, night.answers, ledger, now_ns=night.clock(), chunk=_CHUNK)
     return model.asking(kept, name, tell=lambda said: night.tell(stage, f"{model.name}: {said}"))
 
 

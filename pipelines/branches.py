@@ -18,7 +18,6 @@ from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Branch, Candidate, Case, Outcome
 from tracemill.train import datums, models
-from tracemill.warehouse import ReplayCache
 
 
 def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], Mapping[str, Any]]:
@@ -30,7 +29,7 @@ def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[li
 def _search(
     night: Night, lesson: Lesson, endpoint: Endpoint, recording: replaying.Recording
 ) -> tuple[list[Candidate], Mapping[str, Any]]:
-    settings = night.config.optimize
+    night, settings = recording.night, night.config.optimize
     if not lesson.verifiable:
         return [], {"status": "skipped", "skipped": "no level of the ladder can judge a replay of this site"}
     start = replaying.on_endpoint(endpoint, lesson.production.artifact)
@@ -96,7 +95,7 @@ def writer(night: Night, ledger: Ledger) -> PromptModel | None:
     name = night.config.optimize.reflection_model
     if name is None:
         return None
-    cached = CachedModel(capable(night, name), ReplayCache(night.lake), ledger, now_ns=night.clock())
+    cached = CachedModel(capable(night, name), night.answers, ledger, now_ns=night.clock())
     return PromptModel(chat=cached, name=name)
 
 

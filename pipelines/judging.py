@@ -49,7 +49,8 @@ def score(night: Night) -> Mapping[str, int]:
     models = rewards.build(specs(night.config), root=night.config.root)
     dead: EndpointError | None = None
     with ExitStack() as endpoints:
-        models = [asking.with_somebody_to_ask(night, model, endpoints) for model in models]
+        keeping = endpoints.enter_context(night.putting_off())
+        models = [asking.with_somebody_to_ask(keeping, model, endpoints) for model in models]
         for done, model in enumerate(list(models)):
             night.tell("score", "reward models", done, len(models))
             written[model.name] = 0

@@ -34,7 +34,6 @@ from tracemill.rewards.judge import Judge
 from tracemill.rewards.llm.pairs import won
 from tracemill.rewards.python_callable import named
 from tracemill.train import models
-from tracemill.warehouse import ReplayCache
 
 _NO_EVIDENCE = ("lint", "simulated")
 
@@ -186,7 +185,7 @@ def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, gr
 
 
 def _on(night: Night, chat: ChatModel, ledger: Ledger) -> CachedModel:
-    return CachedModel(chat, ReplayCache(night.lake), ledger, now_ns=night.clock())
+    return CachedModel(chat, night.answers, ledger, now_ns=night.clock())
 
 
 def _episodes(night: Night, lesson: Lesson) -> Callable[[Sequence[Case]], Mapping[str, Episode]]:

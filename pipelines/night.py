@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tracemill.errors import BusyError
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.progress import Tell, tell_nobody
 from tracemill.schema import TABLES
-from tracemill.warehouse import Lake
+from tracemill.warehouse import Lake, Later, ReplayCache
 
 _UNSEALED = (Path(__file__).parent / "sql" / "unsealed_scores.sql").read_text(encoding="utf-8")
 
@@ -46,6 +46,21 @@ class Night:
     tell: Tell = tell_nobody
     environment: Mapping[str, str] = field(default_factory=dict)
     """Where keys of model endpoints are looked up."""
+    replays: ReplayCache | None = field(default=None, repr=False)
+    """Answers to replayed calls, of a stage that puts writing off (`putting_off`)."""
+    later: Later | None = field(default=None, repr=False)
+    """What such a stage writes a little later, in one transaction with the answers that it rests on."""
+
+    @contextmanager
+    def putting_off(self) -> Iterator["Night"]:
+        """This night for a stage that replays: what it puts off is written each second, and all of it on leaving."""
+        with Later(self.lake, f"{self.night_id}: replays") as later:
+            yield replace(self, later=later, replays=ReplayCache(self.lake, later))
+
+    @property
+    def answers(self) -> ReplayCache:
+        """Where answers of models are kept and looked up: durable when a batch is answered, or put off."""
+        return self.replays if self.replays is not None else ReplayCache(self.lake)
 
     def select(self, statement: str, *params: object, snapshot: int | None = None) -> pa.Table:
         """Rows of the lake as they are now, or as of a snapshot."""

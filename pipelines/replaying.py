@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -76,42 +77,33 @@ def rejudged(outcomes: Sequence[Outcome], cases: Sequence[Case], grade: Grade) -
 
 
 class Recording:
-    """A search's outcomes on their way to `evaluations`, some hundred at a time: a transaction costs more than those.
+    """A search's outcomes on their way to `evaluations`, written in one transaction with the answers they rest on.
 
-    Use as a context: what is left is written on leaving, errors included. A killed run lacks at most the rows of
-    prompts whose answers are in the replay cache: taken up again it writes them.
+    Use as a context, and search with its `night`: on leaving everything is written, errors included. A killed run lacks
+    what came in within the last second: taken up again it asks for that, and writes it.
     """
 
-    def __init__(self, night: Night, *, purpose: str, at_once: int = 400) -> None:
+    def __init__(self, night: Night, *, purpose: str) -> None:
         self._night = night
         self._purpose = purpose
-        self._at_once = at_once
-        self._waiting: list[dict[str, Any]] = []
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        self.night = self._open.enter_context(self._night.putting_off())
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._write()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._open.__exit__(kind, error, trace)
 
     def add(self, candidate_id: str, outcomes: Sequence[Outcome]) -> None:
-        self._waiting += _evaluations(self._night, candidate_id, outcomes, purpose=self._purpose)
-        if len(self._waiting) >= self._at_once:
-            self._write()
-
-    def _write(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            _insert(self._night, waiting, self._purpose)
+        later = self.night.later
+        assert later is not None
+        later.insert("evaluations", _evaluations(self.night, candidate_id, outcomes, purpose=self._purpose))
 
 
 def record(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *, purpose: str) -> int:
     """Writes outcomes as rows of `evaluations`; the same outcome of the same night is one row."""
-    return _insert(night, _evaluations(night, candidate_id, outcomes, purpose=purpose), purpose)
-
-
-def _insert(night: Night, values: list[dict[str, Any]], purpose: str) -> int:
-    table = rows("evaluations", values)
+    table = rows("evaluations", _evaluations(night, candidate_id, outcomes, purpose=purpose))
     with night.lake.transaction(f"{night.night_id}: evaluations {purpose}") as tx:
         return tx.insert("evaluations", table)
 
@@ -144,7 +136,10 @@ def _evaluations(night: Night, candidate_id: str, outcomes: Sequence[Outcome], *
 
 
 def write_candidate(night: Night, candidate: Candidate, *, snapshot: int) -> None:
-    """A candidate as a row, as soon as it is found: a killed run has lost nothing."""
+    """A candidate as a row, as soon as it is found, or with what it rests on where the stage puts writing off.
+
+    A killed run has lost nothing that was paid for more than a second ago.
+    """
     row = {
         "candidate_id": candidate.candidate_id,
         "branch": candidate.branch,
@@ -161,6 +156,9 @@ def write_candidate(night: Night, candidate: Candidate, *, snapshot: int) -> Non
         "night_id": night.night_id,
         "at": night.clock(),
     }
+    if night.later is not None:
+        night.later.insert("candidates", [row])
+        return
     with night.lake.transaction(f"{night.night_id}: candidate {candidate.candidate_id[:8]}") as tx:
         tx.insert("candidates", rows("candidates", [row]))
 

@@ -15,9 +15,10 @@ from tracemill.warehouse import sql
 from tracemill.warehouse.engine import sparingly
 from tracemill.warehouse.erasing import Erased, Scope
 from tracemill.warehouse.lake import Lake
+from tracemill.warehouse.later import Later
 from tracemill.warehouse.place import Place
 from tracemill.warehouse.replays import ReplayCache
 from tracemill.warehouse.take import Taken
 from tracemill.warehouse.transaction import Transaction
 
-__all__ = ["Erased", "Lake", "Place", "ReplayCache", "Scope", "Taken", "Transaction", "sparingly", "sql"]
+__all__ = ["Erased", "Lake", "Later", "Place", "ReplayCache", "Scope", "Taken", "Transaction", "sparingly", "sql"]

@@ -36,9 +36,9 @@ def asked(n, **params):
     ]
 
 
-def cached(url, rows=None, budget=None, **options):
+def cached(url, rows=None, budget=None):
     model = HttpChatModel(url, concurrency=4, **QUIET)
-    return CachedModel(model, Kept() if rows is None else rows, Ledger(budget or Budget()), now_ns=1, **options)
+    return CachedModel(model, Kept() if rows is None else rows, Ledger(budget or Budget()), now_ns=1)
 
 
 def test_answers_come_in_the_order_of_the_requests_and_are_paid_once():
@@ -115,7 +115,7 @@ def test_an_answer_is_kept_while_others_are_under_way():
         return echo(body, nth)
 
     with server(script) as (url, _):
-        done = cached(url, rows, keep_every_s=0.01).complete(asked(8))
+        done = cached(url, rows).complete(asked(8))
     assert done[7].text == "Q7"
     assert len(rows.rows) == 8
 
@@ -155,7 +155,7 @@ def test_what_an_endpoint_answered_before_it_died_is_kept():
 
 def test_a_broken_store_ends_the_replay_with_its_error():
     with server(echo) as (url, _), pytest.raises(StoreError, match="disk full"):
-        cached(url, Kept(broken=True), keep_every_s=0.001).complete(asked(60))
+        cached(url, Kept(broken=True)).complete(asked(60))
 
 
 def test_an_unforeseen_error_ends_the_replay_and_leaves_the_account_in_order():
