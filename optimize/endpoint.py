@@ -4,15 +4,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
-from tracemill.errors import ConfigError, EndpointError
-from tracemill.optimize.pace import Pace
+from tracemill.errors import ConfigError
+from tracemill.optimize.calls import BACKOFF_S, Calls, Try
 from tracemill.records import ChatRequest, Completion
 
 _RETRY_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -24,15 +22,6 @@ _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "tracemill",
 }
-_BACKOFF_S = 0.25
-_LONGEST_WAIT_S = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Try:
-    completion: Completion
-    down: bool = False
-    """No server stood behind the address, none that answered, or one that turns everybody away."""
 
 
 class HttpChatModel:
@@ -57,7 +46,7 @@ class HttpChatModel:
         extra_body: Mapping[str, Any] | None = None,
         usd_per_million_tokens: tuple[float, float] | None = None,
         per_minute: float | None = None,
-        backoff_s: float = _BACKOFF_S,
+        backoff_s: float = BACKOFF_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`extra_body` goes into every request (vLLM: {"return_token_ids": true}); prices are (input, output)."""
@@ -68,74 +57,29 @@ class HttpChatModel:
         root = base_url.rstrip("/").removesuffix("/chat/completions")
         self.url = f"{root if root.endswith('/v1') else root + '/v1'}/chat/completions"
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._concurrency = concurrency
         self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
-        self._retries = retries
         self._logprobs = logprobs
         self._extra_body = dict(extra_body or {})
         self._prices = usd_per_million_tokens
-        self._backoff_s = backoff_s
-        self._sleep = sleep
-        self._pace = Pace(concurrency, per_minute, sleep=sleep)
+        self._calls = Calls(
+            self.url,
+            concurrency=concurrency,
+            retries=retries,
+            per_minute=per_minute,
+            backoff_s=backoff_s,
+            sleep=sleep,
+        )
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
         if not requests:
             return []
-        workers = min(self._concurrency, len(requests))
-        with (
-            _Connections(self.url, self._headers, self._timeout) as http,
-            ThreadPoolExecutor(workers, thread_name_prefix="chat") as pool,
-        ):
-            nobody_there, batch = threading.Event(), self._pace.batch()
-            tries = list(pool.map(lambda request: self._call(http, request, nobody_there, batch), requests))
-            if all(one.down for one in tries):
-                raise EndpointError(self.url, tries[0].completion.error or "no answer")
-        return [one.completion for one in tries]
+        with _Connections(self.url, self._headers, self._timeout) as http:
+            return self._calls.all(lambda request: self._once(http, request), requests)
 
     def each(self, requests: Iterable[ChatRequest], n: int, answered: Callable[[int, Completion], None]) -> None:
-        """As `complete`, without a batch's end to wait for: `answered` hears of each answer and its request's place.
-
-        A request is drawn when its call may begin, one at a time, at most `n` in all. Both are asked in threads; what
-        they raise is raised here when the calls under way are done, and no further one begins. EndpointError as soon
-        as the first `concurrency` calls failed so.
-        """
-        source, drawing, stop = enumerate(requests), threading.Lock(), threading.Event()
-        nobody_there, batch, tries = threading.Event(), self._pace.batch(), list[_Try]()
-
-        def work() -> None:
-            try:
-                while not stop.is_set():
-                    with drawing:
-                        place, request = next(source, (0, None))
-                    if request is None:
-                        return
-                    try:
-                        one = self._call(http, request, nobody_there, batch)
-                    except BaseException as error:
-                        answered(place, Completion(text=None, error=f"{type(error).__name__}: {error}"))
-                        raise
-                    tries.append(one)
-                    answered(place, one.completion)
-                    if one.down and len(tries) >= min(n, self._concurrency) and all(one.down for one in tries):
-                        stop.set()
-            except BaseException:
-                stop.set()
-                raise
-
-        workers = min(self._concurrency, n)
-        with (
-            _Connections(self.url, self._headers, self._timeout) as http,
-            ThreadPoolExecutor(max(1, workers), thread_name_prefix="chat") as pool,
-        ):
-            working = [pool.submit(work) for _ in range(workers)]
-            try:
-                wait(working)
-            finally:
-                stop.set()
-        for one in working:
-            one.result()
-        if tries and all(one.down for one in tries):
-            raise EndpointError(self.url, tries[0].completion.error or "no answer")
+        """As `complete`, and each answer is told when it is there (calls.Calls.each)."""
+        with _Connections(self.url, self._headers, self._timeout) as http:
+            self._calls.each(lambda request: self._once(http, request), requests, n, answered)
 
     def models(self) -> frozenset[str]:
         """Names that the server lists; empty where it gives no list."""
@@ -146,41 +90,24 @@ class HttpChatModel:
         except (httpx.TransportError, ValueError, KeyError, TypeError):
             return frozenset()
 
-    def _call(self, http: "_Connections", request: ChatRequest, nobody_there: threading.Event, batch: int) -> _Try:
-        body = self._body(request)
-        failed = _Try(completion=Completion(text=None, error="not tried: the endpoint cannot be reached"), down=True)
-        if nobody_there.is_set():  # a dead endpoint costs one series of retries, not one per call
-            return failed
-        refused = False
-        for attempt in range(self._retries + 1):
-            wait_s = self._backoff_s * 2**attempt
-            try:
-                with self._pace.turn(batch):
-                    began = time.perf_counter_ns()
-                    answer = http.post(body)
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                reason = f"{type(error).__name__}: {error}".rstrip(": ")
-                failed = _Try(completion=Completion(text=None, error=reason), down=True)
-                refused, limited = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout), False
-            else:
-                refused, limited = False, answer.status_code == 429
-                latency_ns = time.perf_counter_ns() - began
-                if answer.status_code == 200:
-                    return _Try(completion=self._read(answer, latency_ns))
-                reason = f"HTTP {answer.status_code}: {_message(answer)}"
-                failed = _Try(
-                    completion=Completion(text=None, error=reason, latency_ns=latency_ns),
-                    down=answer.status_code in _DOWN_STATUS | _REFUSED_STATUS,
-                )
-                if answer.status_code not in _RETRY_STATUS:
-                    return failed
-                wait_s = max(wait_s, _retry_after_s(answer))
-            if attempt < self._retries:
-                with self._pace.held() if limited else nullcontext():
-                    self._sleep(min(wait_s, _LONGEST_WAIT_S))
-        if refused:
-            nobody_there.set()
-        return failed
+    def _once(self, http: "_Connections", request: ChatRequest) -> Try:
+        began = time.perf_counter_ns()
+        try:
+            answer = http.post(self._body(request))
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            return Try(completion=Completion(text=None, error=reason), down=True, again=True, unreachable=nobody)
+        latency_ns, status = time.perf_counter_ns() - began, answer.status_code
+        if status == 200:
+            return Try(completion=self._read(answer, latency_ns))
+        return Try(
+            completion=Completion(text=None, error=f"HTTP {status}: {_message(answer)}", latency_ns=latency_ns),
+            down=status in _DOWN_STATUS | _REFUSED_STATUS,
+            again=status in _RETRY_STATUS,
+            limited=status == 429,
+            wait_s=_retry_after_s(answer),
+        )
 
     def _body(self, request: ChatRequest) -> dict[str, Any]:
         body: dict[str, Any] = {"model": request.model, "messages": list(request.messages), **request.params}

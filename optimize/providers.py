@@ -6,16 +6,12 @@ What LiteLLM offers over many providers' own APIs: requests and errors in OpenAI
 import os
 import time
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tracemill.errors import ConfigError, EndpointError, MissingExtraError
-from tracemill.optimize.pace import Pace
+from tracemill.errors import ConfigError, MissingExtraError
+from tracemill.optimize.calls import BACKOFF_S, Calls, Try
 from tracemill.records import ChatRequest, Completion
-
-_BACKOFF_S = 0.25
-_LONGEST_WAIT_S = 20.0
 
 
 class ProviderModel:
@@ -40,49 +36,44 @@ class ProviderModel:
             raise ConfigError(f"model {model!r} names no provider: write it like openai/gpt-5.2, or give a base_url")
         self.model = model
         self._own = {"api_key": api_key, "base_url": base_url, "timeout": timeout_s}
-        self._concurrency = concurrency
-        self._retries = retries
-        self._pace = Pace(concurrency, per_minute, sleep=time.sleep)
+        self._calls = Calls(
+            model,
+            concurrency=concurrency,
+            retries=retries,
+            per_minute=per_minute,
+            backoff_s=BACKOFF_S,
+            sleep=time.sleep,
+        )
         self._litellm = _litellm()
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
-        if not requests:
-            return []
-        batch = self._pace.batch()
-        with ThreadPoolExecutor(min(self._concurrency, len(requests)), thread_name_prefix="chat") as pool:
-            tries = list(pool.map(lambda request: self._call(request, batch), requests))
-        if all(nobody for _, nobody in tries):
-            raise EndpointError(self.model, tries[0][0].error or "no answer")
-        return [completion for completion, _ in tries]
+        return self._calls.all(self._once, requests)
+
+    def each(self, requests: Iterable[ChatRequest], n: int, answered: Callable[[int, Completion], None]) -> None:
+        """As `complete`, and each answer is told when it is there (calls.Calls.each)."""
+        self._calls.each(self._once, requests, n, answered)
 
     def models(self) -> frozenset[str]:
         """A provider's list is not asked for."""
         return frozenset()
 
-    def _call(self, request: ChatRequest, batch: int) -> tuple[Completion, bool]:
-        """The answer, and whether nobody was there to give one."""
+    def _once(self, request: ChatRequest) -> Try:
         errors = self._litellm.exceptions
         lasting = (errors.AuthenticationError, errors.PermissionDeniedError, errors.NotFoundError)
         refused = (errors.BadRequestError, *lasting)  # asking again changes nothing
         down = (errors.APIConnectionError, errors.ServiceUnavailableError, errors.BadGatewayError, *lasting)
-        for attempt in range(self._retries + 1):
-            try:
-                with self._pace.turn(batch):
-                    began = time.perf_counter_ns()
-                    answer = self._litellm.completion(**self._asked(request))
-                return self._read(answer, time.perf_counter_ns() - began), False
-            except Exception as error:  # noqa: BLE001 - LiteLLM raises what providers' clients raise, too
-                failed = Completion(text=None, error=f"{type(error).__name__}: {error}"[:300])
-                if attempt == self._retries or isinstance(error, refused):
-                    # Of some providers a refused connection comes as an error of their server.
-                    return failed, isinstance(error, down) or "connection error" in str(error).lower()
-                wait_s = min(_BACKOFF_S * 2**attempt, _LONGEST_WAIT_S)
-                if isinstance(error, errors.RateLimitError):
-                    with self._pace.held():
-                        time.sleep(wait_s)
-                else:
-                    time.sleep(wait_s)
-        raise AssertionError("unreachable")
+        began = time.perf_counter_ns()
+        try:
+            answer = self._litellm.completion(**self._asked(request))
+        except Exception as error:  # noqa: BLE001 - LiteLLM raises what providers' clients raise, too
+            return Try(
+                completion=Completion(text=None, error=f"{type(error).__name__}: {error}"[:300]),
+                # Of some providers a refused connection comes as an error of their server.
+                down=isinstance(error, down) or "connection error" in str(error).lower(),
+                again=not isinstance(error, refused),
+                limited=isinstance(error, errors.RateLimitError),
+            )
+        return Try(completion=self._read(answer, time.perf_counter_ns() - began))
 
     def _asked(self, request: ChatRequest) -> dict[str, Any]:
         asked: dict[str, Any] = {"model": request.model, "messages": list(request.messages), "max_retries": 0}

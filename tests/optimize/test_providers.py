@@ -1,13 +1,16 @@
 """Models by LiteLLM's names, against a real server in a thread that speaks OpenAI's API."""
 
 import socket
+import threading
 from importlib.util import find_spec
 
 import pytest
 from chat_server import TOOLS, answer_of, echo, server
+from triage import Rows
 
-from tracemill.errors import ConfigError, EndpointError
+from tracemill.errors import BudgetError, ConfigError, EndpointError
 from tracemill.optimize.providers import ProviderModel
+from tracemill.optimize.replay import Budget, CachedModel, Ledger
 from tracemill.records import ChatRequest
 
 pytestmark = pytest.mark.skipif(find_spec("litellm") is None, reason="litellm is not installed")
@@ -68,6 +71,27 @@ def test_a_dead_or_refusing_provider_is_named():
         pytest.raises(EndpointError, match="openai/m"),
     ):
         model(url).complete([ask("q")])
+
+
+def test_each_answer_is_booked_and_kept_when_it_is_there():
+    rows, at_last = Rows(), threading.Event()
+
+    def script(body, nth):
+        while body["messages"][-1]["content"] == "q0" and len(rows) < 7 and not at_last.wait(0.01):
+            pass
+        return echo(body, nth)
+
+    late = threading.Timer(20, at_last.set)
+    late.start()
+    with server(script) as (url, seen):
+        provider = CachedModel(model(url), rows, Ledger(Budget(calls=8)), now_ns=1)
+        done = provider.complete([ask(f"q{n}") for n in range(8)])
+        assert not at_last.is_set(), "kept while one was under way"
+        late.cancel()
+        assert [one.text for one in done] == [f"Q{n}" for n in range(8)]
+        with pytest.raises(BudgetError):
+            provider.complete([ask("one more")])
+    assert (len(seen), provider.ledger.spent.calls) == (8, 8)
 
 
 def test_a_name_without_a_provider_is_refused():
