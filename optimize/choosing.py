@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from math import sqrt
 from statistics import stdev
+from typing import Any
 
 from tracemill.ids import canonical_json
-from tracemill.optimize.artifact import pool_of
 from tracemill.records import Artifact, Candidate
 from tracemill.stats import cluster_means
 
@@ -53,7 +53,12 @@ def not_better(found: Sequence[Candidate]) -> str | None:
 
 
 def changed_chars(before: Artifact, after: Artifact) -> int:
-    """Characters that are added or taken away: of the constant text by lines and words, of demonstrations as wholes."""
+    """Characters that are added or taken away at all sites: of the constant text by lines and words, of demonstrations
+    as wholes."""
+    return sum(_changed(ran, runs) for ran, runs in zip(before.prompts, after.prompts, strict=False))
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
     said = sum(
         (end - start) + (till - begin)
         for tag, start, end, begin, till in SequenceMatcher(
@@ -61,13 +66,16 @@ def changed_chars(before: Artifact, after: Artifact) -> int:
         ).get_opcodes()
         if tag != "equal"
     )
-    own = {canonical_json(demo["messages"]) for demo in pool_of(before)}
-    new = {canonical_json(demo["messages"]) for demo in pool_of(after)}
+    own, new = ({canonical_json(demo["messages"]) for demo in _shown(prompt)} for prompt in (before, after))
     return said + sum(len(demo) for demo in own ^ new)
 
 
-def _text(artifact: Artifact) -> str:
-    return canonical_json(artifact.prompt.get("messages")) + canonical_json(artifact.prompt.get("tools"))
+def _shown(prompt: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return list((prompt.get("demonstrations") or {}).get("pool", ()))
+
+
+def _text(prompt: Mapping[str, Any]) -> str:
+    return canonical_json(prompt.get("messages")) + canonical_json(prompt.get("tools"))
 
 
 def _prompts(found: Sequence[Candidate]) -> list[Candidate]:
