@@ -80,12 +80,12 @@ def run(folder: Path, *, nights: int, seed: int, permute: bool, as_json: bool) -
     """
     output = Output(as_json=as_json)
     began = time.perf_counter()
-    stage = _set_up(folder.resolve(), seed, nights, output)
-    with _model_server(stage):
+    stage = set_up(folder.resolve(), seed, _days(nights), output)
+    with model_server(stage):
         stage.say("Day 1: the agent works with the prompt it was shipped with")
-        with _collector(stage):
-            _work(stage, "day1", prompt=stage.example / "prompt.json", version="shipped")
-        _review(stage, "day1", truth="truth.jsonl", rate=REVIEWED, seed=seed, permute=permute)
+        with collector(stage):
+            work(stage, "day1", prompt=stage.example / "prompt.json", version="shipped")
+        review(stage, "day1", truth="truth.jsonl", rate=REVIEWED, seed=seed, permute=permute)
         stage.say("Night 1: tracemill learns from the logs")
         stage.tracemill("nightly")
         arms = [Arm(version="shipped", label="production", prompt=stage.example / "prompt.json")]
@@ -144,7 +144,8 @@ def _example(folder: Path) -> Path:
     return example
 
 
-def _set_up(folder: Path, seed: int, nights: int, output: Output) -> Stage:
+def set_up(folder: Path, seed: int, days: Sequence[tuple[int, int]], output: Output) -> Stage:
+    """A fresh folder with settings, an empty lake and the tickets of all days (wordings and copies of each)."""
     example = _example(folder)
     if folder.exists():
         shutil.rmtree(folder)
@@ -157,7 +158,6 @@ def _set_up(folder: Path, seed: int, nights: int, output: Output) -> Stage:
     for name in ("feedback", "desk"):
         (folder / name).mkdir()
     Lake.create(project.load(folder).lake_place).close()
-    days = _days(nights)
     sizes, copies = ([str(day[place]) for day in days] for place in (0, 1))
     tickets: list[str | Path] = [sys.executable, example / "tickets.py", "--out", "tickets", "--seed", str(seed)]
     stage.run([*tickets, "--wordings", *sizes, "--copies", *copies])
@@ -165,7 +165,7 @@ def _set_up(folder: Path, seed: int, nights: int, output: Output) -> Stage:
 
 
 @contextmanager
-def _model_server(stage: Stage) -> Iterator[None]:
+def model_server(stage: Stage) -> Iterator[None]:
     stage.say("Starting the model server (SmolLM2-135M on this machine's CPU)")
     command = [sys.executable, "-m", "tracemill", "serve-model", "smollm2", "--port", str(stage.model)]
     with _server(stage, command, "model-server.log", f"http://127.0.0.1:{stage.model}/health", patience_s=300):
@@ -173,7 +173,7 @@ def _model_server(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def _collector(stage: Stage) -> Iterator[None]:
+def collector(stage: Stage) -> Iterator[None]:
     command = [sys.executable, "-m", "tracemill", "collect", "--port", str(stage.collector)]
     with _server(stage, command, "collector.log", f"http://127.0.0.1:{stage.collector}/healthz", patience_s=60):
         yield
@@ -198,7 +198,7 @@ def _server(stage: Stage, command: list[str], log: str, health: str, *, patience
             process.wait()
 
 
-def _work(stage: Stage, tickets: str, *, prompt: Path, version: str) -> None:
+def work(stage: Stage, tickets: str, *, prompt: Path, version: str) -> None:
     """The agent works through `tickets/NAME.jsonl` and notes what it did in `desk/NAME.jsonl`."""
     stage.run(
         [
@@ -213,7 +213,7 @@ def _work(stage: Stage, tickets: str, *, prompt: Path, version: str) -> None:
     )
 
 
-def _review(stage: Stage, tickets: str, *, truth: str, rate: float, seed: int, permute: bool = False) -> None:
+def review(stage: Stage, tickets: str, *, truth: str, rate: float, seed: int, permute: bool = False) -> None:
     stage.run(
         [
             *(sys.executable, stage.example / "reviewer.py", "--rate", str(rate), "--seed", str(seed)),
@@ -225,14 +225,14 @@ def _review(stage: Stage, tickets: str, *, truth: str, rate: float, seed: int, p
 
 def _day(stage: Stage, day: int, arms: Sequence[Arm], seed: int) -> None:
     """A day of new tickets, worked by every artifact that is to be compared; all of it is reviewed."""
-    with _collector(stage):
+    with collector(stage):
         for arm in arms:
             stage.say(f"Day {day}: new tickets, {arm.label}")
             name = f"day{day}-{arm.version}"
             for source, target in ((f"day{day}", name), ("truth", f"truth-{arm.version}")):
                 _rename_sessions(stage.folder / "tickets", source, target, suffix=f".{arm.version}")
-            _work(stage, name, prompt=arm.prompt, version=arm.version)
-            _review(stage, name, truth=f"truth-{arm.version}.jsonl", rate=1.0, seed=seed)
+            work(stage, name, prompt=arm.prompt, version=arm.version)
+            review(stage, name, truth=f"truth-{arm.version}.jsonl", rate=1.0, seed=seed)
     stage.say(f"Taking in day {day}")
     stage.tracemill("ingest")
     stage.tracemill("score")

@@ -17,19 +17,24 @@ _EQUAL = 0.5
 """Of the standard error of the difference: so near the best, a prompt counts as its equal."""
 
 
-def winner(found: Sequence[Candidate], rewards: Mapping[str, Rewards] | None = None) -> list[Candidate]:
+def winner(
+    found: Sequence[Candidate], rewards: Mapping[str, Rewards] | None = None, *, running: Candidate | None = None
+) -> list[Candidate]:
     """The one prompt that enters the gate; [] where none beat production on the tuning cases.
+
+    `running`: what a step of several began with, which all else of `found` has to beat instead.
 
     A test at the gate spends the budget of all later ones. `rewards` (by candidate) tell which prompts are the best
     one's equals: within half a standard error of the paired difference, task groups counting once. Of them the one
     that differs least from production wins; without rewards only equal scores are equal.
     """
-    best = _best(found)
-    if best is None or not_better(found) is not None:
+    best = _best(found, running)
+    if best is None or not_better(found, running=running) is not None:
         return []
-    running = next((one for one in found if one.branch == "production"), None)
+    proposed = _prompts(found, running)
+    running = running or _production(found)
     bar = None if running is None else running.tune_score
-    beating = [one for one in _prompts(found) if bar is None or (one.tune_score or 0.0) > bar]
+    beating = [one for one in proposed if bar is None or (one.tune_score or 0.0) > bar]
     known = rewards or {}
     equals = [one for one in beating if _equal(best, one, known)]
 
@@ -40,12 +45,18 @@ def winner(found: Sequence[Candidate], rewards: Mapping[str, Rewards] | None = N
     return [min(equals, key=change)]
 
 
-def not_better(found: Sequence[Candidate]) -> str | None:
+def not_better(found: Sequence[Candidate], *, running: Candidate | None = None) -> str | None:
     """Why no prompt of `found` enters the gate, where its tuning score is the reason."""
-    best = _best(found)
-    bar = next((one.tune_score for one in found if one.branch == "production"), None)
+    best = _best(found, running)
+    before = running or _production(found)
+    bar = None if before is None else before.tune_score
     if best is None or best.tune_score is None or bar is None or best.tune_score > bar:
         return None
+    if running is not None and running.branch != "production":
+        return (
+            f"the best of {best.optimizer} has {best.tune_score:.2f} on the tuning cases and what it began with, of "
+            f"{running.optimizer}, {bar:.2f}: that stands"
+        )
     return (
         f"the best prompt ({best.optimizer}) has {best.tune_score:.2f} on the tuning cases and production "
         f"{bar:.2f}: none enters the gate"
@@ -78,12 +89,21 @@ def _text(prompt: Mapping[str, Any]) -> str:
     return canonical_json(prompt.get("messages")) + canonical_json(prompt.get("tools"))
 
 
-def _prompts(found: Sequence[Candidate]) -> list[Candidate]:
-    return [one for one in found if one.tune_score is not None and one.branch == "prompt"]
+def _production(found: Sequence[Candidate]) -> Candidate | None:
+    return next((one for one in found if one.branch == "production"), None)
 
 
-def _best(found: Sequence[Candidate]) -> Candidate | None:
-    return max(_prompts(found), key=lambda one: (one.tune_score or 0.0, -len(one.artifact.to_json())), default=None)
+def _prompts(found: Sequence[Candidate], running: Candidate | None) -> list[Candidate]:
+    tried = [one for one in found if one.tune_score is not None]
+    if running is None:
+        return [one for one in tried if one.branch == "prompt"]
+    return [one for one in tried if one.candidate_id != running.candidate_id]
+
+
+def _best(found: Sequence[Candidate], running: Candidate | None) -> Candidate | None:
+    return max(
+        _prompts(found, running), key=lambda one: (one.tune_score or 0.0, -len(one.artifact.to_json())), default=None
+    )
 
 
 def _equal(best: Candidate, other: Candidate, rewards: Mapping[str, Rewards]) -> bool:

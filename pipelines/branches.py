@@ -1,6 +1,6 @@
 """The two ways to get better, run side by side: the prompt branch (DSPy) and the weights branch (TRL)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,43 @@ from tracemill.ids import canonical_json, content_id
 from tracemill.optimize import choosing, headroom, optimizers, portfolio
 from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
-from tracemill.pipelines import laddering, replaying, studying
+from tracemill.pipelines import laddering, replaying, studying, teaching, turns
 from tracemill.pipelines.endpoint import Endpoint, capable, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
-from tracemill.records import Artifact, Branch, Candidate, Case, Outcome
+from tracemill.pipelines.turns import Turn
+from tracemill.records import Artifact, Candidate, Case, Outcome
 from tracemill.train import datums, models
 
 
-def search_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], Mapping[str, Any]]:
-    """Candidates of the prompt branch and what the search cost; each is a row before the next is tried."""
-    with replaying.Recording(night, purpose="tune") as recording:
-        return _search(night, lesson, endpoint, recording)
+def first_turn(night: Night, lesson: Lesson) -> Turn:
+    """A step that goes on from production, with an account of its own."""
+    return Turn(base=lesson.production, ledger=Ledger(replaying.budget(night)))
+
+
+def search_prompts(
+    night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn | None = None
+) -> tuple[list[Candidate], Mapping[str, Any]]:
+    """Candidates of the prompt branch and what the search cost; each is a row before the next is tried.
+
+    The first is what the search began with: `turn.base`, by default production.
+    """
+    turn = turn or first_turn(night, lesson)
+    with replaying.Recording(night, purpose="tune") as recording, turn.ledger.lent(turn.share):
+        return _search(night, lesson, endpoint, turn, recording)
 
 
 def _search(
-    night: Night, lesson: Lesson, endpoint: Endpoint, recording: replaying.Recording
+    night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn, recording: replaying.Recording
 ) -> tuple[list[Candidate], Mapping[str, Any]]:
     night, settings = recording.night, night.config.optimize
     if not lesson.verifiable:
         return [], {"status": "skipped", "skipped": "no level of the ladder can judge a replay of this site"}
-    start = replaying.on_endpoint(endpoint, lesson.production.artifact)
+    start = replaying.on_endpoint(endpoint, turn.base.artifact)
+    begun = replace(turn.base, artifact=start)
+    production = replaying.on_endpoint(endpoint, lesson.production.artifact)
     ensure_adapter(endpoint, start)
-    replay = laddering.for_tuning(night, lesson, endpoint, start)
+    replay = laddering.for_tuning(night, lesson, endpoint, start, turn.ledger)
     reflection = writer(night, replay.ledger)
     searches = [
         optimizers.build(
@@ -50,13 +64,16 @@ def _search(
 
     def evaluate(artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
         outcomes = replay(artifact, cases)
-        branch: Branch = "production" if artifact == start else "prompt"
-        candidate_id = replace(lesson.production, branch=branch, artifact=artifact).candidate_id
-        recording.add(candidate_id, outcomes)
+        tried = replace(begun, branch=turns.branch_of(production, artifact), artifact=artifact)
+        recording.add((begun if artifact == start else tried).candidate_id, outcomes)
         night.tell("optimize", "model calls", replay.ledger.spent.calls, settings.max_calls)
         return outcomes
 
+    def grown(candidate: Candidate) -> Candidate:
+        return turns.grown(begun, candidate, turns.branch_of(production, candidate.artifact))
+
     def found(candidate: Candidate) -> None:
+        candidate = grown(candidate)
         replaying.write_candidate(night, candidate, snapshot=lesson.snapshot)
         score = "–" if candidate.tune_score is None else f"{candidate.tune_score:.2f}"
         night.tell("optimize", f"{candidate.optimizer}: {score} on {candidate.tune_n} tuning cases")
@@ -66,7 +83,9 @@ def _search(
     if settings.headroom:
         wanted = night.config.gate.wanted_effect
         room = headroom.measure(study, wanted=wanted, seed=night.config.seed, written=reflection is not None)
-        room_found = {"site_version": lesson.site.site_version, "headroom": room.gain and asdict(room.gain)}
+        # What is left above another prompt or other weights says nothing of the site: the night's order goes by that.
+        measured = "headroom" if turn.base.branch == "production" else "headroom_left"
+        room_found = {"site_version": lesson.site.site_version, measured: room.gain and asdict(room.gain)}
         if not room.worth(wanted):
             skipped = {"status": "skipped", "skipped": room.sentence(wanted), "calls": replay.ledger.spent.calls}
             return [], {**skipped, **room_found}
@@ -78,13 +97,14 @@ def _search(
         ledger=replay.ledger,
         backing=portfolio.Backing(line=settings.min_users, demonstration=settings.min_demonstration_users),
     )
-    candidates, spent = race.candidates, replay.ledger.spent
+    candidates, spent = [grown(one) for one in race.candidates], replay.ledger.spent
     detail: dict[str, Any] = {"candidates": len(candidates), "calls": spent.calls, "cached": spent.cached}
     detail.update(room_found, usd=spent.usd)
     detail["race"] = [asdict(one) for one in race.standings]
     if failed:
         detail["failed"] = failed
-    behind = choosing.not_better(candidates)
+    running, *new = candidates
+    behind = choosing.not_better(new, running=running)
     if behind is not None:
         detail["left_out"] = behind
     return candidates, detail
@@ -99,10 +119,50 @@ def writer(night: Night, ledger: Ledger) -> PromptModel | None:
     return PromptModel(chat=cached, name=name)
 
 
-def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Candidate | None, Mapping[str, Any]]:
+def weights_in_turn(
+    night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn
+) -> tuple[list[Candidate], Mapping[str, Any]]:
+    """`train_weights` from `turn.base`, with what tonight's prompts were right about (`[train] hand_over`).
+
+    Where steps go on from one another, what it began with comes before the adapter, both tried on the tuning cases.
+    """
+    deployed = replaying.on_endpoint(endpoint, turn.base.artifact)
+    scored: list[Candidate] = []
+
+    def tried(candidate: Candidate) -> Candidate:
+        scored[:] = turns.tried(night, lesson, endpoint, turn, candidate) if turn.apart else [candidate]
+        return scored[-1]
+
+    def taught(cases: Sequence[Case]) -> teaching.Taught:
+        return teaching.taught(night, lesson, endpoint, turn, cases)
+
+    candidate, detail = train_weights(
+        night,
+        lesson,
+        deployed,
+        parent=turn.base,
+        cases=lesson.train if turn.apart else lesson.learn,
+        taught=taught if night.config.train.hand_over else None,
+        tried=tried,
+    )
+    return ([], detail) if candidate is None else (scored, {**detail, "tune_score": candidate.tune_score})
+
+
+def train_weights(
+    night: Night,
+    lesson: Lesson,
+    deployed: Artifact,
+    *,
+    parent: Candidate | None = None,
+    cases: Sequence[Case] | None = None,
+    taught: Callable[[Sequence[Case]], teaching.Taught] | None = None,
+    tried: Callable[[Candidate], Candidate] | None = None,
+) -> tuple[Candidate | None, Mapping[str, Any]]:
     """The adapter of the weights branch as a candidate, or None with the reason in the detail that comes along.
 
-    `deployed` is production's artifact on the model that the adapter is for (replaying.on_endpoint).
+    `deployed` is the prompt that it is for, on the model that it is for (replaying.on_endpoint): that of `parent`, by
+    default production. `cases`: of the lesson, by default all. `taught` finds right answers that the log does not know,
+    for training that learns from such. `tried` may give the candidate a tuning score before it is written.
     """
     settings = night.config.train
     if settings.base_model is None:
@@ -111,14 +171,15 @@ def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Can
     cache = night.config.work_path / "models"
     base_model = night.config.model(settings.base_model)
     base = models.resolve(base_model, cache)
-    production = lesson.production.artifact
+    production, parent = lesson.production.artifact, parent or lesson.production
     logged = transitions(night, lesson)
     trainer = choose_trainer(night, lesson, logged)
-    cases = lesson.learn
+    cases = lesson.learn if cases is None else cases
     if trainer == "grpo":
         # Importance weights correct small differences: what another policy said is no evidence about this one.
         own = set(_drawn_by(production, logged))
         cases = tuple(case for case in cases if case.case_id in own)
+    found = teaching.Taught() if taught is None or trainer != "sft" else taught(cases)
     rows = datums.build(
         cases,
         deployed,
@@ -126,8 +187,12 @@ def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Can
         model_folder=base,
         transitions=logged,
         max_tokens=settings.max_tokens,
+        answers=found.answers,
     )
     detail: dict[str, Any] = {"trainer": trainer, "rows": rows.table.num_rows, "dropped": dict(rows.dropped)}
+    handed = [case for case in rows.table["case_id"].to_pylist() if case in found.answers]
+    if taught is not None:
+        detail["handed_over"] = len(handed)
     if rows.table.num_rows < settings.min_rows:
         lost = ", ".join(f"{reason} {count}" for reason, count in rows.dropped.items()) or "none"
         detail["skipped"] = f"{rows.table.num_rows} rows to train on, {settings.min_rows} needed; dropped: {lost}"
@@ -159,8 +224,9 @@ def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Can
     if result.adapter is None or result.content_hash is None:
         detail["skipped"] = result.nothing_to_learn
         return None, detail
+    behind = [*rows.table["trajectory_id"].to_pylist(), *parent.lineage]
     candidate = Candidate(
-        branch="weights",
+        branch="together" if parent.branch in ("prompt", "together") else "weights",
         site_id=lesson.site.site_id,
         site_version=lesson.site.site_version,
         optimizer=trainer,
@@ -171,9 +237,11 @@ def train_weights(night: Night, lesson: Lesson, deployed: Artifact) -> tuple[Can
             },
             adapter_path=str(result.adapter),
         ),
-        parent_id=lesson.production.candidate_id,
-        lineage=tuple(dict.fromkeys(rows.table["trajectory_id"].to_pylist())),
+        parent_id=parent.candidate_id,
+        lineage=tuple(dict.fromkeys([*behind, *(name for case in handed for name in found.lineage[case])])),
+        support=parent.support,
     )
+    candidate = candidate if tried is None else tried(candidate)
     replaying.write_candidate(night, candidate, snapshot=lesson.snapshot)
     return candidate, detail
 
@@ -209,7 +277,7 @@ def _drawn_by(artifact: Artifact, logged: pa.Table) -> list[str]:
 
 
 def tuning_rewards(night: Night, found: Sequence[Candidate]) -> Mapping[str, choosing.Rewards]:
-    """What tonight's tuning found, by candidate and case: also where the search was interrupted and taken up again."""
+    """What tonight's tuning found, by candidate and case: also where it was interrupted and taken up again."""
     known: dict[str, dict[str, tuple[str, float]]] = {}
     for row in night.select(_TUNED, night.night_id, [one.candidate_id for one in found]).to_pylist():
         known.setdefault(row["candidate_id"], {})[row["case_id"]] = (row["task_group"], row["reward"])

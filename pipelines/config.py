@@ -40,6 +40,7 @@ Positive = Annotated[float, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
 Days = Annotated[float, Field(ge=0)]
 Pattern = Annotated[str, AfterValidator(_regex)]
+Order = Literal["side by side", "p -> w", "w -> p", "p -> w -> p"]
 Engine = Literal["local", "processes", "ray"]
 Rung = Literal["lint", "single_step", "pairwise", "recorded", "simulated", "executed"]
 
@@ -273,6 +274,8 @@ class TrainConfig:
     min_rows: Count = 16
     max_tokens: Count = 1024
     """Longer rows are dropped and counted."""
+    hand_over: bool = False
+    """Where the log has no right answer, weights learn from what tonight's prompts answered, judged right for sure."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     threads: Count = 1
 
@@ -317,6 +320,8 @@ class Config:
     lake: Annotated[LakeConfig, BeforeValidator(_whole)] = LakeConfig()
     seed: int = 0
     sites_per_night: Count = 1
+    order: Order = "side by side"
+    """Both branches from what production runs, or in turn: each step from the best that there is before it."""
     agent_match: Pattern | None = None
     """Regular expression: only sites of agents whose names it finds are learned from."""
     sources: tuple[SourceConfig, ...] = ()

@@ -4,7 +4,7 @@ Tasks are coarse on purpose: an orchestrator is for what may fail, be retried an
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prefect import flow, task
@@ -21,12 +21,13 @@ from tracemill.pipelines import (
     judging,
     learning,
     releasing,
-    replaying,
+    turns,
     validating,
 )
 from tracemill.pipelines.endpoint import Endpoint, configured, open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, only_one
+from tracemill.pipelines.turns import Turn
 from tracemill.records import Candidate, Decision
 
 
@@ -71,24 +72,25 @@ def mine_sites(night: Night) -> Mapping[str, int]:
 
 
 @task(name="optimize", cache_policy=NO_CACHE)
-def optimize_prompts(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], str | None]:
+def optimize_prompts(
+    night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn
+) -> tuple[list[Candidate], str | None]:
     """What was found, and why nothing was where the branch had nothing to do."""
     with night.stage("optimize", snapshot=lesson.snapshot) as detail:
-        found, facts = branches.search_prompts(night, lesson, endpoint)
+        found, facts = branches.search_prompts(night, lesson, endpoint, turn)
         detail.update(site=lesson.site.site_id, **facts)
     return found, facts.get("skipped")
 
 
 @task(name="train", cache_policy=NO_CACHE)
-def train_weights(night: Night, lesson: Lesson, endpoint: Endpoint) -> tuple[list[Candidate], str | None]:
+def train_weights(night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn) -> tuple[list[Candidate], str | None]:
     """What was trained, and why nothing was where the branch had nothing to do."""
     with night.stage("train", snapshot=lesson.snapshot) as detail:
-        deployed = replaying.on_endpoint(endpoint, lesson.production.artifact)
-        candidate, facts = branches.train_weights(night, lesson, deployed)
+        found, facts = branches.weights_in_turn(night, lesson, endpoint, turn)
         detail.update(site=lesson.site.site_id, **facts)
-        if candidate is None:
+        if not found:
             detail["status"] = "skipped"
-    return [] if candidate is None else [candidate], facts.get("skipped")
+    return found, facts.get("skipped")
 
 
 @task(name="gate", cache_policy=NO_CACHE)
@@ -182,45 +184,85 @@ def _night(night: Night) -> NightReport:
 def _learn(
     night: Night, lesson: Lesson, endpoint: Endpoint
 ) -> tuple[list[Candidate], list[Decision], list[releasing.Release], list[str]]:
-    """Both branches at once from one frozen snapshot, then the gate, then the release.
+    """Both branches from one frozen snapshot, in the order of the settings; then the gate, then the release.
 
     Beside tonight's winners the gate goes on with those that it could not decide on earlier nights.
 
     A branch that fails does not cost what the other found: its sentence comes last in the result, after why a branch
     was skipped and why no prompt was good enough to judge. Where nothing was found to judge, its error is raised.
     """
-    running = {}
-    if night.config.optimize.enabled:
-        running["optimize"] = optimize_prompts.submit(night, lesson, endpoint)
-    if night.config.train.enabled:
-        running["train"] = train_weights.submit(night, lesson, endpoint)
-    found: list[Candidate] = []
-    reasons: list[str] = []
-    failures: dict[str, Exception] = {}
-    site = f"site {learning.called(lesson.site)}"
-    for name, future in running.items():
+    steps = _Steps(night, lesson, endpoint)
+    learned = turns.steps(night.config.order)
+    winners, behind = _in_turn(steps, learned) if learned else _side_by_side(steps)
+    winners += gating.undecided(night, lesson, winners)
+    if steps.failures and not winners:
+        raise next(iter(steps.failures.values()))
+    decisions = gate_candidates(night, lesson, winners, endpoint)
+    released = publish_best(night, winners, decisions)
+    reasons = [*steps.reasons, *(f"{steps.site}: {why}" for why in behind)]
+    failed = (f"{name} failed: {error}" for name, error in steps.failures.items())
+    return list(steps.found.values()), decisions, released, [*reasons, *failed]
+
+
+class _Steps:
+    """The branches of one site as tasks: what they found, why they found nothing, and what went wrong."""
+
+    def __init__(self, night: Night, lesson: Lesson, endpoint: Endpoint) -> None:
+        self.night, self.lesson, self.endpoint = night, lesson, endpoint
+        self.site = f"site {learning.called(lesson.site)}"
+        self.found: dict[str, Candidate] = {}
+        self.reasons: list[str] = []
+        self.failures: dict[str, Exception] = {}
+
+    def begin(self, name: str, turn: Turn) -> Any:
+        """The running task, None where the branch is switched off."""
+        if name == "optimize" and self.night.config.optimize.enabled:
+            return optimize_prompts.submit(self.night, self.lesson, self.endpoint, turn)
+        if name == "train" and self.night.config.train.enabled:
+            return train_weights.submit(self.night, self.lesson, self.endpoint, turn)
+        return None
+
+    def end(self, name: str, running: Any) -> list[Candidate]:
         try:
-            candidates, skipped = future.result()
-            found += candidates
-            if skipped is not None:
-                reasons.append(f"{site}: {name} skipped: {skipped}")
+            candidates, skipped = ([], None) if running is None else running.result()
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the other branch has its own result
-            failures[name] = error
-    winners = [
-        *choosing.winner(found, branches.tuning_rewards(night, found)),
-        *(one for one in found if one.branch == "weights"),
-    ]
-    winners += gating.undecided(night, lesson, winners)
-    if failures and not winners:
-        raise next(iter(failures.values()))
-    decisions = gate_candidates(night, lesson, winners, endpoint)
-    released = publish_best(night, winners, decisions)
-    behind = choosing.not_better(found)
-    if behind is not None:
-        reasons.append(f"{site}: {behind}")
-    return found, decisions, released, [*reasons, *(f"{name} failed: {error}" for name, error in failures.items())]
+            self.failures[name] = error
+            return []
+        self.found.update({one.candidate_id: one for one in candidates})
+        if skipped is not None:
+            self.reasons.append(f"{self.site}: {name} skipped: {skipped}")
+        return list(candidates)
+
+
+def _side_by_side(steps: _Steps) -> tuple[list[Candidate], list[str]]:
+    """What enters the gate, and why a prompt does not. Weights that prompts teach wait for these."""
+    night, config = steps.night, steps.night.config.train
+    first = branches.first_turn(night, steps.lesson)
+    waits = config.enabled and config.hand_over
+    searching = steps.begin("optimize", replace(first, share=turns.share(("p", "w") if waits else ("p",))))
+    training = None if waits else steps.begin("train", first)
+    prompts = steps.end("optimize", searching)
+    best = choosing.winner(prompts, branches.tuning_rewards(night, prompts))
+    if waits:
+        training = steps.begin("train", replace(first, teacher=next(iter(best), None)))
+    behind = choosing.not_better(prompts)
+    return [*best, *steps.end("train", training)], [] if behind is None else [behind]
+
+
+def _in_turn(steps: _Steps, order: Sequence[turns.Step]) -> tuple[list[Candidate], list[str]]:
+    """The one artifact that stands at the end, unless that is production's, and where a step found nothing better."""
+    night, production = steps.night, steps.lesson.production
+    turn = replace(branches.first_turn(night, steps.lesson), apart=True)
+    behind: list[str] = []
+    for place, step in enumerate(order):
+        name = "optimize" if step == "p" else "train"
+        found = steps.end(name, steps.begin(name, replace(turn, share=turns.share(order[place:]))))
+        base, why = turns.better(turn.base, found, branches.tuning_rewards(night, found))
+        behind += [] if why is None else [why]
+        turn = replace(turn, base=base, teacher=base if base.branch == "prompt" else None)
+    return [turn.base] if turn.base.branch != production.branch else [], behind
 
 
 def markdown(report: NightReport) -> str:

@@ -44,20 +44,26 @@ class Climb:
 
     ladder: Ladder
     ledger: Ledger
+    graders: grading.Graders
 
     def __call__(self, artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
         return self.ladder(artifact, cases)
 
 
-def for_tuning(night: Night, lesson: Lesson, endpoint: Endpoint, start: Artifact) -> Climb:
-    """All levels of `[optimize] ladder` within its budget; `start` is the prompt that candidates begin with."""
-    ledger = Ledger(replaying.budget(night))
+def for_tuning(
+    night: Night, lesson: Lesson, endpoint: Endpoint, start: Artifact, ledger: Ledger | None = None
+) -> Climb:
+    """All levels of `[optimize] ladder` within its budget; `start` is the prompt that candidates begin with.
+
+    `ledger`: an account that others draw on, too; by default a new one.
+    """
+    ledger = ledger or Ledger(replaying.budget(night))
     lint = None
     if "lint" in night.config.optimize.ladder:
         lint = Lint(baseline=start, logged=lesson.learn, count=_tokens(night))
     graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=True)
     levels = _levels(night, lesson, endpoint, ledger, graders)
-    return Climb(ladder=Ladder(levels, lint=lint), ledger=ledger)
+    return Climb(ladder=Ladder(levels, lint=lint), ledger=ledger, graders=graders)
 
 
 def for_the_gate(night: Night, lesson: Lesson, endpoint: Endpoint, graders: grading.Graders) -> Climb:
@@ -65,7 +71,7 @@ def for_the_gate(night: Night, lesson: Lesson, endpoint: Endpoint, graders: grad
     ledger = Ledger(Budget())
     settings = replace(night.config.optimize, ladder=_deciding(night))
     deciding = replace(night, config=replace(night.config, optimize=settings))
-    return Climb(ladder=Ladder(_levels(deciding, lesson, endpoint, ledger, graders)), ledger=ledger)
+    return Climb(ladder=Ladder(_levels(deciding, lesson, endpoint, ledger, graders)), ledger=ledger, graders=graders)
 
 
 def _deciding(night: Night) -> tuple[Rung, ...]:

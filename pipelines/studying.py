@@ -8,8 +8,17 @@ from tracemill.optimize import artifact as artifacts
 from tracemill.pipelines import replaying
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
-from tracemill.records import Artifact
+from tracemill.records import Artifact, Case
 from tracemill.study import Evaluate, Study, Variant
+
+
+def compared_on(night: Night, lesson: Lesson) -> tuple[Case, ...]:
+    """The tuning cases that all of a night's candidates are compared on."""
+    # By the groups' keyed names: a draw that neither time nor content decides.
+    drawn = sorted(lesson.tune, key=lambda case: case.task_group)
+    # What nobody can judge of a replay compares nothing.
+    drawn = [case for case in drawn if case.case_id in lesson.judgeable] or drawn
+    return replaying.spread(drawn, night.config.optimize.max_tune_cases)
 
 
 def study(night: Night, lesson: Lesson, start: Artifact, evaluate: Evaluate) -> Study:
@@ -17,10 +26,6 @@ def study(night: Night, lesson: Lesson, start: Artifact, evaluate: Evaluate) -> 
 
     `start`: production's artifact on the model that replays (replaying.on_endpoint).
     """
-    # By the groups' keyed names: a draw that neither time nor content decides.
-    drawn = sorted(lesson.tune, key=lambda case: case.task_group)
-    # What nobody can judge of a replay compares nothing.
-    drawn = [case for case in drawn if case.case_id in lesson.judgeable] or drawn
     with night.learner(lesson.snapshot) as con:
         said = notes.notes(con, lesson.train)
         hints = notes.hints(con, lesson.site)
@@ -47,7 +52,7 @@ def study(night: Night, lesson: Lesson, start: Artifact, evaluate: Evaluate) -> 
         site=lesson.site,
         baseline=start,
         train=lesson.train,
-        tune=replaying.spread(drawn, night.config.optimize.max_tune_cases),
+        tune=compared_on(night, lesson),
         replay=evaluate,
         notes=said,
         hints=hints,

@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
         pa.field("prompt", pa.string()),  # JSON of the chat messages
         pa.field("completion", pa.string()),
         pa.field("weight", pa.float64()),  # 1 / the probability that the case was drawn for judgement
-        pa.field("reward", pa.float64()),  # its lower bound; NULL: not known (a corrected output)
+        pa.field("reward", pa.float64()),  # its lower bound; NULL: not known (not the logged output)
         pa.field("prompt_ids", pa.list_(pa.int32())),
         pa.field("completion_ids", pa.list_(pa.int32())),  # with the end token
         pa.field("logprobs", pa.list_(pa.float32())),  # of completion_ids when they were drawn; NULL for SFT
@@ -89,11 +89,13 @@ def build(
     model_folder: Path,
     transitions: pa.Table | None = None,
     max_tokens: int = 1024,
+    answers: Mapping[str, str] | None = None,
 ) -> Datums:
     """Training rows of `cases` under the prompt that `artifact` deploys, in the order of the cases.
 
     `model_folder` (models.resolve) gives the tokenizer. GRPO needs `transitions`: rows of schema.TRANSITIONS of these
-    cases, for their token ids, log-probabilities and sampling parameters. Reasons for dropping: `no_target` (nobody
+    cases, for their token ids, log-probabilities and sampling parameters. `answers` (by case_id) are right outputs that
+    replays found; SFT takes them where nobody knows one from the log. Reasons for dropping: `no_target` (nobody
     knows the right output), `no_reward`, `no_logprobs`, `greedy` and `nucleus` (drawn in a way that importance weights
     cannot correct), `other_prompt` (drawn under another prompt), `pseudonym` (personal data was in the output),
     `unbound` (a slot has no value), `tool_calls` (the right output is a tool call, which rows of text cannot teach),
@@ -113,7 +115,8 @@ def build(
     dropped: Counter[str] = Counter()
     seen: set[Any] = set()
     for case in cases:
-        made = _row(case, artifact, kind, tokenizer, logged.get(case.case_id), max_tokens)
+        found = None if answers is None else answers.get(case.case_id)
+        made = _row(case, artifact, kind, tokenizer, logged.get(case.case_id), max_tokens, found)
         if isinstance(made, str):
             dropped[made] += 1
             continue
@@ -128,15 +131,22 @@ def build(
 
 
 def _row(
-    case: Case, artifact: Artifact, kind: Kind, tokenizer: Any, logged: Mapping[str, Any] | None, max_tokens: int
+    case: Case,
+    artifact: Artifact,
+    kind: Kind,
+    tokenizer: Any,
+    logged: Mapping[str, Any] | None,
+    max_tokens: int,
+    found: str | None,
 ) -> dict[str, Any] | str:
-    """One row, or the reason why there is none."""
-    completion = case.expected if kind == "sft" else case.logged_output
+    """One row, or the reason why there is none. `found`: a right output that the log does not know."""
+    found = found if kind == "sft" and case.expected is None else None
+    completion = (found or case.expected) if kind == "sft" else case.logged_output
     if completion is None:
         return "no_target"
     if kind == "grpo" and case.reward is None:
         return "no_reward"
-    if kind == "sft" and case.calls_tools and case.correction is None:
+    if kind == "sft" and case.calls_tools and case.correction is None and found is None:
         return "tool_calls"
     if PSEUDONYM.search(completion):
         return "pseudonym"
@@ -155,7 +165,7 @@ def _row(
         "prompt": canonical_json(messages),
         "completion": completion,
         "weight": case.weight,
-        "reward": case.sure_reward if kind == "grpo" or case.correction is None else None,
+        "reward": case.sure_reward if kind == "grpo" or (case.correction is None and found is None) else None,
         "prompt_ids": prompt_ids,
     }
     if kind == "sft":

@@ -151,7 +151,12 @@ def _gate_arms(select: Any) -> list[Arm]:
     )
     best = select(_BEST_OF_GATE)
     shown = {row["candidate_id"]: row["branch"] for row in best} | {row["baseline_id"]: "production" for row in best}
-    names = {"production": "production", "prompt": "best prompt", "weights": "best weights"}
+    names = {
+        "production": "production",
+        "prompt": "best prompt",
+        "weights": "best weights",
+        "together": "best prompt and weights together",
+    }
     return [
         _arm(label, "gate", [row for row in rows if shown.get(row["candidate_id"]) == branch])
         for branch, label in names.items()

@@ -10,7 +10,8 @@ import pyarrow as pa
 from tracemill.ids import canonical_json, content_id
 
 Pool = Literal["learn", "gate"]
-Branch = Literal["prompt", "weights", "production"]
+Branch = Literal["prompt", "weights", "together", "production"]
+"""What a candidate changes: production's prompt, its weights, or both."""
 SURE = 0.6
 """How high the lower bound of a full reward must lie for an output to count as right.
 

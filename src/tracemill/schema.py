@@ -315,7 +315,7 @@ REWARD_REPORTS = _schema(
 
 CANDIDATES = _schema(
     candidate_id=pa.string(),
-    branch=pa.string(),  # prompt|weights|production
+    branch=pa.string(),  # prompt|weights|together|production
     site_id=pa.string(),
     site_version=pa.string(),
     optimizer=pa.string(),
