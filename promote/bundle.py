@@ -1,6 +1,8 @@
 """A bundle: one artifact with the decision, figures and lineage behind it, in a folder named by its content.
 
     prompt.json          the prompt artifact that client.py renders
+    prompts/             where it holds prompts of several sites: those of the others, by site id
+    agents.json          then: which file is whose, by the agent's name and by site id
     adapter/             safetensors and model card, where weights were tuned
     evaluation.json      the decision, guardrails included
     evaluations.parquet  the figures that it rests on, case by case, without the outputs: those stay in the lake
@@ -26,6 +28,7 @@ import pyarrow.parquet as pq
 
 from tracemill.errors import PublishError
 from tracemill.ids import canonical_json, content_id
+from tracemill.promote.pointer import AGENTS
 from tracemill.promote.texts import pseudonyms
 from tracemill.records import Candidate, Decision, Site
 
@@ -52,14 +55,16 @@ def build(
     out: Path,
     now_ns: int,
     kept_pseudonyms: Collection[str] = (),
+    others: Sequence[Site] = (),
 ) -> Bundle:
     """Write the bundle of `candidate` as the folder `out/<bundle id>`; building it again changes nothing.
 
     `decision` is None for an artifact that no gate judged (the first production prompt, which rollback returns to).
-    `lineage` are the trajectory ids that the artifact was made from. Raises PublishError, and leaves nothing behind,
+    `lineage` are the trajectory ids that the artifact was made from, `others` the further sites that it has prompts of.
+    Raises PublishError, and leaves nothing behind,
     where the prompt holds a pseudonym that nobody bound or kept, or where the adapter cannot be read.
     """
-    unbound = pseudonyms(candidate.artifact.prompt, kept=kept_pseudonyms)
+    unbound = pseudonyms(candidate.artifact.prompts, kept=kept_pseudonyms)
     if unbound:
         raise PublishError(
             f"candidate {candidate.candidate_id} cannot be published: its prompt holds {', '.join(unbound)}, "
@@ -70,7 +75,7 @@ def build(
     draft = out / f".draft-{secrets.token_hex(8)}"
     draft.mkdir()
     try:
-        _write_files(draft, candidate, decision, site, evaluations, lineage, snapshot_id)
+        _write_files(draft, candidate, decision, [site, *others], evaluations, lineage, snapshot_id)
         files = _fingerprints(draft)
         bundle_id = content_id(FORMAT, files)
         _write_json(draft / MANIFEST, {"format": FORMAT, "bundle_id": bundle_id, "files": files, "built_ns": now_ns})
@@ -88,13 +93,15 @@ def _write_files(
     draft: Path,
     candidate: Candidate,
     decision: Decision | None,
-    site: Site,
+    sites: Sequence[Site],
     evaluations: pa.Table | None,
     lineage: Sequence[str],
     snapshot_id: int | None,
 ) -> None:
     prompt = dict(candidate.artifact.prompt)
     _write_json(draft / "prompt.json", prompt)
+    if candidate.artifact.others:
+        _write_others(draft, candidate, sites)
     if candidate.artifact.adapter_path is not None:
         source = Path(candidate.artifact.adapter_path)
         if not any(source.glob("*.safetensors")):
@@ -119,17 +126,41 @@ def _write_files(
             "optimizer": candidate.optimizer,
             "parent_id": candidate.parent_id,
             "baseline_id": None if decision is None else decision.baseline_id,
-            "site": {
-                "site_id": site.site_id,
-                "site_version": site.site_version,
-                "agent_name": site.agent_name,
-                "model": site.model,
-            },
+            "site": _named(sites[0]),
+            **({"others": [_named(site) for site in sites[1:]]} if sites[1:] else {}),
             "trajectories": sorted(set(lineage)),
             "snapshot_id": snapshot_id,
             "versions": {name: version(name) for name in ("tracemill", "pyarrow", "numpy", "scipy")},
         },
     )
+
+
+def _named(site: Site) -> dict[str, str | None]:
+    return {
+        "site_id": site.site_id,
+        "site_version": site.site_version,
+        "agent_name": site.agent_name,
+        "model": site.model,
+    }
+
+
+def _write_others(draft: Path, candidate: Candidate, sites: Sequence[Site]) -> None:
+    known = {site.site_id: site.agent_name for site in sites}
+    names = list(known.values())
+    files: dict[str, str] = {}
+    (draft / "prompts").mkdir()
+    for site_id in (candidate.site_id, *sorted(candidate.artifact.others)):
+        if site_id not in known:
+            raise PublishError(f"candidate {candidate.candidate_id} has a prompt of site {site_id}, which is not known")
+        own = site_id == candidate.site_id
+        file = "prompt.json" if own else f"prompts/{site_id}.json"
+        if not own:
+            _write_json(draft / file, candidate.artifact.others[site_id])
+        files[site_id] = file
+        agent = known[site_id]
+        if agent is not None and names.count(agent) == 1:
+            files[agent] = file
+    _write_json(draft / AGENTS, files)
 
 
 def verify(path: Path) -> str:

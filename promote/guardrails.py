@@ -157,7 +157,7 @@ def _secrets(
     candidate: Candidate, baseline: Candidate, ours: Sequence[str], theirs: Sequence[str], policy: GuardrailPolicy
 ) -> Guardrail:
     def found(side: Candidate, outputs: Sequence[str]) -> dict[str, str]:
-        every = [*texts.strings(side.artifact.prompt), *outputs]
+        every = [*texts.strings(side.artifact.prompts), *outputs]
         return {value: kind for text in every for value, kind in texts.sensitive(text).items()}
 
     mine, other = found(candidate, ours), found(baseline, theirs)
@@ -174,7 +174,7 @@ def _secrets(
 
 def _unbound(candidate: Candidate, baseline: Candidate, policy: GuardrailPolicy) -> Guardrail:
     mine, other = (
-        texts.pseudonyms(side.artifact.prompt, kept=policy.kept_pseudonyms) for side in (candidate, baseline)
+        texts.pseudonyms(side.artifact.prompts, kept=policy.kept_pseudonyms) for side in (candidate, baseline)
     )
     return Guardrail(
         name="unbound_pseudonyms",
@@ -188,7 +188,10 @@ def _unbound(candidate: Candidate, baseline: Candidate, policy: GuardrailPolicy)
 def _copied_instructions(
     candidate: Candidate, baseline: Candidate, logged_texts: Sequence[str], policy: GuardrailPolicy
 ) -> Guardrail:
-    ours, theirs = (texts.instructions(side.artifact.prompt) for side in (candidate, baseline))
+    ours, theirs = (
+        [text for prompt in side.artifact.prompts for text in texts.instructions(prompt)]
+        for side in (candidate, baseline)
+    )
     return _copies("copied_instructions", ours, theirs, logged_texts, policy)
 
 
@@ -227,8 +230,11 @@ def _demonstrations(
     users: Mapping[str, str | None] | None,
 ) -> Guardrail:
     """Demonstrations are declared copies: each names a source in the lineage, or is one that production carries."""
-    carried = texts.demonstrations(baseline.artifact.prompt)
-    new = [demo for demo in texts.demonstrations(candidate.artifact.prompt) if demo not in carried]
+    carried, shown = (
+        [demo for prompt in side.artifact.prompts for demo in texts.demonstrations(prompt)]
+        for side in (baseline, candidate)
+    )
+    new = [demo for demo in shown if demo not in carried]
     undeclared = sum(demo.get("source") not in candidate.lineage for demo in new)
     passed: bool | None = undeclared == 0
     detail = f"{len(new)} new, every source in the lineage"
@@ -242,7 +248,7 @@ def _demonstrations(
         name="demonstrations",
         passed=passed,
         baseline=float(len(carried)),
-        candidate=float(len(texts.demonstrations(candidate.artifact.prompt))),
+        candidate=float(len(shown)),
         detail=detail,
     )
 

@@ -1,12 +1,15 @@
 """What a channel is called, and the small file that says which bundle it points to."""
 
 import re
+from collections.abc import Collection
 
 from tracemill.errors import ConfigError
 from tracemill.ids import canonical_json
 
 POINTER = "channel.json"
 STORE = "bundles"
+AGENTS = "agents.json"
+"""Whose prompt is which file, in a bundle with prompts of several sites."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -17,12 +20,13 @@ def channel_name(channel: str) -> str:
     return channel
 
 
-def pointer(bundle_id: str, *, has_adapter: bool) -> str:
-    """The text of a pointer. Its paths are relative to it, so they hold for folders and for URLs."""
-    return canonical_json(
-        {
-            "bundle_id": bundle_id,
-            "prompt": f"../{STORE}/{bundle_id}/prompt.json",
-            "adapter": f"../{STORE}/{bundle_id}/adapter" if has_adapter else None,
-        }
-    )
+def pointer(bundle_id: str, files: Collection[str]) -> str:
+    """The text of a pointer to a bundle of these files. Its paths are relative to it: so for folders and for URLs."""
+    place = f"../{STORE}/{bundle_id}"
+    has_adapter = any(name.startswith("adapter/") for name in files)
+    told = {
+        "bundle_id": bundle_id,
+        "prompt": f"{place}/prompt.json",
+        "adapter": f"{place}/adapter" if has_adapter else None,
+    }
+    return canonical_json({**told, "agents": f"{place}/{AGENTS}"} if AGENTS in files else told)

@@ -43,9 +43,9 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(inner)
 
 
-def pseudonyms(prompt: Mapping[str, Any], *, kept: Collection[str] = ()) -> list[str]:
-    """Pseudonyms that a prompt artifact carries as constant text, less those the operator has `kept` by rule."""
-    found = {match.group() for text in strings(prompt) for match in PSEUDONYM.finditer(text)}
+def pseudonyms(prompts: Sequence[Mapping[str, Any]], *, kept: Collection[str] = ()) -> list[str]:
+    """Pseudonyms that prompt artifacts carry as constant text, less those the operator has `kept` by rule."""
+    found = {match.group() for text in strings(prompts) for match in PSEUDONYM.finditer(text)}
     return sorted(found - set(kept))
 
 

@@ -46,10 +46,10 @@ class Folder:
     def move(self, bundle_id: str, channel: str) -> str:
         place = self.root / channel_name(channel)
         target = self.root / STORE / bundle_id
-        has_adapter = any(name.startswith("adapter/") for name in read_manifest(target)["files"])
+        files = read_manifest(target)["files"]
         try:
             place.mkdir(parents=True, exist_ok=True)
-            replace_text(place / POINTER, pointer(bundle_id, has_adapter=has_adapter))
+            replace_text(place / POINTER, pointer(bundle_id, files))
         except OSError as error:
             raise PublishError(f"channel {place}: {error}") from error
         return str(place)

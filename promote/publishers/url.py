@@ -58,9 +58,9 @@ class Url:
             manifest = self._read(f"{self._root}/{STORE}/{bundle_id}/{MANIFEST}")
             if manifest is None:
                 raise PublishError(f"{self.url} does not hold bundle {bundle_id}; stage it first")
-            has_adapter = any(name.startswith("adapter/") for name in json.loads(manifest)["files"])
+            files = json.loads(manifest)["files"]
             self._fs.makedirs(place, exist_ok=True)
-            self._fs.pipe_file(f"{place}/{POINTER}", pointer(bundle_id, has_adapter=has_adapter).encode())
+            self._fs.pipe_file(f"{place}/{POINTER}", pointer(bundle_id, files).encode())
         except (OSError, NotImplementedError, ValueError) as error:
             raise PublishError(f"{self.url}/{channel}: cannot move the channel: {error!r}") from error
         return f"{self.url}/{channel}"

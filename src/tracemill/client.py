@@ -124,14 +124,24 @@ class LivePrompt:
         return render(self.artifact, values)
 
 
-def live_prompt(channel: str | Path, *, timeout_s: float = 5.0) -> LivePrompt:
+def live_prompt(channel: str | Path, *, agent: str | None = None, timeout_s: float = 5.0) -> LivePrompt:
     """What a channel points to now. `channel` is a published folder or URL, such as `…/published/production`.
 
-    Reads `channel.json` (the pointer) and the `prompt.json` of its bundle. Raises OSError where nothing is published.
+    Reads `channel.json` (the pointer) and the `prompt.json` of its bundle. Where the bundle has prompts of several
+    agents, that of `agent`, by its name or the id of its call site; KeyError, with the names that there are, where it
+    has none. Raises OSError where nothing is published.
     """
     base = str(channel).rstrip("/")
     pointer = json.loads(_read(f"{base}/channel.json", timeout_s))
-    artifact = json.loads(_read(_beside(base, pointer["prompt"]), timeout_s))
+    place = pointer["prompt"]
+    if pointer.get("agents"):
+        files = json.loads(_read(_beside(base, pointer["agents"]), timeout_s))
+        if agent not in files:
+            raise KeyError(
+                f"{base} has prompts of several agents and none of {agent!r}: give agent=…, of {sorted(files)}"
+            )
+        place = place.removesuffix("prompt.json") + files[agent]
+    artifact = json.loads(_read(_beside(base, place), timeout_s))
     return LivePrompt(artifact=artifact, bundle_id=pointer.get("bundle_id"))
 
 

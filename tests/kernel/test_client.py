@@ -176,14 +176,14 @@ def test_a_reader_never_sees_half_a_move(tmp_path: Path) -> None:
     for name in ("one", "two"):
         _publish(tmp_path, name, model=f"model {name}", filler="x" * 20_000)
     place = tmp_path / "production" / POINTER
-    replace_text(place, pointer("one", has_adapter=False))
+    replace_text(place, pointer("one", []))
     enough = threading.Event()
 
     def move() -> None:
         turn = 0
         while not enough.is_set():
             turn += 1
-            replace_text(place, pointer(("one", "two")[turn % 2], has_adapter=False))
+            replace_text(place, pointer(("one", "two")[turn % 2], []))
 
     mover = threading.Thread(target=move)
     mover.start()
