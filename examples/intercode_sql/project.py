@@ -22,7 +22,7 @@ name = "intercode-sql"
 path = {tasks}
 key = "task_id"
 format = "intercode"
-group = "db"                     # a split never cuts through a database
+{group}
 
 [[rewards]]
 kind = "feedback"
@@ -61,6 +61,8 @@ class Options:
     """Logs to learn from: by default those of questions without the tables."""
     tune: int = 12
     calls: int = 200
+    group: str | None = "db"
+    """What of a task a split never cuts through: by default a database; None: only what is nearly the same question."""
     looks: int = 2
     """How often an agent may ask how the tables are made before its one query."""
 
@@ -99,6 +101,7 @@ def write(data: Path, to: Path, options: Options) -> None:
     settings = SETTINGS.format(
         endpoint=options.endpoint,
         writing=options.writing,
+        group="" if options.group is None else f"group = {json.dumps(options.group)}",
         tune=options.tune,
         calls=options.calls,
         looks=options.looks,
