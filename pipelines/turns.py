@@ -3,7 +3,7 @@ weights under the prompt that was found."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from tracemill.optimize import choosing
 from tracemill.optimize.artifact import pool_of
@@ -110,8 +110,3 @@ def better(
     for winner in choosing.winner(new, rewards, running=running):
         return winner, None
     return running, choosing.not_better(new, running=running)
-
-
-def told(candidate: Candidate) -> Mapping[str, Any]:
-    """A candidate for the detail of a stage."""
-    return {"candidate": candidate.candidate_id, "branch": candidate.branch, "tune_score": candidate.tune_score}
