@@ -12,6 +12,8 @@ preferring  heads that learn which of two runs went better, a training job each
 crediting   what of an episode's outcome each of its calls is worth
 learning    what tonight is worth learning from, frozen at a snapshot
 branches    better prompts, better weights
+turns       prompts and weights that go on from one another
+teaching    what prompts were right about, handed over to weights
 grading     who judges a replayed answer: verifiers, else the calibrated judge
 laddering   which levels try a prompt of a site, on one cache and one account
 replaying   outcomes as rows of the lake, production's as the logs have them
