@@ -12,6 +12,8 @@ from tracemill.records import ChatRequest, Completion
 
 BACKOFF_S = 0.25
 _LONGEST_WAIT_S = 20.0
+_BATCHES = 8
+"""At once, of one endpoint; of more the last ones wait for the first."""
 _NOT_TRIED = Completion(text=None, error="not tried: the endpoint cannot be reached")
 
 
@@ -58,16 +60,26 @@ class Calls:
         self._backoff_s = backoff_s
         self._sleep = sleep
         self._pace = Pace(concurrency, per_minute, sleep=sleep)
+        # Begun as they are needed; of several batches at once each has its own.
+        self._threads = ThreadPoolExecutor(_BATCHES * concurrency, thread_name_prefix="chat")
 
     def all(self, once: Once, requests: Sequence[ChatRequest]) -> list[Completion]:
         """Answers in the order of the requests. EndpointError, naming the endpoint, where nobody was there for any."""
-        if not requests:
-            return []
-        nobody_there, batch = threading.Event(), self._pace.batch()
-        with ThreadPoolExecutor(min(self._concurrency, len(requests)), thread_name_prefix="chat") as pool:
-            tries = list(pool.map(lambda request: self._tried(once, request, nobody_there, batch), requests))
-        self._refuse_none(tries)
-        return [one.completion for one in tries]
+        nobody_there, batch, tries = threading.Event(), self._pace.batch(), dict[int, Try]()
+        source, drawing = enumerate(requests), threading.Lock()
+
+        def work(stop: threading.Event) -> None:
+            while not stop.is_set():
+                with drawing:
+                    place, request = next(source, (0, None))
+                if request is None:
+                    return
+                tries[place] = self._tried(once, request, nobody_there, batch)
+
+        self._at_once(len(requests), work)
+        in_order = [tries[place] for place in range(len(requests))]
+        self._refuse_none(in_order)
+        return [one.completion for one in in_order]
 
     def each(
         self, once: Once, requests: Iterable[ChatRequest], n: int, answered: Callable[[int, Completion], None]
@@ -78,39 +90,50 @@ class Calls:
         they raise is raised here when the calls under way are done, and no further one begins. EndpointError as soon
         as nobody was there for the first `concurrency` calls.
         """
-        source, drawing, stop = enumerate(requests), threading.Lock(), threading.Event()
+        source, drawing = enumerate(requests), threading.Lock()
         nobody_there, batch, tries = threading.Event(), self._pace.batch(), list[Try]()
 
-        def work() -> None:
+        def work(stop: threading.Event) -> None:
+            while not stop.is_set():
+                with drawing:
+                    place, request = next(source, (0, None))
+                if request is None:
+                    return
+                try:
+                    one = self._tried(once, request, nobody_there, batch)
+                except BaseException as error:
+                    answered(place, Completion(text=None, error=f"{type(error).__name__}: {error}"))
+                    raise
+                tries.append(one)
+                answered(place, one.completion)
+                if one.down and len(tries) >= min(n, self._concurrency) and all(one.down for one in tries):
+                    stop.set()
+
+        self._at_once(n, work)
+        self._refuse_none(tries)
+
+    def _at_once(self, n: int, work: Callable[[threading.Event], None]) -> None:
+        """Does `work` in as many threads as `n` calls need. Where one raises, the others are told to stop; raised here.
+
+        Threads are kept for the next batch: to begin one for each call costs more than a short call does.
+        """
+        stop = threading.Event()
+
+        def working() -> None:
             try:
-                while not stop.is_set():
-                    with drawing:
-                        place, request = next(source, (0, None))
-                    if request is None:
-                        return
-                    try:
-                        one = self._tried(once, request, nobody_there, batch)
-                    except BaseException as error:
-                        answered(place, Completion(text=None, error=f"{type(error).__name__}: {error}"))
-                        raise
-                    tries.append(one)
-                    answered(place, one.completion)
-                    if one.down and len(tries) >= min(n, self._concurrency) and all(one.down for one in tries):
-                        stop.set()
+                work(stop)
             except BaseException:
                 stop.set()
                 raise
 
-        workers = min(self._concurrency, n)
-        with ThreadPoolExecutor(max(1, workers), thread_name_prefix="chat") as pool:
-            working = [pool.submit(work) for _ in range(workers)]
-            try:
-                wait(working)
-            finally:
-                stop.set()
-        for one in working:
+        begun = [self._threads.submit(working) for _ in range(min(self._concurrency, n))]
+        try:
+            wait(begun)
+        finally:
+            stop.set()
+            wait(begun)  # what is under way when somebody interrupts is paid for, and heard of
+        for one in begun:
             one.result()
-        self._refuse_none(tries)
 
     def _refuse_none(self, tries: Sequence[Try]) -> None:
         if tries and all(one.down for one in tries):

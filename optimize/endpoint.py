@@ -1,7 +1,6 @@
 """Any OpenAI-compatible `/v1/chat/completions` as a ChatModel: concurrent, with retries, honest about failure."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ import httpx
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.calls import BACKOFF_S, Calls, Try
+from tracemill.optimize.wire import Answer, Broken, UnreachableError, Wire
 from tracemill.records import ChatRequest, Completion
 
 _RETRY_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -18,7 +18,6 @@ _DOWN_STATUS = frozenset({502, 503, 504})  # a gateway saying that nobody is beh
 _REFUSED_STATUS = frozenset({401, 403, 404})  # wrong key, wrong address, unknown model: no call will fare better
 _HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "gzip, deflate",
     "Content-Type": "application/json",
     "User-Agent": "tracemill",
 }
@@ -58,6 +57,7 @@ class HttpChatModel:
         self.url = f"{root if root.endswith('/v1') else root + '/v1'}/chat/completions"
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
+        self._wire = Wire(self.url, {**_HEADERS, **self._headers}, connect_s=min(timeout_s, 10.0), read_s=timeout_s)
         self._logprobs = logprobs
         self._extra_body = dict(extra_body or {})
         self._prices = usd_per_million_tokens
@@ -71,15 +71,11 @@ class HttpChatModel:
         )
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
-        if not requests:
-            return []
-        with _Connections(self.url, self._headers, self._timeout) as http:
-            return self._calls.all(lambda request: self._once(http, request), requests)
+        return self._calls.all(self._once, requests)
 
     def each(self, requests: Iterable[ChatRequest], n: int, answered: Callable[[int, Completion], None]) -> None:
         """As `complete`, and each answer is told when it is there (calls.Calls.each)."""
-        with _Connections(self.url, self._headers, self._timeout) as http:
-            self._calls.each(lambda request: self._once(http, request), requests, n, answered)
+        self._calls.each(self._once, requests, n, answered)
 
     def models(self) -> frozenset[str]:
         """Names that the server lists; empty where it gives no list."""
@@ -90,15 +86,16 @@ class HttpChatModel:
         except (httpx.TransportError, ValueError, KeyError, TypeError):
             return frozenset()
 
-    def _once(self, http: "_Connections", request: ChatRequest) -> Try:
+    def _once(self, request: ChatRequest) -> Try:
+        body = json.dumps(self._body(request), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         began = time.perf_counter_ns()
         try:
-            answer = http.post(self._body(request))
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+            answer = self._wire.post(body)
+        except (*Broken, httpx.InvalidURL) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            nobody = isinstance(error, UnreachableError)
             return Try(completion=Completion(text=None, error=reason), down=True, again=True, unreachable=nobody)
-        latency_ns, status = time.perf_counter_ns() - began, answer.status_code
+        latency_ns, status = time.perf_counter_ns() - began, answer.status
         if status == 200:
             return Try(completion=self._read(answer, latency_ns))
         return Try(
@@ -119,7 +116,7 @@ class HttpChatModel:
             body["logprobs"] = True
         return body | self._extra_body
 
-    def _read(self, answer: httpx.Response, latency_ns: int) -> Completion:
+    def _read(self, answer: Answer, latency_ns: int) -> Completion:
         try:
             completion = read_completion(answer.json())
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -129,47 +126,6 @@ class HttpChatModel:
         if self._prices is not None and completion.tokens_in is not None and completion.tokens_out is not None:
             cost_usd = (completion.tokens_in * self._prices[0] + completion.tokens_out * self._prices[1]) / 1e6
         return replace(completion, latency_ns=latency_ns, cost_usd=cost_usd)
-
-
-class _Connections:
-    """A connection for each thread that posts: a pool that many share looks through all of it for every call."""
-
-    def __init__(self, url: str, headers: Mapping[str, str], timeout: httpx.Timeout) -> None:
-        self._url = url
-        self._parsed: httpx.URL | None = None
-        self._headers = {**_HEADERS, **headers}
-        self._extensions = {"timeout": timeout.as_dict()}
-        # The certificate store is loaded only where it is used, and once: it costs more than a local call.
-        self._verify = httpx.create_ssl_context(verify=url.startswith("https://"), trust_env=False)
-        self._own = threading.local()
-        self._open: list[httpx.HTTPTransport] = []
-
-    def __enter__(self) -> "_Connections":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in self._open:
-            one.close()
-
-    def post(self, body: Mapping[str, Any]) -> httpx.Response:
-        """The answer, read. Raises what httpx raises."""
-        if self._parsed is None:
-            self._parsed = httpx.URL(self._url)
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        request = httpx.Request(
-            "POST", self._parsed, headers=self._headers, content=content, extensions=self._extensions
-        )
-        own: httpx.HTTPTransport | None = getattr(self._own, "transport", None)
-        if own is None:
-            own = self._own.transport = httpx.HTTPTransport(verify=self._verify, trust_env=False)
-            self._open.append(own)
-        # Not by httpx.Client: what it does besides (cookies, redirects, hooks) is two fifths of a call.
-        answer = own.handle_request(request)
-        try:
-            answer.read()
-        finally:
-            answer.close()
-        return answer
 
 
 def read_completion(body: Mapping[str, Any]) -> Completion:
@@ -196,7 +152,7 @@ def read_completion(body: Mapping[str, Any]) -> Completion:
     )
 
 
-def _message(answer: httpx.Response) -> str:
+def _message(answer: Answer) -> str:
     try:
         error = answer.json()["error"]
     except (ValueError, KeyError, TypeError):
@@ -204,7 +160,7 @@ def _message(answer: httpx.Response) -> str:
     return str(error["message"] if isinstance(error, dict) and "message" in error else error)[:300]
 
 
-def _retry_after_s(answer: httpx.Response) -> float:
+def _retry_after_s(answer: Answer) -> float:
     try:
         return float(answer.headers.get("retry-after", 0))
     except ValueError:  # a date: the doubling wait has to do
