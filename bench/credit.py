@@ -1,6 +1,6 @@
 """Does credit find the step that decided? On planted faults, and on the human labels of Who&When.
 
-    [TRACEMILL_DATA=…] python bench/credit.py [--quick]
+    [TRACEMILL_DATA=…] python bench/credit.py [--quick] [--ask URL MODEL | --ask local smollm2]
 
 Planted: invented episodes of a few tasks, of which each failing one has one decisive step that is known: a wrong tool,
 a tool that fails, a step left out, a wrong argument that only the answer shows. Harmless errors and detours are noise,
@@ -11,6 +11,9 @@ Who&When (Zhang et al. 2025): 184 failed runs of teams of agents with the failin
 run succeeded, so there is nothing to contrast with: each is held against an invented success. Prints `agent` and `step`
 accuracy per method that asks no language model, beside the first, the last and a random call, and the best figures of
 the paper, whose methods ask one about the whole log. The last line is one JSON object.
+
+`--ask`: `hindsight`, too, which asks a model: on two small planted lakes only (one with --quick), beside the method
+that does best there. An episode for which it names no step counts as chance does.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,8 +30,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from tracemill.optimize.endpoint import HttpChatModel
+from tracemill.protocols import ChatModel
 from tracemill.rewards.credit import ASSIGNERS, build
 from tracemill.schema import TABLES
+from tracemill.train import serving
 
 METHODS = tuple(name for name in ASSIGNERS if name != "hindsight")
 FAULTS = ("wrong_tool", "error", "left_out", "wrong_argument")
@@ -141,6 +148,34 @@ def hits(seed: int) -> Iterator[dict[str, Any]]:
     con.close()
 
 
+def asking(chat: ChatModel, model: str, seeds: int) -> dict[str, Any]:
+    """hindsight on small planted lakes, and what asks nobody beside it."""
+    found: dict[str, list[dict[str, Any]]] = {"hindsight": [], "anchor_group": [], "uniform": []}
+    episodes = voted = 0
+    for seed in range(seeds):
+        con, truth = planted(seed, tasks=4, episodes=15)
+        other = by_episode(build("uniform").assign(con))
+        for method in found:
+            given: dict[str, Any] = {"chat": chat, "model": model} if method == "hindsight" else {}
+            credited = by_episode(build(method, **given).assign(con))
+            for name, (_, step) in truth.items():
+                own = credited.get(name, other[name])
+                found[method].append({"hit@1": chance(own, step, 1), "hit@3": chance(own, step, 3)})
+            if method == "hindsight":
+                episodes, voted = episodes + len(truth), voted + len(truth.keys() & credited.keys())
+        con.close()
+    table = {method: {key: mean(rows, key) for key in ("hit@1", "hit@3")} for method, rows in found.items()}
+    return {"model": model, "episodes": episodes, "named_a_step": voted, "methods": table}
+
+
+def answering(where: str, model: str, folder: Path, stack: ExitStack) -> tuple[ChatModel, str]:
+    """Whom `--ask` names: a server, or a small model that is served for as long as `stack` is open."""
+    if where != "local":
+        return HttpChatModel(where, api_key=os.environ.get("OPENAI_API_KEY")), model
+    server = stack.enter_context(serving.start(model, cache=folder / "models", log=folder / "server.log", threads=2))
+    return HttpChatModel(server.base_url, concurrency=8, timeout_s=600.0), server.model
+
+
 def mean(rows: list[dict[str, Any]], key: str) -> float:
     return round(sum(row[key] for row in rows) / len(rows), 3)
 
@@ -230,16 +265,26 @@ def who_and_when(data: Path, scratch: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2 planted lakes instead of 10")
+    parser.add_argument("--ask", nargs=2, metavar=("URL", "MODEL"), help="whom hindsight asks; local: a small model")
     arguments = parser.parse_args()
     began = time.process_time()
     result: dict[str, Any] = {"planted": planted_table(2 if arguments.quick else 10)}
+    if arguments.ask is not None:
+        with TemporaryDirectory() as scratch, ExitStack() as stack:
+            chat, model = answering(arguments.ask[0], arguments.ask[1], Path(scratch), stack)
+            result["asking"] = asking(chat, model, 1 if arguments.quick else 2)
     given = os.environ.get("TRACEMILL_DATA")
     if given:
         with TemporaryDirectory() as scratch:
             result["who_and_when"] = who_and_when(Path(given).resolve(), Path(scratch))
     else:
         result["who_and_when"] = {"skipped": "TRACEMILL_DATA is unset: the folder with the real logs"}
-    for part, table in (("planted", result["planted"]), ("who_and_when", result["who_and_when"].get("methods", {}))):
+    asked = result.get("asking", {}).get("methods", {})
+    for part, table in (
+        ("planted", result["planted"]),
+        ("asking", asked),
+        ("who_and_when", result["who_and_when"].get("methods", {})),
+    ):
         for method, row in table.items():
             print(part, method, row)
     print(json.dumps({**result, "cpu_s": round(time.process_time() - began, 1)}))

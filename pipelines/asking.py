@@ -14,9 +14,6 @@ from tracemill.pipelines.night import Night
 from tracemill.protocols import ChatModel, RewardModel
 from tracemill.rewards.llm.asking import AsksModel
 
-_CHUNK = 128
-"""Answers of a provider's model that a killed night loses for each portion under way; fewer cost a transaction each.
-Over HTTP it loses those of the last second."""
 _RETRIES = 5
 A = TypeVar("A", bound=AsksModel)
 
@@ -62,7 +59,7 @@ def on(night: Night, model: A, endpoint: Endpoint | None, *, stage: str, within:
         raise _nobody(model)
     own = Budget(tokens=model.budget_tokens or None)
     ledger = Ledger(own, within=within, whose=f"reward {model.name!r} (budget_tokens)")
-    kept = CachedModel(chat, night.answers, ledger, now_ns=night.clock(), chunk=_CHUNK)
+    kept = CachedModel(chat, night.answers, ledger, now_ns=night.clock())
     return model.asking(kept, name, tell=lambda said: night.tell(stage, f"{model.name}: {said}"))
 
 
