@@ -4,7 +4,7 @@
 |---|---|
 | `artifact` | `baseline`, `with_demonstrations`, `with_instructions`, `demo_from_case`: prompt artifacts as values |
 | `lint` | `lint`: what is wrong with an artifact before any model is asked |
-| `endpoint` | `HttpChatModel`: any OpenAI-compatible endpoint |
+| `endpoint` | `HttpChatModel`: any OpenAI-compatible endpoint, over `wire`, as `calls` says |
 | `providers` | `ProviderModel`: any model by LiteLLM's name |
 | `replay` | `Budget`, `Ledger`, `CachedModel`: no answer is paid for twice |
 | `ladder` | `Ladder` and its levels: how a candidate is scored before it is deployed |
