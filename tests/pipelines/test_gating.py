@@ -14,7 +14,7 @@ from tracemill.pipelines.config import RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
-from tracemill.records import Candidate
+from tracemill.records import Candidate, Completion, Outcome
 
 
 @pytest.fixture
@@ -280,3 +280,21 @@ def test_a_candidate_that_games_its_judge_is_stopped_by_the_one_that_it_never_me
         (decision,) = gating.judge(unsure, lesson, [some_queues(lesson, 3)], endpoint)
     means = (decision.baseline_mean, decision.candidate_mean)
     assert means == pytest.approx((0.9, 0.4)), "what a judge doubts counts in full for production only"
+
+
+def test_an_environment_stands_against_verifiers_and_not_against_a_model() -> None:
+    def outcome(fidelity: Any, judged_by: str) -> Outcome:
+        return Outcome(
+            case_id="t/0",
+            task_group="g",
+            completion=Completion(text="x"),
+            reward=0.8,
+            valid=True,
+            fidelity=fidelity,
+            judged_by=judged_by,
+        )
+
+    ran = outcome("executed", "sql_shell:SqlShell")
+    for by, reward in (("exact_match@1", 0.8), ("judge:m/judge@1", None)):
+        (kept,) = gating._comparable([ran], [outcome("logged", by)])
+        assert kept.reward == reward

@@ -22,7 +22,6 @@ from tracemill.pipelines.config import Config, RewardConfig
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
-from tracemill.records import Completion, Outcome
 from tracemill.rewards.judge import Judge
 from tracemill.warehouse import Lake
 
@@ -393,21 +392,3 @@ def test_pairs_are_won_against_the_log(night: Night, server: Served, judge: Any)
     assert {(one.fidelity, one.reward) for one in same} == {("pairwise", 0.5)}
     assert {(one.fidelity, one.reward) for one in warm} == {("pairwise", 1.0)}
     assert len(judge.asked) == 2 * len(warm), "equal answers are a tie without asking"
-
-
-def test_an_environment_stands_against_verifiers_and_not_against_a_model() -> None:
-    def outcome(fidelity: Any, judged_by: str) -> Outcome:
-        return Outcome(
-            case_id="t/0",
-            task_group="g",
-            completion=Completion(text="x"),
-            reward=0.8,
-            valid=True,
-            fidelity=fidelity,
-            judged_by=judged_by,
-        )
-
-    ran = outcome("executed", "sql_shell:SqlShell")
-    for by, reward in (("exact_match@1", 0.8), ("judge:m/judge@1", None)):
-        (kept,) = gating._comparable([ran], [outcome("logged", by)])
-        assert kept.reward == reward
