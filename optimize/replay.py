@@ -355,7 +355,8 @@ def output_of(completion: Completion) -> str | None:
 
 
 def completion_to_json(completion: Completion) -> str:
-    return canonical_json(asdict(completion))
+    # Not asdict, which copies every token.
+    return canonical_json({name: getattr(completion, name) for name in Completion.__slots__})
 
 
 def completion_from_json(text: str) -> Completion:
