@@ -57,6 +57,10 @@ Project = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan that would run, and change nothing.")]
+Sites = Annotated[
+    list[str] | None, typer.Argument(metavar="[SITE]...", help="Ids or agents; default: the most valuable.")
+]
+Jointly = Annotated[bool, typer.Option("--jointly", help="All of them as one; default: those of [optimize] jointly.")]
 Site = Annotated[str | None, typer.Argument(help="Site id or its beginning; default: the most valuable sites.")]
 CandidateId = Annotated[str, typer.Argument(help="Candidate id or its beginning.")]
 Channel = Annotated[str | None, typer.Option(help="Channel; default: the one of [gate].")]
@@ -281,11 +285,13 @@ def findings(
 
 
 @app.command()
-def optimize(site: Site = None, project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
-    """Search a better prompt for a site."""
+def optimize(
+    sites: Sites = None, jointly: Jointly = False, project: Project = None, json: Json = False, dry_run: DryRun = False
+) -> None:
+    """Search a better prompt for a site, or for several sites that work on the same episodes."""
     from tracemill.app.commands import learn
 
-    learn.optimize(project, site, as_json=json, dry_run=dry_run)
+    learn.optimize(project, sites or [], jointly=jointly, as_json=json, dry_run=dry_run)
 
 
 @app.command()
@@ -305,12 +311,7 @@ def blame(candidate: CandidateId, project: Project = None, json: Json = False) -
 
 
 @app.command()
-def gate(
-    candidate: CandidateId,
-    project: Project = None,
-    json: Json = False,
-    dry_run: DryRun = False,
-) -> None:
+def gate(candidate: CandidateId, project: Project = None, json: Json = False, dry_run: DryRun = False) -> None:
     """Decide on a candidate with cases that learning never saw."""
     from tracemill.app.commands import learn
 

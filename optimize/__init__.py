@@ -15,6 +15,7 @@
 | `choosing` | `winner`: the one prompt that goes to the gate |
 | `provenance` | `supports`: which episodes, of how many users, stand behind each line |
 | `headroom` | `measure`: whether there is anything to gain |
+| `jointly` | `run`: several sites in turn, and what was found in combination |
 | `portfolio` | `run`: optimizers race for a budget; `split_tune` |
 
 `program` and `engine` import dspy; nothing else here does before a search that needs it begins.

@@ -11,6 +11,8 @@ fitting     what labels teach reward models, kept with what it came from
 preferring  heads that learn which of two runs went better, a training job each
 crediting   what of an episode's outcome each of its calls is worth
 learning    what tonight is worth learning from, frozen at a snapshot
+systems     several sites of one system as one lesson, their episodes split once
+jointly     one search over all of them
 branches    better prompts, better weights
 turns       prompts and weights that go on from one another
 teaching    what prompts were right about, handed over to weights

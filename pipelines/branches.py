@@ -12,11 +12,12 @@ from tracemill.ids import canonical_json, content_id
 from tracemill.optimize import choosing, headroom, optimizers, portfolio
 from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.optimize.search import PromptModel
-from tracemill.pipelines import laddering, replaying, studying, teaching, turns
+from tracemill.pipelines import jointly, laddering, replaying, studying, teaching, turns
 from tracemill.pipelines.endpoint import Endpoint, capable, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.pipelines.turns import Turn
+from tracemill.protocols import Optimizer
 from tracemill.records import Artifact, Candidate, Case, Outcome
 from tracemill.train import datums, models
 
@@ -35,6 +36,10 @@ def search_prompts(
     """
     turn = turn or first_turn(night, lesson)
     with replaying.Recording(night, purpose="tune") as recording, turn.ledger.lent(turn.share):
+        if lesson.others:
+            reflection = writer(recording.night, turn.ledger)
+            searches = _searches(night, reflection)
+            return jointly.search(lesson, endpoint, turn.ledger, recording, searches, written=reflection is not None)
         return _search(night, lesson, endpoint, turn, recording)
 
 
@@ -50,16 +55,7 @@ def _search(
     ensure_adapter(endpoint, start)
     replay = laddering.for_tuning(night, lesson, endpoint, start, turn.ledger)
     reflection = writer(night, replay.ledger)
-    searches = [
-        optimizers.build(
-            name,
-            seed=night.config.seed,
-            reflection=reflection,
-            tool_descriptions=settings.tool_descriptions,
-            **dict(settings.options.get(name, {})),
-        )
-        for name in settings.optimizers
-    ]
+    searches = _searches(night, reflection)
     failed: dict[str, str] = {}
 
     def evaluate(artifact: Artifact, cases: Sequence[Case]) -> list[Outcome]:
@@ -108,6 +104,20 @@ def _search(
     if behind is not None:
         detail["left_out"] = behind
     return candidates, detail
+
+
+def _searches(night: Night, reflection: PromptModel | None) -> list[Optimizer]:
+    settings = night.config.optimize
+    return [
+        optimizers.build(
+            name,
+            seed=night.config.seed,
+            reflection=reflection,
+            tool_descriptions=settings.tool_descriptions,
+            **dict(settings.options.get(name, {})),
+        )
+        for name in settings.optimizers
+    ]
 
 
 def writer(night: Night, ledger: Ledger) -> PromptModel | None:
@@ -231,6 +241,7 @@ def train_weights(
         site_version=lesson.site.site_version,
         optimizer=trainer,
         artifact=Artifact(
+            others=deployed.others,
             prompt={
                 **deployed.prompt,
                 "adapter": f"{lesson.site.agent_name or 'site'}-{result.content_hash[:8]}".replace("/", "-"),

@@ -237,6 +237,10 @@ class OptimizeConfig:
     reflection_key_env: str | None = None
     tool_descriptions: bool = False
     """Whether those of the optimizers that can write what describes a site's tools, too (optimizers.WRITE_TOOLS)."""
+    jointly: tuple[str, ...] = ()
+    """Agents, or ids of sites, that work on the same episodes: their prompts are searched, judged, released as one."""
+    joint_rounds: Count = 2
+    """How often each of them is searched, while the others got better."""
     min_users: Count = 2
     """A line of instructions that episodes of fewer distinct users taught is not used."""
     min_demonstration_users: Count = 1

@@ -21,6 +21,7 @@ from tracemill.pipelines import (
     judging,
     learning,
     releasing,
+    systems,
     turns,
     validating,
 )
@@ -150,7 +151,7 @@ def _night(night: Night) -> NightReport:
     ingested = ingest_logs(night)
     scored = score_logs(night)
     mined = mine_sites(night)
-    lessons, left_out = learning.choose(night)
+    lessons, left_out = systems.tonight(night)
     candidates: list[Candidate] = []
     decisions: list[Decision] = []
     releases: list[releasing.Release] = []
@@ -192,7 +193,7 @@ def _learn(
     was skipped and why no prompt was good enough to judge. Where nothing was found to judge, its error is raised.
     """
     steps = _Steps(night, lesson, endpoint)
-    learned = turns.steps(night.config.order)
+    learned = () if lesson.others else turns.steps(night.config.order)
     winners, behind = _in_turn(steps, learned) if learned else _side_by_side(steps)
     winners += gating.undecided(night, lesson, winners)
     if steps.failures and not winners:
@@ -218,7 +219,7 @@ class _Steps:
         """The running task, None where the branch is switched off."""
         if name == "optimize" and self.night.config.optimize.enabled:
             return optimize_prompts.submit(self.night, self.lesson, self.endpoint, turn)
-        if name == "train" and self.night.config.train.enabled:
+        if name == "train" and self.night.config.train.enabled and not self.lesson.others:
             return train_weights.submit(self.night, self.lesson, self.endpoint, turn)
         return None
 

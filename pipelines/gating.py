@@ -7,7 +7,7 @@ from pathlib import Path
 from tracemill.ids import canonical_json, content_id
 from tracemill.mining import cases as mined_cases
 from tracemill.optimize.ladder import Grade
-from tracemill.pipelines import grading, laddering, releasing, replaying
+from tracemill.pipelines import grading, laddering, releasing, replaying, systems
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night, rows
@@ -88,8 +88,15 @@ def gate_cases(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> tu
         cases = mined_cases.load(con, lesson.site, pool="gate")
     spent = _judged_on(night, winners)
     known = [case for case in reversed(cases) if case.reward is not None or case.correction is not None]
-    can = grading.verifiable(night, lesson.site)
+    can = grading.verifiable(night, lesson.site, chained=bool(lesson.others))
     known = [case for case in known if can(case)] or known
+    if lesson.others:
+        told = systems.chains(night, lesson)(known)
+        known = [
+            case
+            for case in known
+            if case.trajectory_id in told and told[case.trajectory_id].calls[-1].step == case.step
+        ]
     known.sort(key=lambda case: case.task_group in spent)
     return replaying.spread(known, night.config.gate.max_cases)
 
@@ -121,7 +128,7 @@ def decide(
     """
     rules = policy(night)
     rails = guardrails.GuardrailPolicy(max_latency_ratio=night.config.gate.latency_ratio)
-    logged = [text for case in lesson.learn for text in _said(case)]
+    logged = [text for one in (lesson, *lesson.others) for case in one.learn for text in _said(case)]
     checks = guardrails.check(candidate, lesson.production, outcomes, baseline, logged_texts=logged, policy=rails)
     channel = night.config.channel(lesson.site.agent_name)
     past = night.select("SELECT * FROM verdicts")

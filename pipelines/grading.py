@@ -140,8 +140,11 @@ def _judges(
             yield asked, latest is not None and latest["passed"] is False and latest["version"] == asked.version
 
 
-def verifiable(night: Night, site: Site) -> Callable[[Case], bool]:
-    """Whether some level of `[optimize] ladder` could judge a replay of the case. Asks nobody."""
+def verifiable(night: Night, site: Site, *, chained: bool = False) -> Callable[[Case], bool]:
+    """Whether some level of `[optimize] ladder` could judge a replay of the case. Asks nobody.
+
+    `chained`: as the end of an episode of several sites, which verifiers judge whatever the ladder says.
+    """
     levels = night.config.optimize.ladder
     verifiers = judging.open_verifiers(night.config)
     shut = night.config.combined.sealed
@@ -150,6 +153,8 @@ def verifiable(night: Night, site: Site) -> Callable[[Case], bool]:
     calibrated = "single_step" in levels and any(model.name in known for model in judges)
     whole = "recorded" in levels or "simulated" in levels
     anything = ("pairwise" in levels and bool(judges)) or "executed" in levels
+    if chained:
+        calibrated, whole, anything = False, True, False
 
     def can(case: Case) -> bool:
         if anything or (calibrated and case.steps == 1):

@@ -23,7 +23,7 @@ from tracemill.optimize.ladder import (
 from tracemill.optimize.ladder.recorded import final_case
 from tracemill.optimize.lint import TokenCount
 from tracemill.optimize.replay import Budget, CachedModel, Ledger
-from tracemill.pipelines import grading, replaying, rungs
+from tracemill.pipelines import grading, replaying, rungs, systems
 from tracemill.pipelines.config import Rung
 from tracemill.pipelines.endpoint import Endpoint, capable
 from tracemill.pipelines.learning import Lesson
@@ -60,15 +60,23 @@ def for_tuning(
     ledger = ledger or Ledger(replaying.budget(night))
     lint = None
     if "lint" in night.config.optimize.ladder:
-        lint = Lint(baseline=start, logged=lesson.learn, count=_tokens(night))
+        lint = linted(night, lesson, start)
     graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=True)
     levels = _levels(night, lesson, endpoint, ledger, graders)
     return Climb(ladder=Ladder(levels, lint=lint), ledger=ledger, graders=graders)
 
 
+def linted(night: Night, lesson: Lesson, start: Artifact) -> Lint:
+    """The level that looks at prompts alone, for those that begin with `start`."""
+    return Lint(baseline=start, logged=lesson.learn, count=_tokens(night))
+
+
 def for_the_gate(night: Night, lesson: Lesson, endpoint: Endpoint, graders: grading.Graders) -> Climb:
     """The levels whose outcomes are evidence; a single call where none of those is wanted for tuning."""
     ledger = Ledger(Budget())
+    if lesson.others:
+        chained = systems.level(night, lesson, endpoint, ledger, graders)
+        return Climb(ladder=Ladder([chained]), ledger=ledger, graders=graders)
     settings = replace(night.config.optimize, ladder=_deciding(night))
     deciding = replace(night, config=replace(night.config, optimize=settings))
     return Climb(ladder=Ladder(_levels(deciding, lesson, endpoint, ledger, graders)), ledger=ledger, graders=graders)
@@ -84,6 +92,8 @@ def logged(night: Night, lesson: Lesson, cases: Sequence[Case], graders: grading
     Of an episode that is replayed as a whole that is its last answer, with what all its calls at the site took. A
     logged answer against itself wins half. Outcomes come in the order of the cases.
     """
+    if lesson.others:
+        return systems.logged(night, lesson, cases, graders)
     levels = _deciding(night)
     whole = {"recorded", "executed"} & {*levels}
     episodes = _episodes(night, lesson)(cases) if whole else {}

@@ -39,6 +39,9 @@ class Lesson:
     judgeable: frozenset[str]
     """Ids of the cases whose replays somebody can judge."""
     snapshot: int
+    others: tuple["Lesson", ...] = ()
+    """Of sites that are improved jointly with it (systems.choose): its own cases end the episodes, and `production` has
+    the prompts of all."""
 
     @property
     def learn(self) -> tuple[Case, ...]:
@@ -50,8 +53,9 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
 
     Value is traffic × what can be gained × the share of cases whose replayed answer can be verified ÷ the length of a
     call, which tells its cost. What can be gained is the failure rate, or the headroom that was measured of this
-    version of the site where that is less. Sites of agents that `agent_match` does not find are left out. A site whose
-    prompt or observations show the reward is never learned from, nor is a case that is too near one of the gate's.
+    version of the site where that is less. Sites of agents that `agent_match` does not find are left out, and without a
+    word those of `[optimize] jointly`, whose lesson is another (systems.choose). A site whose prompt or observations
+    show the reward is never learned from, nor is a case that is too near one of the gate's.
     Raises ContaminationError where that cannot be found out.
     """
     if night.config.sites_per_night > 1 and "{agent}" not in night.config.gate.channel:
@@ -63,7 +67,7 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     lessons: list[Lesson] = []
     left: list[str] = []
     wanted = None if night.config.agent_match is None or site_id is not None else re.compile(night.config.agent_match)
-    rooms = _headrooms(night)
+    rooms = headrooms(night)
     snapshot = night.lake.snapshot_id()
     keep = night.config.sites_per_night
     with night.learner(snapshot) as con:
@@ -72,6 +76,8 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             sites = [one_site(sites, site_id)]
         for site in sites:
             label = f"site {called(site)}"
+            if site_id is None and any(is_called(site, name) for name in night.config.optimize.jointly):
+                continue
             if wanted is not None and not wanted.search(site.agent_name or ""):
                 left.append(f"{label}: agent_match is {night.config.agent_match!r}")
                 continue
@@ -88,16 +94,16 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             can = grading.verifiable(night, site)
             judgeable = frozenset(case.case_id for case in known if can(case))
             gain = min(failure, rooms.get((site.site_id, site.site_version), failure))
-            worth.append((site.n_calls * gain * len(judgeable) / len(known) / _length(known), site, known, judgeable))
+            worth.append((site.n_calls * gain * len(judgeable) / len(known) / length(known), site, known, judgeable))
         worth.sort(key=lambda one: (-one[0], one[1].site_id))
         for _, site, known, judgeable in worth:
             if len(lessons) == keep:
                 left.append(f"site {called(site)}: not tonight, sites_per_night is {keep}")
                 continue
-            clean = _clean(con, site, known, night, left)
-            if len(clean) < night.config.train.min_rows:
+            apart = clean(con, site, known, night, left)
+            if len(apart) < night.config.train.min_rows:
                 continue
-            train, tune = portfolio.split_tune(clean, seed=night.config.seed, share=night.config.split.tune_share)
+            train, tune = portfolio.split_tune(apart, seed=night.config.seed, share=night.config.split.tune_share)
             lesson = Lesson(
                 site=site,
                 production=production(con, site, night),
@@ -111,13 +117,13 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     return lessons, left
 
 
-def _headrooms(night: Night) -> dict[tuple[str, str], float]:
+def headrooms(night: Night) -> dict[tuple[str, str], float]:
     """The upper end of the headroom that was last measured, by site and version."""
     rows = night.select(_HEADROOMS).to_pylist()
     return {(row["site_id"], row["site_version"]): row["high"] for row in rows}
 
 
-def _length(cases: Sequence[Case]) -> float:
+def length(cases: Sequence[Case]) -> float:
     """Mean characters that a call sends and gets, at least one."""
     sizes = [
         sum(len(str(one.get("content"))) for one in case.logged_messages) + len(case.logged_output) for case in cases
@@ -125,7 +131,7 @@ def _length(cases: Sequence[Case]) -> float:
     return max(1.0, sum(sizes) / len(sizes))
 
 
-def _clean(con: duckdb.DuckDBPyConnection, site: Site, known: list[Case], night: Night, left: list[str]) -> list[Case]:
+def clean(con: duckdb.DuckDBPyConnection, site: Site, known: list[Case], night: Night, left: list[str]) -> list[Case]:
     """The cases that are not too near one that the gate judges by; what is left out is told. ContaminationError where
     that cannot be found out."""
     try:
@@ -137,15 +143,15 @@ def _clean(con: duckdb.DuckDBPyConnection, site: Site, known: list[Case], night:
     if not found:
         return known
     near = {one.case_id for one in found}
-    clean = [case for case in known if case.case_id not in near]
+    kept = [case for case in known if case.case_id not in near]
     counts = Counter(one.how for one in found)
     said = ", ".join(f"{counts[how]} by {how}" for how in sorted(counts))
     needed = night.config.train.min_rows
-    rest = f"; {len(clean)} are left, {needed} needed" if len(clean) < needed else ""
+    rest = f"; {len(kept)} are left, {needed} needed" if len(kept) < needed else ""
     left.append(
         f"{len(found)} of {len(known)} judged cases of site {called(site)}: too near those of the gate ({said}){rest}"
     )
-    return clean
+    return kept
 
 
 def called(site: Site) -> str:
@@ -153,9 +159,13 @@ def called(site: Site) -> str:
     return f"{site.site_id[:8]} ({site.agent_name or 'agent without a name'})"
 
 
+def is_called(site: Site, prefix: str) -> bool:
+    return site.site_id.startswith(prefix) or site.agent_name == prefix
+
+
 def one_site(sites: Sequence[Site], prefix: str) -> Site:
     """The site whose id begins with `prefix`, or whose agent is called so."""
-    found = [site for site in sites if site.site_id.startswith(prefix) or site.agent_name == prefix]
+    found = [site for site in sites if is_called(site, prefix)]
     if len(found) != 1:
         known = ", ".join(called(site) for site in sites) or "none yet"
         what = "unknown site" if not found else "more than one site matches"
@@ -163,21 +173,51 @@ def one_site(sites: Sequence[Site], prefix: str) -> Site:
     return found[0]
 
 
-def production(con: duckdb.DuckDBPyConnection, site: Site, night: Night, *, channel: str | None = None) -> Candidate:
+def production(
+    con: duckdb.DuckDBPyConnection,
+    site: Site,
+    night: Night,
+    *,
+    channel: str | None = None,
+    others: Sequence[Site] = (),
+) -> Candidate:
     """What a channel serves for this site: the released artifact, else the prompt recovered from the logs.
 
-    `channel`: by default the one that `[gate]` gives the site.
+    `channel`: by default the one that `[gate]` gives the site, or where its prompt was released later with another
+    site's. `others`: sites whose prompts are to be there, too.
     """
+    if others:
+        first = production(con, site, night, channel=channel)
+        theirs = {one.site_id: production(con, one, night).artifact.prompt for one in others}
+        return replace(first, artifact=replace(first.artifact, others={**theirs, **first.artifact.others}))
+    with_others = None if channel is not None else con.execute(_WITH_OTHERS, [f'$.others."{site.site_id}"']).fetchone()
     row = con.execute(
-        "SELECT c.artifact, c.site_version, r.bundle_id FROM releases r JOIN candidates c USING (candidate_id) "
+        "SELECT c.artifact, c.site_version, r.bundle_id, r.at FROM releases r JOIN candidates c USING (candidate_id) "
         "WHERE r.channel = ? AND c.site_id = ? ORDER BY r.at DESC LIMIT 1",
         [channel or night.config.channel(site.agent_name), site.site_id],
     ).fetchone()
+    if with_others is not None and (row is None or with_others[1] > row[3]):
+        held = Artifact(prompt=Artifact.from_json(with_others[0]).others[site.site_id])
+        return _as_production(site, site.site_version, held)
     artifact = artifacts.baseline(site) if row is None else _at_hand(Artifact.from_json(row[0]), night, str(row[2]))
+    return _as_production(site, site.site_version if row is None else str(row[1]), artifact)
+
+
+_WITH_OTHERS = """
+SELECT artifact, "at" FROM (
+    SELECT c.artifact, r."at" FROM releases r JOIN candidates c USING (candidate_id)
+    QUALIFY row_number() OVER (PARTITION BY r.channel ORDER BY r."at" DESC) = 1
+)
+WHERE json_extract(artifact, ?) IS NOT NULL ORDER BY "at" DESC LIMIT 1
+"""
+"""What channels serve now that has a prompt of a site which is another site's candidate, the newest first."""
+
+
+def _as_production(site: Site, version: str, artifact: Artifact) -> Candidate:
     return Candidate(
         branch="production",
         site_id=site.site_id,
-        site_version=site.site_version if row is None else str(row[1]),
+        site_version=version,
         optimizer="production",
         artifact=artifact,
     )

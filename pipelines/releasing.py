@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from tracemill.errors import ConfigError, PublishError
@@ -64,7 +66,7 @@ def refusal(night: Night, candidate: Candidate, *, channel: str) -> str | None:
 
     What an operator took back stays back, and a channel serves one site: whoever reads it would get another's prompt.
     """
-    foreign = _foreign(night, candidate.site_id, channel)
+    foreign = _foreign(night, candidate, channel) or _served_elsewhere(night, candidate, channel)
     if foreign is not None:
         return foreign
     rows = [row for row in _releases(night).to_pylist() if row["channel"] == channel]
@@ -132,7 +134,9 @@ def release(night: Night, candidate: Candidate, *, channel: str, actor: str, for
     reason = refusal(night, candidate, channel=channel)
     if not force and reason is not None:
         raise ConfigError(f"{reason}; promote it with --force where that is what you want")
-    if registry.current(_releases(night), channel) is None:
+    serves = _serves(night, channel)
+    # What is released with others has a way back that holds the prompts of all of them, too.
+    if serves is None or not _sites(candidate) <= _sites(serves):
         before = _before(night, candidate, None if decided is None else decided[1])
         if before.artifact != candidate.artifact:
             _release(night, before, None, channel=channel, actor=actor)
@@ -150,31 +154,57 @@ def _unproven(night: Night, candidate: Candidate, decision: Decision | None, cha
     standing = registry.current(_releases(night), channel)
     if standing is not None and standing["candidate_id"] == candidate.candidate_id:
         return None
-    if decision.baseline_id != _running(night, candidate.site_id, channel).candidate_id:
+    if decision.baseline_id != _running(night, candidate, channel).candidate_id:
         return f"was judged against {decision.baseline_id[:8]}, and channel {channel!r} has moved on since"
     return None
 
 
-def _running(night: Night, site_id: str, channel: str | None = None) -> Candidate:
-    """What a site runs: on a channel, by default the one that `[gate]` gives it."""
+def _serves(night: Night, channel: str) -> Candidate | None:
+    """What a channel stands at; None where nothing was released there, or nobody knows what."""
+    standing = registry.current(_releases(night), channel)
+    if standing is None or standing["candidate_id"] is None:
+        return None
+    return find_candidate(night, standing["candidate_id"])
+
+
+def _sites(candidate: Candidate) -> set[str]:
+    return {candidate.site_id, *candidate.artifact.others}
+
+
+def _running(night: Night, candidate: Candidate, channel: str | None = None) -> Candidate:
+    """What the sites of a candidate run: on a channel, by default the one that `[gate]` gives them."""
     with night.lake.reader() as con:
-        return learning.production(con, one_site(mined_sites.load(con), site_id), night, channel=channel)
+        site, *others = _loaded(con, candidate)
+        return learning.production(con, site, night, channel=channel, others=others)
+
+
+def _loaded(con: duckdb.DuckDBPyConnection, candidate: Candidate) -> list[Site]:
+    """The sites whose prompts a candidate has, its own first."""
+    known = mined_sites.load(con)
+    return [one_site(known, site_id) for site_id in (candidate.site_id, *sorted(candidate.artifact.others))]
 
 
 def _before(night: Night, candidate: Candidate, decision: Decision | None) -> Candidate:
     """What ran before the first release of a channel: what the candidate was judged against, else production."""
     if decision is not None:
         return find_candidate(night, decision.baseline_id)
-    running = _running(night, candidate.site_id)
+    running = _running(night, candidate)
     replaying.write_candidate(night, running, snapshot=night.lake.snapshot_id())
     return running
 
 
-def bound(night: Night, candidate: Candidate, site: Site) -> Candidate:
+def bound(night: Night, candidate: Candidate, sites: Sequence[Site]) -> Candidate:
     """The candidate with what was redacted in its constant text put back by the operator's `[bind.AGENT]`.
 
-    PublishError where a slot that stands for redacted text has no value there: nothing unbound is published.
+    `sites`: those that it has prompts of, its own first. PublishError where a slot that stands for redacted text has no
+    value there: nothing unbound is published.
     """
+    own, *others = (_bound(night, prompt, site) for prompt, site in zip(candidate.artifact.prompts, sites, strict=True))
+    held = {str(one["site_id"]): one for one in others}
+    return replace(candidate, artifact=replace(candidate.artifact, prompt=own, others=held))
+
+
+def _bound(night: Night, prompt: Mapping[str, Any], site: Site) -> Mapping[str, Any]:
     values = night.config.bind.get(site.agent_name or "", {})
     missing = [slot for slot in site.unbound if slot not in values]
     if missing:
@@ -183,7 +213,7 @@ def bound(night: Night, candidate: Candidate, site: Site) -> Candidate:
             f"{missing[0]!r}; say what it stands for in [bind.{site.agent_name}] of tracemill.toml"
         )
     if not site.unbound:
-        return candidate
+        return prompt
 
     def fill(piece: Any) -> Any:
         slot = piece.get("slot") if isinstance(piece, Mapping) else None
@@ -191,25 +221,25 @@ def bound(night: Night, candidate: Candidate, site: Site) -> Candidate:
 
     messages = [
         {**item, "content": [fill(piece) for piece in item["content"]]} if item.get("content") else item
-        for item in candidate.artifact.prompt["messages"]
+        for item in prompt["messages"]
     ]
-    prompt = {**candidate.artifact.prompt, "messages": messages}
-    return replace(candidate, artifact=replace(candidate.artifact, prompt=prompt))
+    return {**prompt, "messages": messages}
 
 
 def _release(
     night: Night, candidate: Candidate, decided: tuple[str, Decision] | None, *, channel: str, actor: str
 ) -> Release:
     with night.lake.reader() as con:
-        site = one_site(mined_sites.load(con), candidate.site_id)
-    foreign = _foreign(night, candidate.site_id, channel)
+        sites = _loaded(con, candidate)
+    foreign = _foreign(night, candidate, channel)
     if foreign is not None:
         raise ConfigError(foreign)
     snapshot = night.lake.snapshot_id()
     bundle = bundles.build(
-        bound(night, candidate, site),
+        bound(night, candidate, sites),
         None if decided is None else decided[1],
-        site=site,
+        site=sites[0],
+        others=sites[1:],
         evaluations=night.select(
             "SELECT * FROM evaluations WHERE candidate_id = ? AND purpose = 'gate'", candidate.candidate_id
         ),
@@ -254,18 +284,35 @@ def only_channel(night: Night) -> str:
     raise ConfigError(f"every agent has its own channel: give --channel, one of {', '.join(known) or '(none yet)'}")
 
 
-def _foreign(night: Night, site_id: str, channel: str) -> str | None:
-    """A channel holds one bundle: another site's agents would be handed this one's prompt. None where they are not."""
-    standing = registry.current(_releases(night), channel)
-    if standing is None or standing["candidate_id"] is None:
+def _foreign(night: Night, candidate: Candidate, channel: str) -> str | None:
+    """A channel holds one bundle: another site's agents would be handed this one's prompt, or none. None where they
+    are not."""
+    serves = _serves(night, channel)
+    if serves is None:
         return None
-    theirs = find_candidate(night, standing["candidate_id"]).site_id
-    if theirs == site_id:
+    if serves.site_id != candidate.site_id:
+        return (
+            f"channel {channel!r} serves site {serves.site_id[:8]}, not {candidate.site_id[:8]}; "
+            "give this site a channel of its own, such as [gate] channel = 'production.{agent}'"
+        )
+    lost = sorted(_sites(serves) - _sites(candidate))
+    if not lost:
         return None
-    return (
-        f"channel {channel!r} serves site {theirs[:8]}, not {site_id[:8]}; "
-        "give this site a channel of its own, such as [gate] channel = 'production.{agent}'"
-    )
+    return f"channel {channel!r} serves site {lost[0][:8]}, too, and candidate {candidate.candidate_id[:8]} does not"
+
+
+def _served_elsewhere(night: Night, candidate: Candidate, channel: str) -> str | None:
+    """Where another channel serves a site with others, as one, its agents would not see what this one says."""
+    for other in sorted({*_releases(night)["channel"].to_pylist()} - {channel}):
+        serves = None
+        with suppress(ConfigError):  # of a candidate that was forgotten nobody knows whom it serves
+            serves = _serves(night, other)
+        if serves is not None and candidate.site_id in serves.artifact.others:
+            return (
+                f"channel {other!r} serves site {candidate.site_id[:8]} together with site {serves.site_id[:8]}: "
+                "improve them jointly ([optimize] jointly)"
+            )
+    return None
 
 
 def rollback_target(night: Night, *, channel: str) -> str:

@@ -164,8 +164,8 @@ def write_candidate(night: Night, candidate: Candidate, *, snapshot: int) -> Non
 
 
 def served_by(endpoint: Endpoint, artifact: Artifact) -> bool:
-    """True where the endpoint serves the very model that the artifact is deployed with."""
-    return endpoint.model is None or artifact.prompt.get("model") == endpoint.model
+    """True where the endpoint serves the very model that the artifact is deployed with, at all its sites."""
+    return endpoint.model is None or all(prompt.get("model") == endpoint.model for prompt in artifact.prompts)
 
 
 def on_endpoint(endpoint: Endpoint, artifact: Artifact) -> Artifact:
@@ -174,6 +174,9 @@ def on_endpoint(endpoint: Endpoint, artifact: Artifact) -> Artifact:
     Where production's model is another one, the endpoint's takes its place; sampling that the logs do not tell is the
     endpoint's.
     """
+    if artifact.others:
+        own, *others = (on_endpoint(endpoint, one) for one in artifact.apart.values())
+        return replace(own, others={str(one.prompt["site_id"]): one.prompt for one in others})
     known = artifact.prompt.get("params") or {}
     params = {**endpoint.params, **known}
     if served_by(endpoint, artifact):

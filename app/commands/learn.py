@@ -17,7 +17,7 @@ from tracemill.app import project, ready
 from tracemill.app.commands import clusters, findings
 from tracemill.app.output import INTERRUPTED, Output
 from tracemill.errors import ConfigError, MissingExtraError
-from tracemill.pipelines import branches, finding, gating, judging, learning, releasing, replaying
+from tracemill.pipelines import branches, finding, gating, judging, learning, releasing, replaying, systems
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.endpoint import open_endpoint
 from tracemill.pipelines.learning import Lesson
@@ -67,6 +67,13 @@ def _lessons(night: Night, site: str | None, output: Output) -> list[Lesson]:
     return lessons
 
 
+def _system(night: Night, sites: Sequence[str], output: Output) -> Lesson:
+    lesson, left_out = systems.choose(night, sites)
+    for reason in left_out:
+        output.remark(f"left out: {reason}")
+    return lesson
+
+
 def _plan(lessons: list[Lesson], config: Config) -> dict[str, Any]:
     return {
         "sites": [
@@ -77,7 +84,8 @@ def _plan(lessons: list[Lesson], config: Config) -> dict[str, Any]:
                 "tune_cases": len(lesson.tune),
                 "snapshot": lesson.snapshot,
             }
-            for lesson in lessons
+            for one in lessons
+            for lesson in (one, *one.others)
         ],
         "optimizers": list(config.optimize.optimizers) if config.optimize.enabled else [],
         "budget_calls": config.optimize.max_calls,
@@ -98,11 +106,14 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def optimize(given: Path | None, site: str | None, *, as_json: bool, dry_run: bool) -> None:
+def optimize(given: Path | None, sites: Sequence[str], *, jointly: bool, as_json: bool, dry_run: bool) -> None:
     output = Output(as_json=as_json)
     with project.opened(given, output) as night:
         ready.prompt_branch(night.config)
-        lessons = _lessons(night, site, output)
+        if jointly:
+            lessons = [_system(night, sites or night.config.optimize.jointly, output)]
+        else:
+            lessons = [one for site in sites or (None,) for one in _lessons(night, site, output)]
         if dry_run:
             plan = _plan(lessons, night.config)
             output.result(plan, _plan_text(plan))
@@ -144,7 +155,10 @@ def gate(given: Path | None, candidate: str, *, as_json: bool, dry_run: bool) ->
     output = Output(as_json=as_json)
     with project.opened(given, output) as night:
         found = releasing.find_candidate(night, candidate)
-        lesson = _lessons(night, found.site_id, output)[0]
+        if found.artifact.others:
+            lesson = _system(night, [found.site_id, *found.artifact.others], output)
+        else:
+            lesson = _lessons(night, found.site_id, output)[0]
         cases = gating.gate_cases(night, lesson, [found])
         if dry_run:
             groups = len({case.task_group for case in cases})
@@ -163,7 +177,7 @@ def nightly(given: Path | None, *, as_json: bool, dry_run: bool) -> None:
     with project.opened(given, output) as night:
         ready.demand(night.config)
         if dry_run:
-            lessons, left_out = learning.choose(night)
+            lessons, left_out = systems.tonight(night)
             plan = _plan(lessons, night.config) | {"left_out": left_out}
             output.result(plan, "\n".join([_plan_text(plan), *(f"left out: {reason}" for reason in left_out)]))
             return

@@ -32,11 +32,11 @@ def test_headroom_that_was_measured_counts_for_the_version_it_was_measured_of(mi
         detail = {"site": site.site_id, "site_version": version, "headroom": {"estimate": 0.0, "high": high}}
         return {"night_id": f"n{ended}", "stage": "optimize", "ended_ns": ended, "detail": canonical_json(detail)}
 
-    assert learning._headrooms(night) == {}
+    assert learning.headrooms(night) == {}
     with night.lake.transaction("test") as tx:
         known = [measured(0.5, 1, site.site_version), measured(0.1, 2, site.site_version), measured(0.9, 3, "older")]
         tx.insert("runs", rows("runs", known))
-    assert learning._headrooms(night) == {(site.site_id, site.site_version): 0.1, (site.site_id, "older"): 0.9}
+    assert learning.headrooms(night) == {(site.site_id, site.site_version): 0.1, (site.site_id, "older"): 0.9}
     assert [one.site for one in learning.choose(night)[0]] == [site]
 
 
