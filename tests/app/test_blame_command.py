@@ -14,7 +14,7 @@ from tracemill.app.cli import app
 from tracemill.optimize.artifact import instructions, with_instructions
 from tracemill.optimize.components import with_component
 from tracemill.pipelines import releasing, replaying
-from tracemill.records import Candidate, Support
+from tracemill.records import Artifact, Candidate, Support
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,33 @@ def test_an_unknown_candidate_is_told(project: Path) -> None:
     result = CliRunner().invoke(app, ["blame", "feed", "--project", str(project)])
     assert result.exit_code != 0
     assert "no candidate begins with 'feed'" in result.output
+
+
+def test_a_line_of_several_prompts_names_its_site(project: Path) -> None:
+    plans = {**BASE.prompt, "site_id": "planning"}
+    production = Candidate(
+        branch="production",
+        site_id=SITE.site_id,
+        site_version="v1",
+        optimizer="production",
+        artifact=replace(BASE, others={"planning": plans}),
+    )
+    new = with_instructions(Artifact(prompt=plans), f"{instructions(BASE)}{RULE}").prompt
+    written = replace(
+        production,
+        branch="prompt",
+        artifact=replace(BASE, others={"planning": new}),
+        parent_id=production.candidate_id,
+        support=(Support(text=RULE, trajectories=("trajectory-1",), n_users=2, site_id="planning"),),
+    )
+    with opened(project) as night:
+        for one in (production, written):
+            replaying.write_candidate(night, one, snapshot=1)
+        assert releasing.find_candidate(night, written.candidate_id) == written
+    words = ["blame", written.candidate_id, "--project", str(project)]
+    said = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    added = [line for line in said["lines"] if line["added"]]
+    assert [(line["site_id"], line["line"], line["n_users"]) for line in added] == [("planning", RULE, 2)]
+    shown = CliRunner().invoke(app, words).stdout
+    assert "2 prompts" in shown
+    assert shown.index("site planning") < shown.index(RULE)
