@@ -134,7 +134,8 @@ def known_problems(study: Study, cases: Sequence[Case], *, most: int = 8, max_ch
 
 
 def called(outcome: Outcome, *, most: int = 6, max_chars: int = 200) -> list[str]:
-    """The last calls of tools that led to an answer of several calls, with what came of them: a sentence each."""
+    """The last calls of tools that led to an answer of several calls, with what came of them; and of an answer that
+    other sites went on from, what it came to: a sentence each."""
     made: list[tuple[Any, str, list[str]]] = []
     for message in outcome.way:
         for call in message.get("tool_calls") or ():
@@ -149,6 +150,11 @@ def called(outcome: Outcome, *, most: int = 6, max_chars: int = 200) -> list[str
     for _, asked_for, got in made[-most:]:
         gave = f", which gave {quoted(got[0], max_chars)}" if got else ""
         lines.append(f"On the way it called {quoted(asked_for, max_chars)}{gave}.")
+    said = [
+        message["content"] for message in outcome.way if message.get("role") == "assistant" and message.get("content")
+    ]
+    if said and said[-1] != outcome.completion.text:
+        lines.append(f"With that, the whole system answered in the end: {quoted(said[-1], max_chars)}")
     return lines
 
 

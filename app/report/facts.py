@@ -210,9 +210,13 @@ def _prompt_diff(select: Any) -> str:
 
 def readable_prompt(artifact: Artifact) -> str:
     """A prompt artifact as people read it: one line per message, slots in braces."""
+    return "\n\n".join(map(_readable, artifact.prompts))
+
+
+def _readable(prompt: Mapping[str, Any]) -> str:
     lines: list[str] = []
-    demos = artifact.prompt.get("demonstrations") or {}
-    for item in artifact.prompt["messages"]:
+    demos = prompt.get("demonstrations") or {}
+    for item in prompt["messages"]:
         if item.get("demonstrations"):
             if demos.get("select") == "nearest":
                 lines.append(f"[the {demos.get('k')} nearest of {len(demos.get('pool', []))} demonstrations]")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from tracemill.ids import canonical_json
 from tracemill.optimize.ladder.level import Grade, Valid, graded, summed, unknown
-from tracemill.optimize.ladder.tape import key_of
+from tracemill.optimize.ladder.tape import key_of, spoken
 from tracemill.optimize.replay import request_for
 from tracemill.protocols import ChatModel
 from tracemill.records import Artifact, Case, Chain, ChainedCall, ChatRequest, Completion, Fidelity, Outcome
@@ -72,6 +72,7 @@ def _outcome(case: Case, replay: "_Replay | None", final: Mapping[str, Outcome])
     own = replay.answers.get(case.step)
     whole = summed(list(replay.answers.values()))
     shown = whole if own is None else replace(whole, text=own.text, tool_calls=own.tool_calls)
+    way = tuple(spoken(answer) for step, answer in replay.answers.items() if step >= case.step)
     outcome = final.get(case.trajectory_id)
     if outcome is None:
         return Outcome(
@@ -82,6 +83,7 @@ def _outcome(case: Case, replay: "_Replay | None", final: Mapping[str, Outcome])
             valid=None,
             fidelity="chained:divergent",
             reached=len(replay.answers),
+            way=way,
         )
     return replace(
         outcome,
@@ -89,6 +91,7 @@ def _outcome(case: Case, replay: "_Replay | None", final: Mapping[str, Outcome])
         completion=shown,
         fidelity="chained:exact" if replay.exact else "chained:substituted",
         reached=len(replay.answers),
+        way=way,
     )
 
 

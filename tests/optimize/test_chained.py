@@ -15,6 +15,7 @@ from tracemill.errors import BudgetError
 from tracemill.ids import canonical_json
 from tracemill.mining.dataflow import linked
 from tracemill.optimize.artifact import baseline, with_instructions
+from tracemill.optimize.evidence import called
 from tracemill.optimize.ladder import Chained, Mark
 from tracemill.optimize.replay import Budget, CachedModel, Ledger, named, request_for
 from tracemill.records import Artifact, Case, Chain, ChainedCall, ChatRequest, Completion, Site, Template
@@ -150,6 +151,9 @@ def test_a_case_on_the_way_has_its_own_answer_and_the_reward_of_the_end() -> Non
         ("t1/0", "another plan", 1.0),
         ("t1/1", "in the depot", 1.0),
     ]
+    (line,) = called(found[0])
+    assert line == 'With that, the whole system answered in the end: <log>"in the depot"</log>'
+    assert called(found[1]) == [], "that was its own answer"
 
 
 def test_several_prompts_are_tried_as_one() -> None:
