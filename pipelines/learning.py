@@ -66,6 +66,8 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     worth: list[tuple[float, Site, list[Case], frozenset[str]]] = []
     lessons: list[Lesson] = []
     left: list[str] = []
+    optimize = night.config.optimize
+    jointly = optimize.jointly if optimize.enabled and site_id is None else ()
     wanted = None if night.config.agent_match is None or site_id is not None else re.compile(night.config.agent_match)
     rooms = headrooms(night)
     snapshot = night.lake.snapshot_id()
@@ -76,7 +78,7 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             sites = [one_site(sites, site_id)]
         for site in sites:
             label = f"site {called(site)}"
-            if site_id is None and any(is_called(site, name) for name in night.config.optimize.jointly):
+            if any(is_called(site, name) for name in jointly):
                 continue
             if wanted is not None and not wanted.search(site.agent_name or ""):
                 left.append(f"{label}: agent_match is {night.config.agent_match!r}")

@@ -41,7 +41,14 @@ def tonight(night: Night) -> tuple[list[Lesson], list[str]]:
             system, reasons = choose(night, names)
         except ConfigError as error:
             return lessons, [*left, f"[optimize] jointly: {error}"]
-        return [*lessons, system], [*left, *reasons]
+        left += reasons
+        if lessons and "{agent}" not in night.config.gate.channel:
+            alone = ", ".join(called(lesson.site) for lesson in lessons)
+            left.append(
+                f"site {alone}: not tonight, [gate] channel holds one bundle, which is that of [optimize] jointly"
+            )
+            lessons = []
+        return [*lessons, system], left
     return lessons, left
 
 

@@ -234,3 +234,19 @@ def test_what_cannot_be_done_jointly_is_said(night: Night, names: list[str], rew
     config = replace(night.config, optimize=replace(night.config.optimize, jointly=tuple(names)))
     _, left = systems.tonight(replace(night, config=config))
     assert any(said in reason for reason in left), "a night goes on without it"
+
+
+def test_a_whole_night_improves_them_and_says_so(night: Night, orchestrator: None) -> None:
+    from tracemill.pipelines import flows
+
+    report = flows.nightly(night)
+    (decision,) = report.decisions
+    assert (decision.verdict, [one.channel for one in report.releases]) == ("PROMOTE", ["production"]), report.left_out
+    runs = {
+        row["stage"]: json.loads(row["detail"])
+        for row in night.select("SELECT stage, detail FROM runs WHERE night_id = 'n'").to_pylist()
+    }
+    assert len(runs["optimize"]["jointly"]) == 2
+    assert runs["optimize"]["calls"] <= night.config.optimize.max_calls
+    assert "train" not in runs, "what is improved jointly are prompts"
+    assert live_prompt(night.config.root / "published" / "production", agent="planner").bundle_id is not None
