@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import pytest
+from few_examples import some
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mined_sites import DEMOS, SYSTEM, TICKETS, ask, recover, said, user, versions
@@ -285,7 +286,9 @@ def _has_messages(call: Any) -> bool:
 
 
 @settings(
-    max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=some(80),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    deadline=None,
 )
 @given(st.lists(st.lists(_CALL, max_size=8), min_size=1, max_size=2))
 def test_whatever_was_logged_every_assigned_call_renders_back_exactly(new_lake: Any, nights: list[list[Any]]) -> None:

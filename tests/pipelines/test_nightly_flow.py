@@ -113,6 +113,7 @@ def test_the_scheduled_flow_reads_the_settings_when_a_run_begins(tmp_path: Path)
         scheduled_nightly(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_labels_without_meaning_promote_nothing(desk: Any, tmp_path: Path) -> None:
     rows = sorted((tmp_path / "logs").glob("reviews-*.jsonl"))
     for path in rows:
