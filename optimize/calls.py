@@ -92,6 +92,7 @@ class Calls:
         """
         source, drawing = enumerate(requests), threading.Lock()
         nobody_there, batch, tries = threading.Event(), self._pace.batch(), list[Try]()
+        gave_up = threading.Event()
 
         def work(stop: threading.Event) -> None:
             while not stop.is_set():
@@ -107,10 +108,13 @@ class Calls:
                 tries.append(one)
                 answered(place, one.completion)
                 if one.down and len(tries) >= min(n, self._concurrency) and all(one.down for one in tries):
+                    gave_up.set()
                     stop.set()
 
         self._at_once(n, work)
         self._refuse_none(tries)
+        if gave_up.is_set():  # a slow call was answered after all, and those not drawn have no answer
+            raise EndpointError(self._name, next(one.completion.error for one in tries if one.down) or "no answer")
 
     def _at_once(self, n: int, work: Callable[[threading.Event], None]) -> None:
         """Does `work` in as many threads as `n` calls need. Where one raises, the others are told to stop; raised here.

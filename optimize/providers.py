@@ -73,7 +73,11 @@ class ProviderModel:
                 again=not isinstance(error, refused),
                 limited=isinstance(error, errors.RateLimitError),
             )
-        return Try(completion=self._read(answer, time.perf_counter_ns() - began))
+        try:
+            return Try(completion=self._read(answer, time.perf_counter_ns() - began))
+        except (AttributeError, IndexError, TypeError, ValueError) as error:  # such as no choice: refused content
+            said = f"an answer that is none of chat's: {type(error).__name__}: {error}"[:300]
+            return Try(completion=Completion(text=None, error=said))
 
     def _asked(self, request: ChatRequest) -> dict[str, Any]:
         asked: dict[str, Any] = {"model": request.model, "messages": list(request.messages), "max_retries": 0}

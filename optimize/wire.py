@@ -7,6 +7,7 @@ replay costs beside the model (bench/replay_speed.py).
 import json
 import select
 import ssl
+import time
 import weakref
 import zlib
 from collections.abc import Mapping
@@ -16,6 +17,11 @@ from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPMessag
 from typing import Any
 
 import httpx
+
+_IDLE_S = 5.0
+"""After that a connection is not used again: what lies between may have forgotten it and say nothing."""
+_AT_ONCE_S = 1.0
+"""Within it the other side says that it had closed a connection; later it may have begun to answer."""
 
 
 class UnreachableError(OSError):
@@ -51,29 +57,32 @@ class Wire:
 
     def __init__(self, url: str, headers: Mapping[str, str], *, connect_s: float, read_s: float) -> None:
         self._url = url
-        self._headers = {"Accept-Encoding": "gzip, deflate", **headers}
+        self._headers = {"Accept-Encoding": "gzip", **headers}
         self._connect_s = connect_s
         self._read_s = read_s
-        self._idle: list[HTTPConnection] = []
+        self._idle: list[tuple[float, HTTPConnection]] = []
         self.close = weakref.finalize(self, _close, self._idle)
 
     def post(self, body: bytes) -> Answer:
         """The answer, read. Raises UnreachableError where there is no connection to be had, else one of `Broken`."""
         old = self._kept()
         if old is not None:
+            began = time.monotonic()
             try:
                 return self._asked(old, body)
             except (BadStatusLine, ConnectionError):
-                pass  # closed by the other side just now, as servers do with connections that were idle
+                # Closed by the other side just now, as servers do with connections that were idle.
+                if time.monotonic() - began > _AT_ONCE_S:
+                    raise
         return self._asked(self._new(), body)
 
     def _kept(self) -> HTTPConnection | None:
         while True:
             try:
-                one = self._idle.pop()
+                since, one = self._idle.pop()
             except IndexError:
                 return None
-            if one.sock is not None and not _said(one):
+            if time.monotonic() - since < _IDLE_S and one.sock is not None and not _said(one):
                 return one
             one.close()
 
@@ -90,8 +99,8 @@ class Wire:
     def _made(self) -> HTTPConnection:
         place = self._place
         if place.scheme == "https":
-            return HTTPSConnection(place.host, place.port, timeout=self._connect_s, context=self._trust)
-        return HTTPConnection(place.host, place.port, timeout=self._connect_s)
+            return HTTPSConnection(place.host, place.port or 443, timeout=self._connect_s, context=self._trust)
+        return HTTPConnection(place.host, place.port or 80, timeout=self._connect_s)
 
     def _asked(self, connection: HTTPConnection, body: bytes) -> Answer:
         try:
@@ -102,9 +111,9 @@ class Wire:
             connection.close()
             raise
         if connection.sock is not None:  # else the server wants it closed
-            self._idle.append(connection)
+            self._idle.append((time.monotonic(), connection))
         encoding = (found.headers.get("Content-Encoding") or "identity").lower()
-        return found if encoding == "identity" else _unpacked(found)
+        return found if encoding == "identity" or not found.body else _unpacked(found)
 
     @cached_property
     def _place(self) -> httpx.URL:
@@ -128,6 +137,6 @@ def _unpacked(answer: Answer) -> Answer:
     return Answer(status=answer.status, body=zlib.decompress(answer.body, 32 + 15), headers=answer.headers)
 
 
-def _close(connections: list[HTTPConnection]) -> None:
+def _close(connections: list[tuple[float, HTTPConnection]]) -> None:
     while connections:
-        connections.pop().close()
+        connections.pop()[1].close()

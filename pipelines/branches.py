@@ -1,6 +1,7 @@
 """The two ways to get better, run side by side: the prompt branch (DSPy) and the weights branch (TRL)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from tracemill import train
+from tracemill.errors import BudgetError
 from tracemill.ids import canonical_json, content_id
 from tracemill.optimize import choosing, headroom, optimizers, portfolio
 from tracemill.optimize.replay import CachedModel, Ledger
@@ -140,7 +142,10 @@ def weights_in_turn(
     scored: list[Candidate] = []
 
     def tried(candidate: Candidate) -> Candidate:
-        scored[:] = turns.tried(night, lesson, endpoint, turn, candidate) if turn.apart else [candidate]
+        scored[:] = [turn.base, candidate] if turn.apart else [candidate]
+        if turn.apart:
+            with suppress(BudgetError):  # what was trained is kept all the same
+                scored[:] = turns.tried(night, lesson, endpoint, turn, candidate)
         return scored[-1]
 
     def taught(cases: Sequence[Case]) -> teaching.Taught:

@@ -93,7 +93,7 @@ def api_key(environment: Mapping[str, str], variable: str | None) -> str | None:
     """The key in an environment variable. ConfigError where it is named but not set."""
     if variable is None:
         return None
-    key = environment.get(variable)
+    key = environment.get(variable, "").strip()  # a line's end is no part of it, and would be told in errors
     if not key:
         raise ConfigError(f"the environment variable {variable}, which the settings name, is not set")
     return key

@@ -259,7 +259,9 @@ def _in_turn(steps: _Steps, order: Sequence[turns.Step]) -> tuple[list[Candidate
     behind: list[str] = []
     for place, step in enumerate(order):
         name = "optimize" if step == "p" else "train"
-        found = steps.end(name, steps.begin(name, replace(turn, share=turns.share(order[place:]))))
+        found = steps.end(
+            name, steps.begin(name, replace(turn, share=turns.share(order[place:]), asking=turns.asking(order[place:])))
+        )
         base, why = turns.better(turn.base, found, branches.tuning_rewards(night, found))
         behind += [] if why is None else [why]
         turn = replace(turn, base=base, teacher=base if base.branch == "prompt" else None)

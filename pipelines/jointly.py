@@ -9,7 +9,7 @@ from tracemill.optimize import jointly as searching
 from tracemill.optimize.ladder import Chained, Ladder
 from tracemill.optimize.replay import Ledger
 from tracemill.pipelines import grading, laddering, learning, replaying, studying, systems
-from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
+from tracemill.pipelines.endpoint import Endpoint
 from tracemill.pipelines.learning import Lesson
 from tracemill.pipelines.night import Night
 from tracemill.protocols import Optimizer
@@ -39,8 +39,6 @@ def search(
     level = systems.level(
         night, lesson, endpoint, ledger, grading.graders(night, lesson.site, endpoint, ledger, cautious=True)
     )
-    for one in level.others.values():
-        ensure_adapter(endpoint, one)
     trying = _Trying(recording, level, production, ledger)
     of = {one.site.site_id: one for one in _by_value(night, (lesson, *lesson.others))}
     system = searching.System(

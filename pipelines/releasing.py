@@ -307,9 +307,12 @@ def _served_elsewhere(night: Night, candidate: Candidate, channel: str) -> str |
         serves = None
         with suppress(ConfigError):  # of a candidate that was forgotten nobody knows whom it serves
             serves = _serves(night, other)
-        if serves is not None and candidate.site_id in serves.artifact.others:
+        if serves is None or serves.site_id == candidate.site_id:
+            continue
+        shared = sorted(_sites(candidate) & set(serves.artifact.others))
+        if shared:
             return (
-                f"channel {other!r} serves site {candidate.site_id[:8]} together with site {serves.site_id[:8]}: "
+                f"channel {other!r} serves site {shared[0][:8]} together with site {serves.site_id[:8]}: "
                 "improve them jointly ([optimize] jointly)"
             )
     return None
@@ -317,13 +320,28 @@ def _served_elsewhere(night: Night, candidate: Candidate, channel: str) -> str |
 
 def rollback_target(night: Night, *, channel: str) -> str:
     """Id of the bundle that a rollback would go back to. ConfigError where there is none."""
-    return str(registry.rollback(_releases(night), channel)["bundle_id"])
+    return str(_back(night, channel)["bundle_id"])
+
+
+def _back(night: Night, channel: str) -> registry.Release:
+    """The release that a rollback goes back to. ConfigError where it lacks a prompt that agents read there now."""
+    target = registry.rollback(_releases(night), channel)
+    now, then = None, None
+    with suppress(ConfigError):  # of a candidate that was forgotten nobody knows whom it serves
+        now, then = _serves(night, channel), find_candidate(night, target["candidate_id"])
+    lost = sorted(_sites(now) - _sites(then)) if now is not None and then is not None else []
+    if lost:
+        raise ConfigError(
+            f"channel {channel!r} serves site {lost[0][:8]}, and the bundle before, {target['bundle_id'][:12]}, has no "
+            "prompt of it: its agents would be handed another one's; promote a candidate that has all of them instead"
+        )
+    return target
 
 
 def rollback(night: Night, *, channel: str, actor: str) -> Release:
     """Moves the channel back to the bundle before. ConfigError when there is none."""
     past = _releases(night)
-    target = registry.rollback(past, channel)
+    target = _back(night, channel)
     bundle = night.config.bundles_path / target["bundle_id"]
     places = publishers(night.config, night.environment)
     uris = publishing.publish_all(places, bundle, target["bundle_id"], channel)

@@ -13,7 +13,7 @@ from tracemill.optimize import portfolio
 from tracemill.optimize.ladder import Chained
 from tracemill.optimize.replay import CachedModel, Ledger
 from tracemill.pipelines import grading, learning, replaying
-from tracemill.pipelines.endpoint import Endpoint
+from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
 from tracemill.pipelines.learning import Lesson, called, one_site
 from tracemill.pipelines.night import Night
 from tracemill.records import Case, Chain, Outcome, Site
@@ -89,6 +89,8 @@ def choose(night: Night, names: Sequence[str]) -> tuple[Lesson, list[str]]:
             apart = learning.clean(con, site, own[site.site_id], night, left)
             near |= _episodes(own[site.site_id]) - _episodes(apart)
         judged = [case for case in judged if case.trajectory_id not in near]
+        if len(judged) < (needed := night.config.train.min_rows):
+            raise ConfigError(f"sites {label}: {len(judged)} episodes to learn from are left, {needed} needed")
         for site in others:
             if not own[site.site_id]:
                 raise ConfigError(f"site {called(site)} never occurs in an episode that site {called(closing)} ends")
@@ -107,6 +109,9 @@ def choose(night: Night, names: Sequence[str]) -> tuple[Lesson, list[str]]:
             )
             for site in others
         ]
+    for lesson in lessons:
+        if not (lesson.train and lesson.tune):
+            raise ConfigError(f"site {called(lesson.site)} occurs in too few of the episodes that are learned from")
     for one in (production, *(lesson.production for lesson in lessons)):
         if one.artifact.adapter_path is not None:
             raise ConfigError(f"site {one.site_id[:8]} runs tuned weights: what is improved jointly are prompts only")
@@ -201,6 +206,8 @@ def level(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, grad
             for site in mined_sites.load(con)
             if site.site_id in beside
         }
+    for one in others.values():
+        ensure_adapter(endpoint, one)
     return Chained(
         model=CachedModel(endpoint.chat, night.answers, ledger, now_ns=night.clock()),
         chains=chains(night, lesson),

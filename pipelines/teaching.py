@@ -5,6 +5,7 @@ has to be (Case.expected): worth all of the reward, and surely so.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from tracemill.errors import BudgetError
@@ -36,7 +37,11 @@ def taught(night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn, cases: 
     First what tonight's search recorded anyway, then what the turn's teacher answers to the rest, as far as the account
     reaches. Only replays that are evidence count, of one call each: what a row teaches is an answer to the logged call.
     """
-    unknown = [case for case in cases if case.expected is None and case.case_id in lesson.judgeable]
+    unknown = [
+        case
+        for case in cases
+        if case.expected is None and case.case_id in lesson.judgeable and not case.calls_tools  # rows teach text
+    ]
     start = replaying.on_endpoint(endpoint, turn.base.artifact)
     replay = laddering.for_tuning(night, lesson, endpoint, start, turn.ledger)
     known = _recorded(night, lesson, turn, unknown, replay.graders)
@@ -45,13 +50,10 @@ def taught(night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn, cases: 
         return known
     artifact = replaying.on_endpoint(endpoint, turn.teacher.artifact)
     ensure_adapter(endpoint, artifact)
-    with replaying.Recording(night, purpose="tune") as recording:
+    with replaying.Recording(night, purpose="tune") as recording, suppress(BudgetError), turn.ledger.lent(turn.asking):
         for first in range(0, len(left), _AT_ONCE):
             night.tell("train", "asking the best prompt for right answers", first, len(left))
-            try:
-                recording.add(turn.teacher.candidate_id, replay(artifact, left[first : first + _AT_ONCE]))
-            except BudgetError:
-                break
+            recording.add(turn.teacher.candidate_id, replay(artifact, left[first : first + _AT_ONCE]))
     return _recorded(night, lesson, turn, unknown, replay.graders)
 
 

@@ -33,6 +33,8 @@ class Turn:
     """The night's account at this site: all steps draw on it."""
     share: float = 1.0
     """Of what is left in it, for a search."""
+    asking: float = 1.0
+    """Of what is left in it, for what a teacher answers."""
     apart: bool = False
     """Weights learn from the lesson's `train` cases only and are tried on its tuning cases: steps can be compared."""
     teacher: Candidate | None = None
@@ -48,6 +50,12 @@ def share(left: Sequence[Step]) -> float:
     """What a search may use of the account, `left` being the steps from it on: searches have equal parts."""
     part = 1 / max(1, left.count("p"))
     return part if "w" not in left else part * _FOR_SEARCHES
+
+
+def asking(left: Sequence[Step]) -> float:
+    """What a teacher may use of what is left in the account, `left` being the steps from the training on: its weights
+    are tried after that, and searches may follow."""
+    return 0.5 / (1 + left.count("p"))
 
 
 def branch_of(production: Artifact, artifact: Artifact) -> Branch:
@@ -109,4 +117,8 @@ def better(
     running, *new = found
     for winner in choosing.winner(new, rewards, running=running):
         return winner, None
+    untried = next((one for one in new if one.tune_score is None and one.branch != "prompt"), None)
+    if untried is not None:
+        name = untried.candidate_id[:8]
+        return running, f"weights {name} could not be tried on the tuning cases and stand aside: tracemill gate {name}"
     return running, choosing.not_better(new, running=running)

@@ -43,20 +43,27 @@ class Later:
     ) -> None:
         self.flush()
 
-    def insert(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    def insert(self, name: str, rows: Iterable[_Row]) -> None:
         """Rows to add to a table where their key is new; of equal keys the first. What a row leaves out is NULL."""
-        columns = TABLES[name].key
-        keyed = [(tuple(row[column] for column in columns), row) for row in rows]
-        if not keyed:
+        self.insert_all({name: rows})
+
+    def insert_all(self, tables: Mapping[str, Iterable[_Row]]) -> None:
+        """Rows of several tables that no transaction parts. They are taken, also where an earlier error is raised."""
+        keyed = {
+            name: [(tuple(row[column] for column in TABLES[name].key), row) for row in rows]
+            for name, rows in tables.items()
+        }
+        if not any(keyed.values()):
             return
         with self._lock:
-            self._tell()
-            waiting = self._waiting.setdefault(name, {})
-            for key, row in keyed:
-                waiting.setdefault(key, row)
+            for name, rows in keyed.items():
+                waiting = self._waiting.setdefault(name, {})
+                for key, row in rows:
+                    waiting.setdefault(key, row)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._soon, name="later", daemon=True)
                 self._thread.start()
+            self._tell()
 
     def find(self, name: str, *key: Any) -> Mapping[str, Any] | None:
         """The row of that key, where it is still to be written."""

@@ -46,6 +46,7 @@ class ReplayCache:
         self._used = 0
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._there: npt.NDArray[np.uint64] | None = None
+        self._own_keys: set[int] = set()
         self._counted = False
 
     def get(self, keys: Sequence[str]) -> Mapping[str, str]:
@@ -64,14 +65,19 @@ class ReplayCache:
         `sources`: whose values their requests show (ChatRequest.asked_by): a completion is erased with any of them.
         """
         with self._lock:
-            self._later.insert(
-                "replays",
-                ({"replay_key": key, "model": model, "completion": text, "at": now_ns} for key, text in rows.items()),
-            )
-            self._later.insert("replay_sources", _links((key, one) for key in rows for one in sources.get(key, ())))
             for key, text in rows.items():
+                self._own_keys.add(_mark(key))
                 if key not in self._answers:
                     self._remember(key, _Answer(text, set(sources.get(key, ()))))
+            self._later.insert_all(
+                {
+                    "replays": (
+                        {"replay_key": key, "model": model, "completion": text, "at": now_ns}
+                        for key, text in rows.items()
+                    ),
+                    "replay_sources": _links((key, one) for key in rows for one in sources.get(key, ())),
+                }
+            )
 
     def note(self, sources: Mapping[str, Collection[str]]) -> None:
         """Has known completions be erased with these, too: cases equal to those that first asked.
@@ -80,10 +86,11 @@ class ReplayCache:
         """
         with self._lock:
             wanted = {key: set(names) for key, names in sources.items() if names}
-            away = [key for key in wanted if self._known(key) is None]
+            known = {key: self._known(key) for key in wanted}
+            away = [key for key, answer in known.items() if answer is None]
             read = self._read(away) if away else {}
             for key, names in wanted.items():
-                answer = self._answers.get(key) or read.get(key)
+                answer = known[key] or read.get(key)
                 if answer is not None and answer.sources and not names <= answer.sources:
                     self._later.insert("replay_sources", _links((key, one) for one in sorted(names - answer.sources)))
                     self._used += 64 * len(names - answer.sources) if key in self._answers else 0
@@ -124,11 +131,11 @@ class ReplayCache:
             self._counted = True
         if self._there is None:
             return list(keys)
-        if not len(self._there):
-            return []
         marks = np.fromiter((_mark(key) for key in keys), dtype=np.uint64, count=len(keys))
-        places = np.minimum(np.searchsorted(self._there, marks), len(self._there) - 1)
-        return [key for key, there in zip(keys, self._there[places] == marks, strict=True) if there]
+        there = np.fromiter((int(mark) in self._own_keys for mark in marks), dtype=bool, count=len(keys))
+        if len(self._there):
+            there |= self._there[np.minimum(np.searchsorted(self._there, marks), len(self._there) - 1)] == marks
+        return [key for key, found in zip(keys, there, strict=True) if found]
 
     def _read(self, keys: Sequence[str]) -> dict[str, _Answer]:
         """Those of the keys that the lake has. They are remembered, and so is what was kept next after them."""

@@ -118,9 +118,11 @@ def test_an_answer_that_serves_others_is_known_to_show_their_values(lake: Lake) 
 def test_a_memory_that_holds_next_to_nothing_changes_no_answer(lake: Lake) -> None:
     with Later(lake, "test", every_s=60) as later:
         cache = ReplayCache(lake, later, memory=1)
+        assert cache.get(["k0"]) == {}
         cache.put(some(5), "m", 1, {"k0": ["a"]})
         assert cache.get(["k0"]) == {"k0": '{"text":"0"}'}, "not in memory, and still to be written"
         cache.note({"k0": ["b"]})
+    assert cache.get(list(some(5))) == some(5), "written since it asked which answers the lake has"
     small = ReplayCache(lake, memory=1)
     assert small.get([*some(5), "nowhere"]) == some(5)
     assert small.get(list(some(5))) == some(5)
