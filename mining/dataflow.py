@@ -52,7 +52,9 @@ def linked(calls: Sequence[ChainedCall], given: Iterable[tuple[str, str]] = ()) 
                 if len(free) == 1 and sure:
                     passed[later].append(Passed(source=source, slot=slot, turn=turn, start=free[0][0], end=free[0][1]))
                     found.add(source)
-                elif (free and (whole or not known or text not in before)) or (not taken and _is_part(text.strip(), answer, before)):
+                elif (free and (whole or not known or text not in before)) or (
+                    not taken and _is_part(text.strip(), answer, before)
+                ):
                     lost.add(source)
     return tuple(
         replace(
