@@ -66,17 +66,12 @@ class Calls:
     def all(self, once: Once, requests: Sequence[ChatRequest]) -> list[Completion]:
         """Answers in the order of the requests. EndpointError, naming the endpoint, where nobody was there for any."""
         nobody_there, batch, tries = threading.Event(), self._pace.batch(), dict[int, Try]()
-        source, drawing = enumerate(requests), threading.Lock()
 
-        def work(stop: threading.Event) -> None:
-            while not stop.is_set():
-                with drawing:
-                    place, request = next(source, (0, None))
-                if request is None:
-                    return
-                tries[place] = self._tried(once, request, nobody_there, batch)
+        def ask(place: int, request: ChatRequest) -> bool:
+            tries[place] = self._tried(once, request, nobody_there, batch)
+            return True
 
-        self._at_once(len(requests), work)
+        self._at_once(requests, len(requests), ask)
         in_order = [tries[place] for place in range(len(requests))]
         self._refuse_none(in_order)
         return [one.completion for one in in_order]
@@ -90,42 +85,43 @@ class Calls:
         they raise is raised here when the calls under way are done, and no further one begins. EndpointError as soon
         as nobody was there for the first `concurrency` calls.
         """
-        source, drawing = enumerate(requests), threading.Lock()
         nobody_there, batch, tries = threading.Event(), self._pace.batch(), list[Try]()
         gave_up = threading.Event()
 
-        def work(stop: threading.Event) -> None:
-            while not stop.is_set():
-                with drawing:
-                    place, request = next(source, (0, None))
-                if request is None:
-                    return
-                try:
-                    one = self._tried(once, request, nobody_there, batch)
-                except BaseException as error:
-                    answered(place, Completion(text=None, error=f"{type(error).__name__}: {error}"))
-                    raise
-                tries.append(one)
-                answered(place, one.completion)
-                if one.down and len(tries) >= min(n, self._concurrency) and all(one.down for one in tries):
-                    gave_up.set()
-                    stop.set()
+        def ask(place: int, request: ChatRequest) -> bool:
+            try:
+                one = self._tried(once, request, nobody_there, batch)
+            except BaseException as error:
+                answered(place, Completion(text=None, error=f"{type(error).__name__}: {error}"))
+                raise
+            tries.append(one)
+            answered(place, one.completion)
+            if one.down and len(tries) >= min(n, self._concurrency) and all(one.down for one in tries):
+                gave_up.set()
+            return not gave_up.is_set()
 
-        self._at_once(n, work)
+        self._at_once(requests, n, ask)
         self._refuse_none(tries)
         if gave_up.is_set():  # a slow call was answered after all, and those not drawn have no answer
             raise EndpointError(self._name, next(one.completion.error for one in tries if one.down) or "no answer")
 
-    def _at_once(self, n: int, work: Callable[[threading.Event], None]) -> None:
-        """Does `work` in as many threads as `n` calls need. Where one raises, the others are told to stop; raised here.
+    def _at_once(self, requests: Iterable[ChatRequest], n: int, ask: Callable[[int, ChatRequest], bool]) -> None:
+        """Draws requests one at a time and hands each with its place to `ask`, in as many threads as `n` calls need.
 
-        Threads are kept for the next batch: to begin one for each call costs more than a short call does.
+        Where one says that it is enough, or raises, the others are told to stop; what it raised is raised here. Threads
+        are kept for the next batch: to begin one for each call costs more than a short call does.
         """
-        stop = threading.Event()
+        stop, drawing, source = threading.Event(), threading.Lock(), enumerate(requests)
 
         def working() -> None:
             try:
-                work(stop)
+                while not stop.is_set():
+                    with drawing:
+                        place, request = next(source, (0, None))
+                    if request is None:
+                        return
+                    if not ask(place, request):
+                        stop.set()
             except BaseException:
                 stop.set()
                 raise

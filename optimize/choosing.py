@@ -7,6 +7,7 @@ from statistics import stdev
 from typing import Any
 
 from tracemill.ids import canonical_json
+from tracemill.optimize.artifact import pool_of
 from tracemill.records import Artifact, Candidate
 from tracemill.stats import cluster_means
 
@@ -77,12 +78,10 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
         ).get_opcodes()
         if tag != "equal"
     )
-    own, new = ({canonical_json(demo["messages"]) for demo in _shown(prompt)} for prompt in (before, after))
+    own, new = (
+        {canonical_json(demo["messages"]) for demo in pool_of(Artifact(prompt=prompt))} for prompt in (before, after)
+    )
     return said + sum(len(demo) for demo in own ^ new)
-
-
-def _shown(prompt: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return list((prompt.get("demonstrations") or {}).get("pool", ()))
 
 
 def _text(prompt: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from math import ceil
 from tracemill.errors import BudgetError
 from tracemill.optimize import portfolio
 from tracemill.optimize.replay import Ledger
-from tracemill.optimize.search import shuffled, tune_score
+from tracemill.optimize.search import scored, shuffled, tune_score
 from tracemill.protocols import Optimizer
 from tracemill.records import Artifact, Candidate, Case
 from tracemill.study import Evaluate, Study, refuse_gate_cases
@@ -76,7 +76,7 @@ def run(
     """
     search = _Search(system, ledger, on_candidate, seed)
     own = system.replay(system.production.artifact, system.tune)
-    search.begin(tune_score(system.tune, own), frozenset(one.case_id for one in own if one.reward is not None))
+    search.begin(tune_score(system.tune, own), scored(own))
     found, legs = search.found, rounds * (len(system.studies) + 1)
     try:
         for number in range(rounds):

@@ -10,7 +10,7 @@ from typing import Literal
 from tracemill.errors import BudgetError, ConfigError, StoreError
 from tracemill.ids import content_id
 from tracemill.optimize.replay import Ledger
-from tracemill.optimize.search import production, tune_score
+from tracemill.optimize.search import production, scored, tune_score
 from tracemill.protocols import Optimizer
 from tracemill.records import Candidate, Case
 from tracemill.study import Study, refuse_gate_cases
@@ -94,7 +94,7 @@ def run(
     tell = on_error or (lambda name, error: logger.warning("optimizer %s failed: %s", name, error))
     own = study.evaluate(study.baseline, study.tune)
     found = _Found(production(study, tune_score(study.tune, own)), on_candidate)
-    study = replace(study, scorable=frozenset(one.case_id for one in own if one.reward is not None))
+    study = replace(study, scorable=scored(own))
     racing = [(one, Standing(optimizer=one.name)) for one in optimizers]
     race = Race(candidates=found.candidates, standings=[standing for _, standing in racing])
     rounds = _rounds(len(racing), study, ledger)

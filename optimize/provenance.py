@@ -1,6 +1,7 @@
 """Blame for prompts: which episodes, of how many users, stand behind each line that a candidate adds."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tracemill import client
 from tracemill.optimize.artifact import PRODUCTION_SOURCE, pool_of
@@ -30,6 +31,11 @@ def added(baseline: Artifact, artifact: Artifact) -> list[str]:
     return list(dict.fromkeys(line for role, line in lines(artifact) if (role, line) not in own))
 
 
+def shown_as(demo: Mapping[str, Any]) -> str:
+    """A demonstration in one line."""
+    return f"{demo['text']} → {demo['messages'][-1].get('content')}"
+
+
 def supports(
     study: Study, artifact: Artifact, lineage: Iterable[str], by_line: Mapping[str, Iterable[str]]
 ) -> tuple[Support, ...]:
@@ -54,7 +60,7 @@ def supports(
         for demo in shown:
             answer = str(demo["messages"][-1].get("content"))
             alike = claims.get((demo["text"], answer), set()) | {str(demo["source"])}
-            found.append(_support(study, owner, f"{demo['text']} → {answer}", alike, demonstration=True))
+            found.append(_support(study, owner, shown_as(demo), alike, demonstration=True))
     return tuple(found)
 
 

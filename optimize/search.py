@@ -123,6 +123,11 @@ def tune_score(
     return sum(weight * reward for weight, reward in scored) / total, len(scored)
 
 
+def scored(outcomes: Iterable[Outcome]) -> frozenset[str]:
+    """Ids of the cases whose answers somebody could score: production's are the `scorable` ones of all others."""
+    return frozenset(one.case_id for one in outcomes if one.reward is not None)
+
+
 def tuned(study: Study, artifact: Artifact) -> tuple[float | None, int]:
     """The tuning score of an artifact on all tuning cases."""
     return tune_score(study.tune, study.evaluate(artifact, study.tune), study.scorable)

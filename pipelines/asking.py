@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from tracemill.errors import ConfigError
 from tracemill.optimize.endpoint import HttpChatModel
-from tracemill.optimize.replay import Budget, CachedModel, Ledger
+from tracemill.optimize.replay import Budget, Ledger
+from tracemill.pipelines import replaying
 from tracemill.pipelines.config import Config
 from tracemill.pipelines.endpoint import Endpoint, api_key, configured, open_endpoint
 from tracemill.pipelines.night import Night
@@ -59,7 +60,7 @@ def on(night: Night, model: A, endpoint: Endpoint | None, *, stage: str, within:
         raise _nobody(model)
     own = Budget(tokens=model.budget_tokens or None)
     ledger = Ledger(own, within=within, whose=f"reward {model.name!r} (budget_tokens)")
-    kept = CachedModel(chat, night.answers, ledger, now_ns=night.clock())
+    kept = replaying.cached(night, chat, ledger)
     return model.asking(kept, name, tell=lambda said: night.tell(stage, f"{model.name}: {said}"))
 
 

@@ -12,7 +12,7 @@ from tracemill import train
 from tracemill.errors import BudgetError
 from tracemill.ids import canonical_json, content_id
 from tracemill.optimize import choosing, headroom, optimizers, portfolio
-from tracemill.optimize.replay import CachedModel, Ledger
+from tracemill.optimize.replay import Ledger
 from tracemill.optimize.search import PromptModel
 from tracemill.pipelines import jointly, laddering, replaying, studying, teaching, turns
 from tracemill.pipelines.endpoint import Endpoint, capable, ensure_adapter
@@ -127,8 +127,7 @@ def writer(night: Night, ledger: Ledger) -> PromptModel | None:
     name = night.config.optimize.reflection_model
     if name is None:
         return None
-    cached = CachedModel(capable(night, name), night.answers, ledger, now_ns=night.clock())
-    return PromptModel(chat=cached, name=name)
+    return PromptModel(chat=replaying.cached(night, capable(night, name), ledger), name=name)
 
 
 def weights_in_turn(

@@ -87,14 +87,7 @@ def search(
 def _by_value(night: Night, lessons: Sequence[Lesson]) -> list[Lesson]:
     """Most to be gained for what a call costs first, as sites are chosen for a night."""
     rooms = learning.headrooms(night)
-
-    def value(lesson: Lesson) -> float:
-        rewards = [case.reward for case in lesson.learn if case.reward is not None]
-        failure = 1 - sum(rewards) / len(rewards) if rewards else 1.0
-        gain = min(failure, rooms.get((lesson.site.site_id, lesson.site.site_version), failure))
-        return lesson.site.n_calls * gain / learning.length(lesson.learn)
-
-    return sorted(lessons, key=lambda one: (-value(one), one.site.site_id))
+    return sorted(lessons, key=lambda one: (-learning.worth(one.site, one.learn, rooms), one.site.site_id))
 
 
 class _Trying:
@@ -106,7 +99,7 @@ class _Trying:
     def study(self, lesson: Lesson, start: Artifact) -> Callable[[Held], Study]:
         """The study of a site, by what the others run beside it."""
         night = self._recording.night
-        lint = laddering.linted(night, lesson, start) if "lint" in night.config.optimize.ladder else None
+        lint = laddering.linted(night, lesson, start)
 
         def of(held: Held) -> Study:
             ladder = Ladder([replace(self._level, held=held)], lint=lint)

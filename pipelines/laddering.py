@@ -22,11 +22,11 @@ from tracemill.optimize.ladder import (
 )
 from tracemill.optimize.ladder.recorded import final_case
 from tracemill.optimize.lint import TokenCount
-from tracemill.optimize.replay import Budget, CachedModel, Ledger
+from tracemill.optimize.replay import Budget, Ledger
 from tracemill.pipelines import grading, replaying, rungs, systems
 from tracemill.pipelines.config import Rung
 from tracemill.pipelines.endpoint import Endpoint, capable
-from tracemill.pipelines.learning import Lesson
+from tracemill.pipelines.learning import Lesson, read_once
 from tracemill.pipelines.night import Night
 from tracemill.protocols import ChatModel, Environment
 from tracemill.records import Artifact, Case, Episode, Outcome
@@ -58,16 +58,15 @@ def for_tuning(
     `ledger`: an account that others draw on, too; by default a new one.
     """
     ledger = ledger or Ledger(replaying.budget(night))
-    lint = None
-    if "lint" in night.config.optimize.ladder:
-        lint = linted(night, lesson, start)
     graders = grading.graders(night, lesson.site, endpoint, ledger, cautious=True)
     levels = _levels(night, lesson, endpoint, ledger, graders)
-    return Climb(ladder=Ladder(levels, lint=lint), ledger=ledger, graders=graders)
+    return Climb(ladder=Ladder(levels, lint=linted(night, lesson, start)), ledger=ledger, graders=graders)
 
 
-def linted(night: Night, lesson: Lesson, start: Artifact) -> Lint:
-    """The level that looks at prompts alone, for those that begin with `start`."""
+def linted(night: Night, lesson: Lesson, start: Artifact) -> Lint | None:
+    """The level that looks at prompts alone, for those that begin with `start`; None where it is not wanted."""
+    if "lint" not in night.config.optimize.ladder:
+        return None
     return Lint(baseline=start, logged=lesson.learn, count=_tokens(night))
 
 
@@ -139,7 +138,7 @@ def _compares(graders: grading.Graders) -> Judge:
 
 def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, graders: grading.Graders) -> list[Level]:
     settings, seed, valid = night.config.optimize, night.config.seed, replaying.validity(night)
-    model = _on(night, endpoint.chat, ledger)
+    model = replaying.cached(night, endpoint.chat, ledger)
     episodes = _episodes(night, lesson)
 
     def single_step() -> Level:
@@ -200,34 +199,19 @@ def _levels(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, gr
     return [makers[name]() for name in settings.ladder if name != "lint"]
 
 
-def _on(night: Night, chat: ChatModel, ledger: Ledger) -> CachedModel:
-    return CachedModel(chat, night.answers, ledger, now_ns=night.clock())
-
-
 def _episodes(night: Night, lesson: Lesson) -> Callable[[Sequence[Case]], Mapping[str, Episode]]:
     """Episodes as the lesson's snapshot has them. Each is read once."""
-    known: dict[str, Episode | None] = {}
-
-    def load(cases: Sequence[Case]) -> Mapping[str, Episode]:
-        names = sorted({case.trajectory_id for case in cases})
-        missing = [name for name in names if name not in known]
-        if missing:
-            with night.learner(lesson.snapshot) as con:
-                found = mined_episodes.load(con, lesson.site, missing)
-            known.update({name: found.get(name) for name in missing})
-        return {name: episode for name in names if (episode := known[name]) is not None}
-
-    return load
+    return read_once(night, lesson, lambda con, names: mined_episodes.load(con, lesson.site, names))
 
 
 def _player(night: Night, endpoint: Endpoint, ledger: Ledger) -> tuple[ChatModel, str]:
     """Who plays tools and users: the model that writes prompts, else the endpoint's own."""
     name = night.config.optimize.reflection_model
     if name is not None:
-        return _on(night, capable(night, name), ledger), name
+        return replaying.cached(night, capable(night, name), ledger), name
     if endpoint.model is None:
         raise ConfigError(rungs.NO_PLAYER)
-    return _on(night, endpoint.chat, ledger), endpoint.model
+    return replaying.cached(night, endpoint.chat, ledger), endpoint.model
 
 
 def _tokens(night: Night) -> TokenCount | None:

@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
@@ -18,6 +19,7 @@ from tracemill.pipelines import clustering, grading
 from tracemill.pipelines.night import Night
 from tracemill.records import Artifact, Candidate, Case, Site
 
+T = TypeVar("T")
 _HEADROOMS = """
 SELECT detail ->> '$.site' AS site_id, detail ->> '$.site_version' AS site_version,
     arg_max((detail ->> '$.headroom.high')::DOUBLE, ended_ns) AS high
@@ -63,7 +65,7 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             "sites_per_night is above 1, and a channel holds one bundle: set [gate] channel = "
             f"'{night.config.gate.channel}.{{agent}}' in tracemill.toml"
         )
-    worth: list[tuple[float, Site, list[Case], frozenset[str]]] = []
+    valued: list[tuple[float, Site, list[Case], frozenset[str]]] = []
     lessons: list[Lesson] = []
     left: list[str] = []
     optimize = night.config.optimize
@@ -91,14 +93,12 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
             if len(known) < night.config.train.min_rows:
                 left.append(f"{label}: {len(known)} judged cases to learn from, {night.config.train.min_rows} needed")
                 continue
-            judged = [case.reward for case in known if case.reward is not None]
-            failure = 1 - sum(judged) / len(judged) if judged else 1.0
             can = grading.verifiable(night, site)
             judgeable = frozenset(case.case_id for case in known if can(case))
-            gain = min(failure, rooms.get((site.site_id, site.site_version), failure))
-            worth.append((site.n_calls * gain * len(judgeable) / len(known) / length(known), site, known, judgeable))
-        worth.sort(key=lambda one: (-one[0], one[1].site_id))
-        for _, site, known, judgeable in worth:
+            value = worth(site, known, rooms) * len(judgeable) / len(known)
+            valued.append((value, site, known, judgeable))
+        valued.sort(key=lambda one: (-one[0], one[1].site_id))
+        for _, site, known, judgeable in valued:
             if len(lessons) == keep:
                 left.append(f"site {called(site)}: not tonight, sites_per_night is {keep}")
                 continue
@@ -119,13 +119,39 @@ def choose(night: Night, site_id: str | None = None) -> tuple[list[Lesson], list
     return lessons, left
 
 
+def read_once(
+    night: Night, lesson: Lesson, load: Callable[[duckdb.DuckDBPyConnection, Sequence[str]], Mapping[str, T]]
+) -> Callable[[Sequence[Case]], Mapping[str, T]]:
+    """What `load` finds of trajectories, for cases, as the lesson's snapshot has it. Nothing is looked for twice."""
+    known: dict[str, T | None] = {}
+
+    def of(cases: Sequence[Case]) -> Mapping[str, T]:
+        names = sorted({case.trajectory_id for case in cases})
+        missing = [name for name in names if name not in known]
+        if missing:
+            with night.learner(lesson.snapshot) as con:
+                found = load(con, missing)
+            known.update({name: found.get(name) for name in missing})
+        return {name: one for name in names if (one := known[name]) is not None}
+
+    return of
+
+
+def worth(site: Site, cases: Sequence[Case], rooms: Mapping[tuple[str, str], float]) -> float:
+    """Traffic × what can be gained on the judged cases ÷ the length of a call. `rooms`: `headrooms`."""
+    rewards = [case.reward for case in cases if case.reward is not None]
+    failure = 1 - sum(rewards) / len(rewards) if rewards else 1.0
+    gain = min(failure, rooms.get((site.site_id, site.site_version), failure))
+    return site.n_calls * gain / _length(cases)
+
+
 def headrooms(night: Night) -> dict[tuple[str, str], float]:
     """The upper end of the headroom that was last measured, by site and version."""
     rows = night.select(_HEADROOMS).to_pylist()
     return {(row["site_id"], row["site_version"]): row["high"] for row in rows}
 
 
-def length(cases: Sequence[Case]) -> float:
+def _length(cases: Sequence[Case]) -> float:
     """Mean characters that a call sends and gets, at least one."""
     sizes = [
         sum(len(str(one.get("content"))) for one in case.logged_messages) + len(case.logged_output) for case in cases

@@ -320,12 +320,12 @@ def _served_elsewhere(night: Night, candidate: Candidate, channel: str) -> str |
 
 def rollback_target(night: Night, *, channel: str) -> str:
     """Id of the bundle that a rollback would go back to. ConfigError where there is none."""
-    return str(_back(night, channel)["bundle_id"])
+    return str(_back(night, _releases(night), channel)["bundle_id"])
 
 
-def _back(night: Night, channel: str) -> registry.Release:
+def _back(night: Night, past: pa.Table, channel: str) -> registry.Release:
     """The release that a rollback goes back to. ConfigError where it lacks a prompt that agents read there now."""
-    target = registry.rollback(_releases(night), channel)
+    target = registry.rollback(past, channel)
     now, then = None, None
     with suppress(ConfigError):  # of a candidate that was forgotten nobody knows whom it serves
         now, then = _serves(night, channel), find_candidate(night, target["candidate_id"])
@@ -341,7 +341,7 @@ def _back(night: Night, channel: str) -> registry.Release:
 def rollback(night: Night, *, channel: str, actor: str) -> Release:
     """Moves the channel back to the bundle before. ConfigError when there is none."""
     past = _releases(night)
-    target = _back(night, channel)
+    target = _back(night, past, channel)
     bundle = night.config.bundles_path / target["bundle_id"]
     places = publishers(night.config, night.environment)
     uris = publishing.publish_all(places, bundle, target["bundle_id"], channel)

@@ -9,9 +9,10 @@ from typing import Any, Self
 from tracemill.ids import canonical_json, content_id
 from tracemill.optimize.ladder import Grade
 from tracemill.optimize.ladder.level import graded, summed
-from tracemill.optimize.replay import Budget, output_of
+from tracemill.optimize.replay import Budget, CachedModel, Ledger, output_of
 from tracemill.pipelines.endpoint import Endpoint
 from tracemill.pipelines.night import Night, rows
+from tracemill.protocols import ChatModel
 from tracemill.records import Artifact, Candidate, Case, Completion, Outcome
 
 
@@ -32,6 +33,11 @@ def budget(night: Night) -> Budget:
         usd=settings.max_usd,
         seconds=settings.max_seconds,
     )
+
+
+def cached(night: Night, chat: ChatModel, ledger: Ledger) -> CachedModel:
+    """The model, its answers kept in the lake, its calls booked in an account."""
+    return CachedModel(chat, night.answers, ledger, now_ns=night.clock())
 
 
 def as_logged(

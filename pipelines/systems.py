@@ -11,10 +11,10 @@ from tracemill.mining import episodes as mined_episodes
 from tracemill.mining import sites as mined_sites
 from tracemill.optimize import portfolio
 from tracemill.optimize.ladder import Chained
-from tracemill.optimize.replay import CachedModel, Ledger
+from tracemill.optimize.replay import Ledger
 from tracemill.pipelines import grading, learning, replaying
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
-from tracemill.pipelines.learning import Lesson, called, one_site
+from tracemill.pipelines.learning import Lesson, called, one_site, read_once
 from tracemill.pipelines.night import Night
 from tracemill.records import Case, Chain, Outcome, Site
 
@@ -181,19 +181,8 @@ def _last(cases: Iterable[Case]) -> tuple[Case, ...]:
 
 def chains(night: Night, lesson: Lesson) -> Callable[[Sequence[Case]], Mapping[str, Chain]]:
     """Episodes over all sites as the lesson's snapshot has them. Each is read once."""
-    known: dict[str, Chain | None] = {}
     sites = [one.site for one in (lesson, *lesson.others)]
-
-    def load(cases: Sequence[Case]) -> Mapping[str, Chain]:
-        names = sorted(_episodes(cases))
-        missing = [name for name in names if name not in known]
-        if missing:
-            with night.learner(lesson.snapshot) as con:
-                found = _chains(con, sites, missing)
-            known.update({name: found.get(name) for name in missing})
-        return {name: chain for name in names if (chain := known[name]) is not None}
-
-    return load
+    return read_once(night, lesson, lambda con, names: _chains(con, sites, names))
 
 
 def level(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, graders: grading.Graders) -> Chained:
@@ -209,7 +198,7 @@ def level(night: Night, lesson: Lesson, endpoint: Endpoint, ledger: Ledger, grad
     for one in others.values():
         ensure_adapter(endpoint, one)
     return Chained(
-        model=CachedModel(endpoint.chat, night.answers, ledger, now_ns=night.clock()),
+        model=replaying.cached(night, endpoint.chat, ledger),
         chains=chains(night, lesson),
         held=running.apart,
         others=others,

@@ -7,9 +7,9 @@ from typing import Literal
 
 from tracemill.optimize import choosing
 from tracemill.optimize.artifact import pool_of
-from tracemill.optimize.provenance import lines
+from tracemill.optimize.provenance import lines, shown_as
 from tracemill.optimize.replay import Ledger
-from tracemill.optimize.search import tune_score
+from tracemill.optimize.search import scored, tune_score
 from tracemill.pipelines import laddering, replaying, studying
 from tracemill.pipelines.config import Order
 from tracemill.pipelines.endpoint import Endpoint, ensure_adapter
@@ -71,7 +71,7 @@ def grown(base: Candidate, found: Candidate, branch: Branch) -> Candidate:
     if found.artifact == base.artifact:
         return replace(base, tune_score=found.tune_score, tune_n=found.tune_n)
     said = {line for _, line in lines(found.artifact)}
-    shown = {f"{demo['text']} → {demo['messages'][-1].get('content')}" for demo in pool_of(found.artifact)}
+    shown = {shown_as(demo) for demo in pool_of(found.artifact)}
     new = {(one.text, one.demonstration) for one in found.support}
     kept = [
         one
@@ -92,7 +92,7 @@ def tried(night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn, new: Can
     cases = studying.compared_on(night, lesson)
     begun = replace(turn.base, artifact=replaying.on_endpoint(endpoint, turn.base.artifact))
     replay = laddering.for_tuning(night, lesson, endpoint, begun.artifact, turn.ledger)
-    scored: list[Candidate] = []
+    found: list[Candidate] = []
     scorable: frozenset[str] = frozenset()
     with replaying.Recording(night, purpose="tune") as recording:
         for one in (begun, new):
@@ -100,9 +100,9 @@ def tried(night: Night, lesson: Lesson, endpoint: Endpoint, turn: Turn, new: Can
             outcomes = replay(one.artifact, cases)
             recording.add(one.candidate_id, outcomes)
             score, n = tune_score(cases, outcomes, scorable)
-            scorable = frozenset(case.case_id for case in outcomes if case.reward is not None)
-            scored.append(replace(one, tune_score=score, tune_n=n))
-    return scored
+            scorable = scored(outcomes)
+            found.append(replace(one, tune_score=score, tune_n=n))
+    return found
 
 
 def better(

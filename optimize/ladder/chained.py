@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tracemill.ids import canonical_json
-from tracemill.optimize.ladder.level import Grade, Valid, graded, summed, unknown
+from tracemill.optimize.ladder.level import Grade, Valid, astray, graded, summed, unknown
 from tracemill.optimize.ladder.tape import key_of, spoken
 from tracemill.optimize.replay import request_for
 from tracemill.protocols import ChatModel
@@ -75,16 +75,8 @@ def _outcome(case: Case, replay: "_Replay | None", final: Mapping[str, Outcome])
     way = tuple(spoken(answer) for step, answer in replay.answers.items() if step >= case.step)
     outcome = final.get(case.trajectory_id)
     if outcome is None:
-        return Outcome(
-            case_id=case.case_id,
-            task_group=case.task_group,
-            completion=shown if replay.broken is None else replace(shown, error=replay.broken),
-            reward=None,
-            valid=None,
-            fidelity="chained:divergent",
-            reached=len(replay.answers),
-            way=way,
-        )
+        reached = len(replay.answers)
+        return astray(case, shown, replay.broken, fidelity="chained:divergent", reached=reached, way=way)
     return replace(
         outcome,
         case_id=case.case_id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tracemill.optimize.replay import named, output_of
-from tracemill.records import Artifact, Case, ChatRequest, Completion, Fidelity, Outcome
+from tracemill.records import Artifact, Case, ChatMessage, ChatRequest, Completion, Fidelity, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +112,28 @@ def graded(
 
 def unknown(case: Case, why: str, *, fidelity: Fidelity = "single_step") -> Outcome:
     """The outcome of a case that could not be tried."""
+    return astray(case, Completion(text=None), why, fidelity=fidelity, reached=0)
+
+
+def astray(
+    case: Case,
+    answers: Completion,
+    why: str | None,
+    *,
+    fidelity: Fidelity,
+    reached: int,
+    way: tuple[ChatMessage, ...] = (),
+) -> Outcome:
+    """The outcome of a replay that did not come to an end: nobody judges it. `why`: what broke, where something did."""
     return Outcome(
         case_id=case.case_id,
         task_group=case.task_group,
-        completion=Completion(text=None, error=why),
+        completion=answers if why is None else replace(answers, error=why),
         reward=None,
         valid=None,
         fidelity=fidelity,
-        reached=0,
+        reached=reached,
+        way=way,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tracemill.chat import answer_text
-from tracemill.optimize.ladder.level import Grade, Valid, graded, kept_with, summed, unknown
+from tracemill.optimize.ladder.level import Grade, Valid, astray, graded, kept_with, summed, unknown
 from tracemill.optimize.ladder.tape import Tape, spoken, turns
 from tracemill.optimize.replay import request_for
 from tracemill.protocols import ChatModel
@@ -67,13 +67,10 @@ class Recorded:
             judged = final[case.trajectory_id]
             reached, way = len(replay.answers), tuple(replay.way)
             return replace(judged, case_id=case.case_id, fidelity=fidelity, reached=reached, way=way)
-        completion = summed(replay.answers)
-        return Outcome(
-            case_id=case.case_id,
-            task_group=case.task_group,
-            completion=completion if replay.broken is None else replace(completion, error=replay.broken),
-            reward=None,
-            valid=None,
+        return astray(
+            case,
+            summed(replay.answers),
+            replay.broken,
             fidelity="recorded:divergent",
             reached=len(replay.answers),
             way=tuple(replay.way),
