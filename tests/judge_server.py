@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from json_server import JsonHandler, listening
 
 OBEYS = re.compile(r"ignore all earlier instructions", re.IGNORECASE)
 Says = Callable[["Shown"], Any]
@@ -82,13 +83,11 @@ class Server:
 def judge_server(says: Says = honest) -> Iterator[Server]:
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
-        wbufsize = 1 << 16
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        def post(self, body: Any) -> None:
             with lock:
                 server.open_now += 1
                 server.most_at_once = max(server.most_at_once, server.open_now)
@@ -104,36 +103,14 @@ def judge_server(says: Says = honest) -> Iterator[Server]:
                 message = {"role": "assistant", "content": text if isinstance(text, str) else json.dumps(text)}
                 choice = {"index": 0, "finish_reason": "stop", "message": message}
                 answer: dict[str, Any] = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice]}
-                self.reply(200, answer if server.usage is None else {**answer, "usage": server.usage}, {})
+                self.reply(200, answer if server.usage is None else {**answer, "usage": server.usage})
             finally:
                 with lock:
                     server.open_now -= 1
 
-        def reply(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
-            raw = json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**headers, "content-type": "application/json", "content-length": str(len(raw))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    class Http(ThreadingHTTPServer):
-        request_queue_size = 128
-        daemon_threads = True
-
-    http = Http(("127.0.0.1", 0), Handler)
-    server = Server(url=f"http://127.0.0.1:{http.server_address[1]}/v1", says=says)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        server = Server(url=f"{url}/v1", says=says)
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def read(body: dict[str, Any], nth: int) -> Shown:

@@ -2,12 +2,12 @@
 
 import json
 import random
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from json_server import JsonHandler, listening
 
 SYSTEM = "You tell customers where their orders are. Look them up first."
 RUNS = 16
@@ -41,32 +41,16 @@ class Served:
 
 @contextmanager
 def serving() -> Iterator[Served]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+    class Handler(JsonHandler):
+        def post(self, body: Any) -> None:
             state.asked.append(body["messages"])
             choice = {"index": 0, "finish_reason": "stop", "message": state.answering(body["messages"])}
             usage = {"prompt_tokens": 20, "completion_tokens": 5}
-            raw = json.dumps({"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
+            self.reply(200, {"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage})
 
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = Served(url=f"http://127.0.0.1:{server.server_address[1]}/v1")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        state = Served(url=f"{url}/v1")
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def question(number: int) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import triage
 from triage import Writer, case_of, evaluator
 
 from tracemill.ids import canonical_json
@@ -11,7 +12,7 @@ from tracemill.optimize.artifact import baseline
 from tracemill.optimize.components import descriptions
 from tracemill.optimize.optimizers import build
 from tracemill.optimize.search import PromptModel
-from tracemill.records import Completion, Site, Template
+from tracemill.records import Completion, Template
 from tracemill.study import Note, Study
 
 TOPICS = {"track": ("parcel", "pin"), "charge": ("invoice", "password")}
@@ -24,11 +25,8 @@ def tool(name, description):
     return {"type": "function", "function": {"name": name, **told, "parameters": takes}}
 
 
-SITE = Site(
-    site_id="triage",
-    site_version="v1",
-    agent_name="desk",
-    model="small",
+SITE = replace(
+    triage.SITE,
     template=Template(
         messages=(
             {"role": "system", "content": ["You help clients of ", {"slot": "company"}, "."]},
@@ -36,7 +34,6 @@ SITE = Site(
         ),
         tools=(tool("handbook", "Answers anything."), tool("track", "  Tracks.\n"), tool("charge", None)),
     ),
-    params={"temperature": 0.0},
 )
 BASE = baseline(SITE)
 

@@ -3,15 +3,14 @@
 import json
 import random
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from json_server import JsonHandler, listening
 
 from tracemill.app import settings
 from tracemill.pipelines import ingesting, judging
@@ -54,18 +53,17 @@ def answer(messages: list[dict[str, Any]]) -> str:
 def serving(answering: Callable[[dict[str, Any]], str]) -> Iterator[Endpoint]:
     """An OpenAI-compatible server for the length of the block."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+    class Handler(JsonHandler):
+        def post(self, body: Any) -> None:
             if self._stranger():
                 return
             if self.path.endswith("/load_lora_adapter"):
                 state.adapters[body["lora_name"]] = body["lora_path"]
-                self._reply(200, {})
+                self.reply(200, {})
                 return
             state.asked.append(body["messages"])
             if state.fail_with is not None:
-                self._reply(state.fail_with, {"error": {"message": "told to fail"}})
+                self.reply(state.fail_with, {"error": {"message": "told to fail"}})
                 return
             choice = {
                 "index": 0,
@@ -73,41 +71,23 @@ def serving(answering: Callable[[dict[str, Any]], str]) -> Iterator[Endpoint]:
                 "message": {"role": "assistant", "content": state.answering(body)},
             }
             usage = {"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 51}
-            self._reply(
+            self.reply(
                 200, {"id": "c", "object": "chat.completion", "model": "toy", "choices": [choice], "usage": usage}
             )
 
-        def do_GET(self) -> None:
+        def get(self) -> None:
             if not self._stranger():
-                self._reply(200, {"object": "list", "data": [{"id": name} for name in ("toy", *state.adapters)]})
+                self.reply(200, {"object": "list", "data": [{"id": name} for name in ("toy", *state.adapters)]})
 
         def _stranger(self) -> bool:
             known = state.key is None or self.headers["authorization"] == f"Bearer {state.key}"
             if not known:
-                self._reply(401, {"error": {"message": "who are you?"}})
+                self.reply(401, {"error": {"message": "who are you?"}})
             return not known
 
-        def _reply(self, status: int, body: dict[str, Any]) -> None:
-            raw = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = Endpoint(url=f"http://127.0.0.1:{server.server_address[1]}/v1", answering=answering)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        state = Endpoint(url=f"{url}/v1", answering=answering)
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

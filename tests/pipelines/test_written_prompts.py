@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_settings import SETTINGS
 from typer.testing import CliRunner
 
 from tracemill.app import settings
@@ -62,25 +63,9 @@ def toml(name: str, endpoint: Any, writer: Any | None, **optimize: Any) -> str:
         lines += ['reflection_model = "big"', f'reflection_url = "{writer.url}"']
     knobs = "\n".join(f"{key} = {value}" for key, value in OPTIONS[name].items())
     written = "\n".join(lines)
-    return f"""
-[[sources]]
-path = "logs"
-[[rewards]]
-kind = "feedback"
-[[rewards]]
-kind = "exact_match"
-[endpoint]
-base_url = "{endpoint.url}"
-model = "toy"
-[gate]
-valid_output = "billing|shipping|returns|account"
-latency_ratio = 1e6
-[optimize]
-optimizers = ["{name}"]
-{written}
-[optimize.options.{name}]
-{knobs}
-"""
+    chosen = f'optimizers = ["{name}"]\n{written}'
+    base = SETTINGS.format(url=endpoint.url).replace('optimizers = ["labeled_few_shot"]', chosen)
+    return f"{base}[optimize.options.{name}]\n{knobs}\n"
 
 
 def configured(desk: Any, text: str) -> Any:
