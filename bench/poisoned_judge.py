@@ -12,13 +12,13 @@ episodes that look the same one is asked about, and stands for the others.
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+from harness.chatting import chatting
 
 from tracemill.optimize.endpoint import HttpChatModel
 from tracemill.records import ChatRequest
@@ -106,26 +106,13 @@ class Server:
 def serving() -> Iterator[Server]:
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(body: Mapping[str, Any]) -> tuple[str, int, int]:
+        prompt = "\n".join(message["content"] for message in body["messages"])
+        with lock:
+            said = server.says(prompt, re.findall(r"^- (\w+):", prompt, re.MULTILINE))
+        return json.dumps(said), 9, 9
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            prompt = "\n".join(message["content"] for message in body["messages"])
-            with lock:
-                said = server.says(prompt, re.findall(r"^- (\w+):", prompt, re.MULTILINE))
-            choice = {"message": {"role": "assistant", "content": json.dumps(said)}, "finish_reason": "stop"}
-            raw = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 9}}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = chatting(answer)
     server = Server(f"http://127.0.0.1:{http.server_address[1]}/v1")
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

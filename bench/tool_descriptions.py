@@ -29,6 +29,7 @@ from typing import Any
 
 from harness import machine
 from harness.searching import Rows, interval, knobs, shown
+from harness.writing import Asked, Writer
 
 from tracemill.ids import canonical_json, content_id
 from tracemill.optimize import portfolio
@@ -117,20 +118,12 @@ class World:
         return (int(content_id(self.seed, *what)[:13], 16) + 0.5) / 16**13
 
 
-class Writer:
+class DescribingWriter(Writer):
     """A ChatModel that writes what the request lets it see; see the module."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
-        return [Completion(text=self._reply(one), tokens_in=800, tokens_out=150) for one in requests]
-
-    def _reply(self, request: ChatRequest) -> str:
-        rng = random.Random(f"writer/{self.world.seed}/{request.replay_key.partition('/')[0]}")
-        shown = str(request.messages[-1]["content"]).replace("\\n", "\n")
-        tail = shown.strip().rsplit("\n", 1)[-1]
-        field = next(one for one in ("critique", "new_description", "new_instruction") if one in tail)
+    def reply(self, rng: random.Random, wanted: Asked) -> str:
+        shown = wanted.shown
+        field = next(one for one in ("critique", "new_description", "new_instruction") if one in wanted.fields)
         right, wrong = self._read(rng, shown)
         if field == "critique":
             text = " ".join(f"For a {kind} call {tool}." for kind, tool in right.items()) or "Nothing is clear."
@@ -238,7 +231,7 @@ def search(name: str, world: World, calls: int, *, on: bool) -> tuple[float, flo
         tune=tuple(cases[120:160]),
         replay=replay(ledger),
     )
-    reflection = PromptModel(chat=CachedModel(Writer(world), Rows(), ledger, now_ns=1), name="large")
+    reflection = PromptModel(chat=CachedModel(DescribingWriter(world.seed), Rows(), ledger, now_ns=1), name="large")
     made = build(name, seed=world.seed, reflection=reflection, tool_descriptions=on, **knobs(name, calls))
     errors: list[str] = []
     found: list[Candidate] = portfolio.run(

@@ -23,10 +23,10 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from harness.chatting import chatting
 from harness.writing import asked
 from tracemill.ids import content_id
 
@@ -220,33 +220,8 @@ def serve(folder: Path, port: int) -> None:
     """Both models behind OpenAI's chat API on this machine, until the process ends."""
     agent, writer = LoggedAgent(known(folder)), LineWriter()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-        """Head and body of an answer in one packet."""
+    def answer(body: Mapping[str, Any]) -> tuple[str, int, int]:
+        text = agent.answer(body["messages"]) if body["model"] == AGENT else writer.answer(body)
+        return text, sum(len(str(one["content"])) for one in body["messages"]) // 4, len(text) // 4
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            is_agent = body["model"] == AGENT
-            text = agent.answer(body["messages"]) if is_agent else writer.answer(body)
-            sent = sum(len(str(one["content"])) for one in body["messages"])
-            reply = {
-                "id": "logged",
-                "object": "chat.completion",
-                "model": body["model"],
-                "choices": [
-                    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-                ],
-                "usage": {"prompt_tokens": sent // 4, "completion_tokens": len(text) // 4},
-            }  # fmt: skip
-            raw = json.dumps(reply).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    chatting(answer, port).serve_forever()

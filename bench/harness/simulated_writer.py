@@ -26,8 +26,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from harness.simulated import BARE, CODES, OPENING, POLICIES, World, wording
-from harness.writing import asked
-from tracemill.records import ChatRequest, Completion
+from harness.writing import Asked, Writer
 
 _PROMPT = re.compile(re.escape(OPENING) + r"(?:\s*\n[ \t]*(?:- |What experience |\[\d+\] |</?p|Its p)[^\n]*)*")
 _WINDOW = re.compile(r"#\d{4}: ")
@@ -48,18 +47,14 @@ class _Seen:
     tickets: list[str] = field(default_factory=list)
 
 
-class SimulatedWriter:
+class SimulatedWriter(Writer):
     """A ChatModel over the world's vocabulary; see the module."""
 
     def __init__(self, world: World) -> None:
+        super().__init__(world.seed)
         self.world = world
 
-    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
-        return [Completion(text=self._reply(one), tokens_in=800, tokens_out=150) for one in requests]
-
-    def _reply(self, request: ChatRequest) -> str:
-        rng = random.Random(f"writer/{self.world.seed}/{request.replay_key.partition('/')[0]}")
-        wanted = asked(request.messages, request.params)
+    def reply(self, rng: random.Random, wanted: Asked) -> str:
         shown = wanted.shown
         prompts = _PROMPT.findall(shown)
         rules = self._rules(rng, _PROMPT.sub(" ", shown))

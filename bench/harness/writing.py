@@ -4,10 +4,14 @@ They are asked by GEPA and MIPROv2 (DSPy's field marks or JSON) and by APO and t
 """
 
 import json
+import random
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from tracemill.records import ChatRequest, Completion
 
 _FIELDS = re.compile(r"\[\[ ## (\w+) ## \]\]|`(\w+)`|\"(\w+)\": \[?\"…\"")
 
@@ -29,6 +33,24 @@ class Asked:
             for name, value in values.items()
         ]
         return "\n\n".join([*parts, "[[ ## completed ## ]]"])
+
+
+class Writer(ABC):
+    """A ChatModel that writes; what it draws depends on its seed and on what it is sent."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
+        return [Completion(text=self._drawn(one), tokens_in=800, tokens_out=150) for one in requests]
+
+    def _drawn(self, request: ChatRequest) -> str:
+        rng = random.Random(f"writer/{self._seed}/{request.replay_key.partition('/')[0]}")
+        return self.reply(rng, asked(request.messages, request.params))
+
+    @abstractmethod
+    def reply(self, rng: random.Random, wanted: Asked) -> str:
+        """What it writes, in the form that is wanted."""
 
 
 def asked(messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> Asked:
