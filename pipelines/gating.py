@@ -91,12 +91,7 @@ def gate_cases(night: Night, lesson: Lesson, winners: Sequence[Candidate]) -> tu
     can = grading.verifiable(night, lesson.site, chained=bool(lesson.others))
     known = [case for case in known if can(case)] or known
     if lesson.others:
-        told = systems.chains(night, lesson)(known)
-        known = [
-            case
-            for case in known
-            if case.trajectory_id in told and told[case.trajectory_id].calls[-1].step == case.step
-        ]
+        known = systems.ending(systems.chains(night, lesson)(known), known)
     known.sort(key=lambda case: case.task_group in spent)
     return replaying.spread(known, night.config.gate.max_cases)
 

@@ -145,15 +145,20 @@ def _ends(
     known = [case for case in reversed(cases) if case.reward is not None or case.correction is not None]
     known = learning.clean(con, closing, list(replaying.spread(known, _MOST)), night, left)
     told = _chains(con, sites, sorted(_episodes(known)))
-    ended = [
-        case for case in known if case.trajectory_id in told and told[case.trajectory_id].calls[-1].step == case.step
-    ]
+    ended = ending(told, known)
     if len(ended) < night.config.train.min_rows:
         raise ConfigError(
             f"site {called(closing)}: {len(ended)} judged episodes that can be replayed over all sites, "
             f"{night.config.train.min_rows} needed"
         )
     return ended
+
+
+def ending(told: Mapping[str, Chain], cases: Sequence[Case]) -> list[Case]:
+    """Those of the cases that end an episode which is told."""
+    return [
+        case for case in cases if case.trajectory_id in told and told[case.trajectory_id].calls[-1].step == case.step
+    ]
 
 
 def _chains(con: duckdb.DuckDBPyConnection, sites: Sequence[Site], names: Sequence[str]) -> dict[str, Chain]:
