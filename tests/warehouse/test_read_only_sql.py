@@ -200,7 +200,9 @@ def test_a_query_ends_when_its_time_is_up(full_lake: Lake) -> None:
 
 def test_ctrl_c_ends_a_query_and_the_next_one_is_answered(full_lake: Lake) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom tracemill.warehouse import Lake, sql\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom tracemill.warehouse import Lake, sql\n"
+        # Whoever runs tests in the background has it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Lake.open(Path(sys.argv[1])) as lake:\n"
         "    try:\n        print('ready', flush=True)\n        sql.query(lake, sys.argv[2])\n"
         "    except KeyboardInterrupt:\n        print(sql.query(lake, 'SELECT 42 AS n').to_pylist())\n"
